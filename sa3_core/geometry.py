@@ -1,0 +1,77 @@
+"""All arithmetic between seconds, samples and latent frames (spec: 44.1 kHz, 4096 per frame).
+
+T latent frames, N audio samples, B batch. Seconds are Python floats and are never rounded to
+whole seconds; samples are `int(seconds * 44100)`, i.e. cut, not rounded.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+SAMPLE_RATE = 44100
+HOP = 4096  # samples per latent frame
+LATENT_CHANNELS = 256
+HEADROOM_SECONDS = 6.0  # silence after the piece that the models were trained with
+FRAME_RATE = SAMPLE_RATE / HOP
+ALIGN = 2  # latents per alignment step, for every variant
+HEADROOM_FRAMES = int(HEADROOM_SECONDS * SAMPLE_RATE / HOP)
+
+
+def samples_of(seconds: float) -> int:
+    """Audio samples of a duration: `int(seconds * 44100)`."""
+    return int(seconds * SAMPLE_RATE)
+
+
+def frames_covering(samples: int) -> int:
+    """Latent frames that cover `samples` audio samples: ceil(samples / 4096)."""
+    return -(-samples // HOP)
+
+
+def effective_frames(seconds: float) -> int:
+    """Frames that hold the piece itself, without headroom (the length schedules use)."""
+    return frames_covering(samples_of(seconds))
+
+
+def valid_frames(seconds: float, total: int) -> int:
+    """Frames of an item that take part in attention: the piece and its headroom, at most `total`.
+
+    Source: arXiv 2605.17991, padding of variable-length batches.
+    """
+    return min(effective_frames(seconds) + HEADROOM_FRAMES, total)
+
+
+def target_frames(seconds: float, sample_size: int) -> int:
+    """Latent length T for a piece: headroom added, aligned to 2 frames, capped at sample_size.
+
+    Args:
+        seconds: duration of the longest item.
+        sample_size: the variant's maximum, in samples.
+    """
+    frames = frames_covering(int((seconds + HEADROOM_SECONDS) * SAMPLE_RATE))
+    frames += -frames % ALIGN
+    return min(frames, sample_size // HOP)
+
+
+def seconds_of_frames(frames: int) -> float:
+    """Exact duration of whole frames, used where a latent carries no seconds."""
+    return frames * HOP / SAMPLE_RATE
+
+
+def check_seconds(seconds: float, maximum: float, name: str = "seconds") -> float:
+    """Return `seconds` as a float or raise InputError naming the allowed range."""
+    value = float(seconds)
+    if not math.isfinite(value) or value <= 0 or value > maximum:
+        raise InputError(
+            f"{name} is {seconds!r}; it must be more than 0 and at most {maximum:g} "
+            "(the model's maximum). Choose a shorter piece or a variant with a longer limit."
+        )
+    return value
+
+
+def padding_mask(valid: Sequence[int], frames: int) -> Tensor:
+    """Bool [B, T], True where an item's frame takes part in attention."""
+    return torch.arange(frames)[None] < torch.tensor(list(valid))[:, None]
