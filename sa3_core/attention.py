@@ -1,0 +1,90 @@
+"""Attention, always mathematically exact and never with an N x N mask.
+
+Shapes: q, k, v [B, H, N, 64]. A differential layer computes attn(q, k, v) - attn(q', k', v); both
+halves go through one call by stacking them along the heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .flash import flash_attend, flash_usable
+
+
+def split_heads(x: Tensor, parts: int, head_dim: int) -> tuple[Tensor, ...]:
+    """[B, N, parts * H * head_dim] -> `parts` tensors [B, H, N, head_dim]."""
+    b, n, width = x.shape
+    heads = width // (parts * head_dim)
+    return x.view(b, n, parts, heads, head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[B, H, N, head_dim] -> [B, N, H * head_dim]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim) + bias) v.
+
+    Args:
+        q: [B, H, N, head_dim].
+        k: [B, H, M, head_dim].
+        v: [B, H, M, head_dim].
+        bias: None, bool (True = attended) or additive float, broadcastable to [B, H, N, M].
+
+    Returns:
+        [B, H, N, head_dim].
+    """
+    if bias is None and flash_usable(q):
+        return flash_attend(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def attend_difference(
+    q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor], v: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """attn(q, k, v) - attn(q', k', v) in one call.
+
+    Source: arXiv 2605.17991 and 2605.18613, differential attention without a learned lambda.
+    """
+    both = attend(torch.cat(q, 1), torch.cat(k, 1), torch.cat([v, v], 1), bias)
+    plus, minus = both.chunk(2, dim=1)
+    return plus - minus
+
+
+def key_mask(mask: Tensor | None, always: int, device: torch.device) -> Tensor | None:
+    """Turn a frame mask into a key mask with `always` leading tokens that are never masked.
+
+    Args:
+        mask: bool [B, T], True = valid, or None.
+
+    Returns:
+        bool [B, 1, 1, always + T], or None when nothing is masked.
+    """
+    if mask is None or bool(mask.all()):
+        return None
+    return F.pad(mask.to(device), (always, 0), value=True)[:, None, None, :]
+
+
+def fold_windows(x: Tensor, block: int, halo: int) -> Tensor:
+    """[B, H, N, d] -> overlapping key blocks [B * blocks, H, block + 2 * halo, d], zero-padded."""
+    b, h, n, d = x.shape
+    blocks = math.ceil(n / block)
+    padded = F.pad(x, (0, 0, halo, blocks * block - n + halo))
+    windows = padded.unfold(2, block + 2 * halo, block)  # [B, H, blocks, d, block + 2 halo]
+    return windows.permute(0, 2, 1, 4, 3).reshape(b * blocks, h, block + 2 * halo, d)
+
+
+def window_bias(n: int, block: int, reach: int, device: torch.device) -> Tensor:
+    """Bool [blocks, 1, block, block + 2 * reach]: which folded keys each query may see."""
+    blocks = math.ceil(n / block)
+    query = torch.arange(block, device=device)[:, None] + reach
+    key = torch.arange(block + 2 * reach, device=device)[None]
+    band = (query - key).abs() <= reach
+    position = torch.arange(blocks, device=device)[:, None] * block + key - reach
+    inside = (position >= 0) & (position < n)
+    # Queries that are themselves padding keep their band: an empty row would give NaN.
+    padding = torch.arange(blocks * block, device=device).view(blocks, block) >= n
+    return ((band[None] & inside[:, None, :]) | (band[None] & padding[..., None]))[:, None]

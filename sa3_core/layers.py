@@ -1,0 +1,150 @@
+"""Building blocks shared by the DiT and the SAME autoencoder.
+
+Parameters that are not owned by an `ops` layer (gains, tokens, buffers) are cast where they are
+used, so that a host may leave them on another device or in another dtype.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .ops import Ops
+
+Gate = Literal["silu", "sin"]
+
+
+def cast_to(parameter: Tensor, like: Tensor) -> Tensor:
+    """`parameter` on the device and in the dtype of `like`."""
+    return parameter.to(device=like.device, dtype=like.dtype)
+
+
+def rms_norm(x: Tensor, gamma: Tensor, eps: float) -> Tensor:
+    """RMSNorm over the last dimension, computed in float32, returned in x's dtype.
+
+    Source: arXiv 2605.17991 (force_fp32); eps 1e-5 in blocks, 1e-6 for queries and keys.
+    """
+    if x.dtype == torch.float32:
+        return F.rms_norm(x, gamma.shape, cast_to(gamma, x), eps)
+    wide = x.float()
+    return F.rms_norm(wide, gamma.shape, cast_to(gamma, wide), eps).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """RMSNorm with a gain. `gamma` [width]."""
+
+    def __init__(self, width: int, eps: float, device=None, dtype=None) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.gamma, self.eps)
+
+
+class DynamicTanh(nn.Module):
+    """gamma * tanh(alpha x) + beta over the last dimension. `alpha` [1]; `gamma`, `beta` [width].
+
+    Source: arXiv 2605.18613 (SAME), normalisation layers.
+    """
+
+    def __init__(self, width: int, device=None, dtype=None) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.gamma = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bent = torch.tanh(x * cast_to(self.alpha, x))
+        return torch.addcmul(cast_to(self.beta, x), bent, cast_to(self.gamma, x))
+
+
+class GatedLinear(nn.Module):
+    """One projection to (value, gate), returned as value * gate_function(gate)."""
+
+    def __init__(self, width: int, inner: int, gate: Gate, ops: Ops, device=None, dtype=None):
+        super().__init__()
+        self.proj = ops.Linear(width, 2 * inner, device=device, dtype=dtype)
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        gate = F.silu(gate) if self.gate == "silu" else torch.sin(math.pi * gate)
+        return value * gate
+
+
+class GatedFeedForward(nn.Module):
+    """Linear to 2 * inner, gate, linear back. Keys `ff.0.proj` and `ff.2` as published."""
+
+    def __init__(
+        self, width: int, mult: int, gate: Gate, ops: Ops, device=None, dtype=None
+    ) -> None:
+        super().__init__()
+        inner = width * mult
+        self.ff = nn.Sequential(
+            GatedLinear(width, inner, gate, ops, device, dtype),
+            nn.Identity(),
+            ops.Linear(inner, width, device=device, dtype=dtype),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ff(x)
+
+
+class TwoLayer(nn.Sequential):
+    """Linear, SiLU, Linear with keys 0 and 2, the shape of every embedder of the DiT."""
+
+    def __init__(
+        self, sizes: tuple[int, int, int], bias: bool, ops: Ops, device=None, dtype=None
+    ) -> None:
+        super().__init__(
+            ops.Linear(sizes[0], sizes[1], bias=bias, device=device, dtype=dtype),
+            nn.SiLU(),
+            ops.Linear(sizes[1], sizes[2], bias=bias, device=device, dtype=dtype),
+        )
+
+
+def expo_fourier(value: Tensor, features: int) -> Tensor:
+    """Exponentially spaced Fourier features of a value in [0, 1], always in float32.
+
+    The arguments reach 6e4, so the order of the products is part of the definition.
+
+    Args:
+        value: [B].
+        features: even number of outputs; frequencies run from 0.5 to 10 000.
+
+    Returns:
+        [B, features] float32: cosines, then sines.
+
+    Source: arXiv 2605.17991, timestep and duration embedding.
+    """
+    low, high = math.log(0.5), math.log(10_000.0)
+    ramp = torch.linspace(0, 1, features // 2, dtype=torch.float32, device=value.device)
+    frequencies = torch.exp(ramp * (high - low) + low)
+    arguments = value.float()[:, None] * frequencies[None] * 2 * math.pi
+    return torch.cat([arguments.cos(), arguments.sin()], dim=-1)
+
+
+def rotary_table(inv_freq: Tensor, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for positions 0..length-1, both [length, 2 * len(inv_freq)] float32."""
+    positions = torch.arange(length, dtype=torch.float32, device=device)
+    angles = positions[:, None] * inv_freq.to(device=device, dtype=torch.float32)[None]
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def apply_rotary(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the first channels of each head, first half paired with second half.
+
+    Args:
+        x: [..., N, head_dim].
+        table: cosines and sines [N, rotated channels].
+    """
+    cos, sin = table
+    width = cos.shape[-1]
+    part = x[..., :width].float()
+    first, second = part.chunk(2, dim=-1)
+    turned = part * cos + torch.cat([-second, first], dim=-1) * sin
+    return torch.cat([turned.to(x.dtype), x[..., width:]], dim=-1)
