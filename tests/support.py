@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEV = ROOT / ".dev"
 GOLDEN = ROOT / "tests" / "golden"
 MAKE_CHECKPOINT = ROOT / "tests" / "make_checkpoint.py"
+CHECKPOINT_SOURCES = (MAKE_CHECKPOINT, ROOT / "tests" / "checkpoint_tensors.py")
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ def rel_l2(actual: Tensor, expected: Tensor) -> float:
 def tiny_checkpoint(variant: str) -> Path:
     """Folder of a random-weight checkpoint (seed 0) in the published format, built once.
 
-    Kept under .dev/fixtures by the hash of the script that makes it, so that an edited script
-    rebuilds. Built beside its place and then renamed: two test runs may start at once.
+    Kept under .dev/fixtures by the hash of the code that makes it, so that an edit rebuilds. Built beside its place and then renamed: two test runs may start at once.
     """
-    digest = hashlib.sha256(MAKE_CHECKPOINT.read_bytes()).hexdigest()[:12]
+    sources = b"".join(path.read_bytes() for path in CHECKPOINT_SOURCES)
+    digest = hashlib.sha256(sources).hexdigest()[:12]
     target = DEV / "fixtures" / digest / variant
     if target.is_dir():
         return target
