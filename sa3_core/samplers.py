@@ -24,6 +24,7 @@ Noise = Callable[[], Tensor]
 OnStep = Callable[[int, int, Tensor], None]
 
 _RK4_MIN_T = 1e-5  # the net is never asked at t = 0 itself
+_LOG_SNR_MIN = 1e-10  # keeps the log SNR of pure noise and pure data finite, as the reference does
 
 
 class Sampler(Protocol):
@@ -136,11 +137,11 @@ def sample_dpmpp(
 
 
 def _log_snr(t: Tensor) -> Tensor:
-    """log((1 - t) / t); -inf at pure noise, inf at pure data."""
-    return torch.log((1 - t) / t)
+    """log((1 - t) / t), held finite at pure noise and pure data."""
+    return torch.log((1 - t).clamp(min=_LOG_SNR_MIN) / t.clamp(min=_LOG_SNR_MIN))
 
 
 def _extrapolation(h: Tensor, last_h: Tensor) -> Tensor:
-    """1 / (2 r), r = last_h / h; 0 (first order) where either step has no finite length."""
+    """1 / (2 r), r = last_h / h; 0 (first order) where the last step had no length."""
     weight = h / (2 * last_h)
     return torch.where(torch.isfinite(weight), weight, torch.zeros_like(weight))

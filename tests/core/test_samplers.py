@@ -105,6 +105,30 @@ def test_dpmpp_equals_its_formula_written_out(rel_l2):
     assert rel_l2(run("dpmpp", velocity, x, sigmas), expected) <= 1e-12
 
 
+def test_dpmpp_from_pure_noise_weighs_its_first_step_as_the_reference(rel_l2):
+    """The log SNR of t = 1 is that of 1e-10: with it the reference's latents are met."""
+    row = [1.0, 0.9, 0.5, 0.0]
+    start, target = draw(6, torch.float64), draw(1, torch.float64)
+
+    def velocity(x, t):
+        return (x - target * t[:, None, None]) / t[:, None, None]  # predicts target * t
+
+    x = 0.9 * start + 0.1 * target
+    log_snr = [math.log(1e-10), math.log(0.1 / 0.9), 0.0]
+    weight = (log_snr[2] - log_snr[1]) / (log_snr[1] - log_snr[0]) / 2
+    used = (1 + weight) * 0.9 * target - weight * target
+    x = (0.5 / 0.9) * x + (1 - 0.5 / 0.9) * used
+    seen = []
+    sigmas = torch.tensor([row, row], dtype=torch.float64)
+
+    def record(x, t):
+        seen.append(x)
+        return velocity(x, t)
+
+    run("dpmpp", record, start, sigmas)
+    assert rel_l2(seen[2], x) <= 1e-12
+
+
 def test_pingpong_puts_fresh_noise_of_the_next_level_on_the_prediction():
     target = draw(1)
     sigmas = build_sigmas(3, NoShift(), [12, 12])
