@@ -54,6 +54,18 @@ def attend_difference(
     return plus - minus
 
 
+def attend_weighted(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention to few keys, each standing for exp(bias) equal ones.
+
+    Shapes as `attend`; bias is float32 [B, 1, 1, M]. It stays float32 in half precision, where
+    rounding log(count) would change a key's weight by percents.
+    """
+    if bias is None or q.dtype == torch.float32:
+        return attend(q, k, v, bias)
+    scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1]) + bias
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
 def key_mask(mask: Tensor | None, always: int, device: torch.device) -> Tensor | None:
     """Turn a frame mask into a key mask with `always` leading tokens that are never masked.
 

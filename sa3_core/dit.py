@@ -1,0 +1,261 @@
+"""The diffusion transformer: predicts the velocity v of a noisy latent.
+
+Everything that is constant over a generation (context keys and values, local conditioning, duration
+embedding, rotary table, masks) is computed once by `prepare`; `velocity` does only what depends on
+x and t. Attribute names give the published state-dict keys (prefix `model.model.`).
+
+Source: arXiv 2605.17991, sections on the diffusion transformer and inpainting conditioning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import (
+    attend,
+    attend_difference,
+    attend_weighted,
+    key_mask,
+    merge_heads,
+    split_heads,
+)
+from .config import HEAD_DIM, DiTConfig
+from .layers import (
+    GatedFeedForward,
+    RMSNorm,
+    TwoLayer,
+    apply_rotary,
+    cast_to,
+    expo_fourier,
+    rotary_table,
+)
+from .ops import Ops, TorchOps
+
+BLOCK_EPS, HEAD_EPS = 1e-5, 1e-6
+ROTARY_CHANNELS = 32
+
+RotaryTable = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class CrossKeys:
+    """Keys [B, H (2H differential), S, 64] and values of one block's cross-attention."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class DiTConstants:
+    """What `DiffusionTransformer.prepare` computed for one generation.
+
+    Attributes:
+        global_embed: [B, D] float32, the duration's share of the AdaLN input.
+        cross: one CrossKeys per block.
+        context_bias: additive float32 [B, 1, 1, S] or None.
+        local: one tensor per block, [B, T, D], or [1, 1, D] when nothing is inpainted.
+        rotary: cosines and sines for the memory tokens and T frames.
+        frame_keys: bool [B, 1, 1, M + T] or None, the padding mask as a key mask.
+        dtype: dtype that activations are computed in.
+    """
+
+    global_embed: Tensor
+    cross: Sequence[CrossKeys]
+    context_bias: Tensor | None
+    local: Sequence[Tensor]
+    rotary: RotaryTable
+    frame_keys: Tensor | None
+    dtype: torch.dtype
+
+
+class SelfAttention(nn.Module):
+    """Attention over memory tokens and frames; rows of `to_qkv`: [q, k, v] or [q, k, v, q', k']."""
+
+    def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__()
+        width, self.parts = config.width, 5 if config.differential else 3
+        self.to_qkv = ops.Linear(width, self.parts * width, bias=False, device=device, dtype=dtype)
+        self.to_out = ops.Linear(width, width, bias=False, device=device, dtype=dtype)
+        self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
+        self.k_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
+
+    def forward(self, x: Tensor, rotary: RotaryTable, keys: Tensor | None) -> Tensor:
+        """x [B, N, D] -> [B, N, D]."""
+        q, k, v, *second = split_heads(self.to_qkv(x), self.parts, HEAD_DIM)
+        q, k = apply_rotary(self.q_norm(q), rotary), apply_rotary(self.k_norm(k), rotary)
+        if not second:
+            return self.to_out(merge_heads(attend(q, k, v, keys)))
+        q2 = apply_rotary(self.q_norm(second[0]), rotary)
+        k2 = apply_rotary(self.k_norm(second[1]), rotary)
+        return self.to_out(merge_heads(attend_difference((q, q2), (k, k2), v, keys)))
+
+
+class CrossAttention(nn.Module):
+    """Attention to the context; `to_q` rows [q] or [q, q'], `to_kv` rows [k, v] or [k, k', v]."""
+
+    def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__()
+        width, self.pairs = config.width, 2 if config.differential else 1
+        self.to_q = ops.Linear(width, self.pairs * width, bias=False, device=device, dtype=dtype)
+        rows = (self.pairs + 1) * width
+        self.to_kv = ops.Linear(width, rows, bias=False, device=device, dtype=dtype)
+        self.to_out = ops.Linear(width, width, bias=False, device=device, dtype=dtype)
+        self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
+        self.k_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
+
+    def prepare(self, context: Tensor) -> CrossKeys:
+        """Keys and values of the embedded context [B, S, D]."""
+        *keys, value = split_heads(self.to_kv(context), self.pairs + 1, HEAD_DIM)
+        joined = torch.cat([self.k_norm(k) for k in keys], dim=1)
+        return CrossKeys(joined, value.repeat(1, self.pairs, 1, 1).contiguous())
+
+    def forward(self, x: Tensor, cross: CrossKeys, bias: Tensor | None) -> Tensor:
+        """x [B, N, D] -> [B, N, D]."""
+        q = torch.cat(
+            [self.q_norm(q) for q in split_heads(self.to_q(x), self.pairs, HEAD_DIM)], dim=1
+        )
+        out = attend_weighted(q, cross.keys, cross.values, bias)
+        if self.pairs == 2:
+            plus, minus = out.chunk(2, dim=1)
+            out = plus - minus
+        return self.to_out(merge_heads(out))
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention, local conditioning, feed-forward, with AdaLN gates."""
+
+    def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__()
+        width, self.memory_tokens = config.width, config.memory_tokens
+        self.pre_norm = RMSNorm(width, BLOCK_EPS, device, dtype)
+        self.self_attn = SelfAttention(config, ops, device, dtype)
+        self.cross_attend_norm = RMSNorm(width, BLOCK_EPS, device, dtype)
+        self.cross_attn = CrossAttention(config, ops, device, dtype)
+        self.ff_norm = RMSNorm(width, BLOCK_EPS, device, dtype)
+        self.ff = GatedFeedForward(width, config.ff_mult, "silu", ops, device, dtype)
+        self.to_scale_shift_gate = nn.Parameter(torch.empty(6 * width, device=device, dtype=dtype))
+        self.to_local_embed = TwoLayer(
+            (config.local_channels, width, width), True, ops, device, dtype
+        )
+
+    def forward(self, x: Tensor, modulation: Tensor, c: DiTConstants, index: int) -> Tensor:
+        """x [B, N, D], modulation [B, 6D] -> [B, N, D]. `index` picks the block's constants."""
+        parts = modulation + cast_to(self.to_scale_shift_gate, modulation)
+        scale_a, shift_a, gate_a, scale_f, shift_f, gate_f = parts[:, None].chunk(6, dim=-1)
+        h = torch.addcmul(shift_a, self.pre_norm(x), 1 + scale_a)
+        x = torch.addcmul(x, self.self_attn(h, c.rotary, c.frame_keys), torch.sigmoid(1 - gate_a))
+        x = x + self.cross_attn(self.cross_attend_norm(x), c.cross[index], c.context_bias)
+        x[:, self.memory_tokens :] += c.local[index]
+        h = torch.addcmul(shift_f, self.ff_norm(x), 1 + scale_f)
+        return torch.addcmul(x, self.ff(h), torch.sigmoid(1 - gate_f))
+
+
+class _RotaryFrequencies(nn.Module):
+    def __init__(self, device=None) -> None:
+        super().__init__()
+        shape = (ROTARY_CHANNELS // 2,)
+        self.register_buffer("inv_freq", torch.empty(shape, dtype=torch.float32, device=device))
+
+
+class Transformer(nn.Module):
+    """The blocks with their projections; holds the published `transformer.` keys."""
+
+    def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__()
+        width = config.width
+        kw = {"device": device, "dtype": dtype}
+        self.project_in = ops.Linear(config.channels, width, bias=False, **kw)
+        self.project_out = ops.Linear(width, config.channels, bias=False, **kw)
+        self.memory_tokens = nn.Parameter(torch.empty(config.memory_tokens, width, **kw))
+        self.rotary_pos_emb = _RotaryFrequencies(device)
+        self.global_cond_embedder = TwoLayer((width, width, 6 * width), True, ops, **kw)
+        self.layers = nn.ModuleList(DiTBlock(config, ops, **kw) for _ in range(config.depth))
+
+
+class DiffusionTransformer(nn.Module):
+    """Velocity of a noisy latent x_t = (1 - t) data + t noise, t = 1 noise.
+
+    Args:
+        config: sizes.
+        ops: layer classes (torch.nn's by default).
+        device, dtype: of the parameters; pass device="meta" before assigning loaded weights.
+    """
+
+    def __init__(self, config: DiTConfig, ops: Ops = TorchOps, device=None, dtype=None) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = dtype or torch.float32
+        width = config.width
+        kw = {"device": device, "dtype": dtype}
+        self.to_timestep_embed = TwoLayer((config.time_features, width, width), True, ops, **kw)
+        self.to_cond_embed = TwoLayer((config.cond_width, width, width), False, ops, **kw)
+        self.to_global_embed = TwoLayer((config.cond_width, width, width), False, ops, **kw)
+        self.preprocess_conv = ops.Conv1d(config.channels, config.channels, 1, bias=False, **kw)
+        self.postprocess_conv = ops.Conv1d(config.channels, config.channels, 1, bias=False, **kw)
+        self.transformer = Transformer(config, ops, **kw)
+
+    def prepare(
+        self,
+        context: Tensor,
+        context_bias: Tensor | None,
+        global_cond: Tensor,
+        local_cond: Tensor | None,
+        padding_mask: Tensor | None,
+        frames: int,
+    ) -> DiTConstants:
+        """Compute what is constant over a generation.
+
+        Args:
+            context: [B, S, cond width]; its dtype and device are those of the computation.
+            context_bias: [B, S] float32 added to the attention scores of each context token
+                (log of how many equal tokens it stands for; -inf = absent), or None.
+            global_cond: [B, cond width], the duration embedding.
+            local_cond: [B, 1 + C, T] mask and masked source, or None when nothing is given
+                (equal to zeros, which still pass through the biases).
+            padding_mask: bool [B, T], True = valid, or None.
+            frames: T.
+        """
+        dtype, blocks = context.dtype, self.transformer.layers
+        embedded = self.to_cond_embed(context)
+        if local_cond is None:
+            source = context.new_zeros(1, 1, self.config.local_channels)
+        else:
+            source = local_cond.to(context).transpose(1, 2)
+        total = self.config.memory_tokens + frames
+        inv_freq = self.transformer.rotary_pos_emb.inv_freq
+        return DiTConstants(
+            global_embed=self.to_global_embed(global_cond.to(context)),
+            cross=[block.cross_attn.prepare(embedded) for block in blocks],
+            context_bias=None
+            if context_bias is None
+            else context_bias.to(context.device, torch.float32)[:, None, None, :],
+            local=[block.to_local_embed(source) for block in blocks],
+            rotary=rotary_table(inv_freq, total, context.device),
+            frame_keys=key_mask(padding_mask, self.config.memory_tokens, context.device),
+            dtype=dtype,
+        )
+
+    def velocity(self, x: Tensor, t: Tensor, constants: DiTConstants) -> Tensor:
+        """Predict v.
+
+        Args:
+            x: [B, C, T], any float dtype; computed in `constants.dtype`.
+            t: [B], kept in float32 through its Fourier features.
+
+        Returns:
+            [B, C, T] in x's dtype.
+        """
+        dtype, net = constants.dtype, self.transformer
+        h = x.to(dtype)
+        h = (self.preprocess_conv(h) + h).transpose(1, 2)
+        h = net.project_in(h)  # [B, T, D]
+        memory = cast_to(net.memory_tokens, h).expand(h.shape[0], -1, -1)
+        h = torch.cat([memory, h], dim=1)  # [B, M + T, D]
+        time = self.to_timestep_embed(expo_fourier(t, self.config.time_features).to(dtype))
+        modulation = net.global_cond_embedder(constants.global_embed + time)  # [B, 6D]
+        for index, block in enumerate(net.layers):
+            h = block(h, modulation, constants, index)
+        out = net.project_out(h[:, self.config.memory_tokens :]).transpose(1, 2)
+        return (self.postprocess_conv(out) + out).to(x.dtype)

@@ -1,0 +1,292 @@
+"""From noise to a latent: joins conditioning, schedule, guidance, solver and net.
+
+B batch, C latent channels, T latent frames, V frames that take part (the longest item's piece and
+headroom). Items are independent: neither batch nor padding changes a result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conditioning import Context, null_context
+from .errors import InputError
+from .geometry import (
+    LATENT_CHANNELS,
+    check_seconds,
+    effective_frames,
+    padding_mask,
+    seconds_of_frames,
+    target_frames,
+    valid_frames,
+)
+from .inpaint import local_condition
+from .model import SA3Model
+from .noise import ItemNoise, SeedBlend
+from .predict import Predictor, WeightSwitch
+from .samplers import SAMPLERS
+from .schedule import SHIFTS, build_sigmas, shift_from_options
+from .settings import AUTO, SampleSettings
+from .text_tokens import TextConditioning
+
+OnStep = Callable[[int, int, Tensor], None]  # step, steps, predicted data [B, C, V]
+
+
+@dataclass(frozen=True)
+class StartLatent:
+    """What sampling starts from; it also says the mode.
+
+    Attributes:
+        frames: [B, C, T]: zeros for text-to-audio, an encoded source otherwise.
+        seconds: one duration per item, or None: the whole latent is the piece.
+        keep: [B, 1, T], 1 = given, 0 = to be made; None = everything is made.
+        batch_index: index of each item in the batch it was taken from; None = 0, 1, ...
+    """
+
+    frames: Tensor
+    seconds: tuple[float, ...] | None = None
+    keep: Tensor | None = None
+    batch_index: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Which noise to draw.
+
+    Attributes:
+        seed: one seed (each item's index is added), or one per item.
+        towards: a second seed to blend with, or None.
+        strength: 0 = `seed` alone, 1 = `towards` alone; spherical in between.
+    """
+
+    seed: int | Sequence[int]
+    towards: int | Sequence[int] | None = None
+    strength: float = 0.0
+
+
+def sample_latent(
+    model: SA3Model,
+    start: StartLatent,
+    settings: SampleSettings,
+    positive: TextConditioning,
+    negative: TextConditioning | None,
+    seeds: Seeds,
+    on_step: OnStep | None = None,
+    switch: WeightSwitch | None = None,
+) -> Tensor:
+    """Denoise a latent.
+
+    Args:
+        model: a loaded generator.
+        start: latent, durations and mask. One item is repeated for several prompts.
+        settings: autos are resolved from the model's objective.
+        positive: B prompts, or 1 for all items.
+        negative: B or 1; None = all-zero context (only used when cfg is not 1).
+        seeds: see Seeds.
+        on_step: told the predicted data after each step; may raise to stop.
+        switch: weights that change with the noise level (adapters with an interval).
+
+    Returns:
+        [B, C, T] float32 on the CPU; frames past an item's piece and headroom are 0.
+
+    Raises:
+        InputError: counts, widths, durations or lengths that do not fit.
+    """
+    settings = settings.resolve(model.objective)
+    run = _Run.plan(model, start, positive, negative)
+    if settings.noise_level == 0:
+        return run.frames.float().cpu()
+    predictor = Predictor(
+        model=model,
+        contexts=run.contexts(model, positive, negative, settings),
+        duration=run.duration(model),
+        local=run.local(),
+        mask=run.mask(),
+        guidance=settings.guidance,
+        switch=switch,
+    )
+    noise = run.noise(seeds)
+    cut = _cropped(noise, run.active)
+    sigmas = _sigmas(model, settings, run.seconds)
+    source = run.frames[..., : run.active].float().cpu()
+    first = cut()
+    level = settings.noise_level
+    x = (source * (1 - level) + first * level).to(model.device)
+    velocity = predictor.velocity
+    if settings.keep_mode == "hard" and run.keep is not None:
+        keep = run.keep[..., : run.active]
+        velocity = _hard_keep(velocity, keep.to(x), source.to(x), first.to(x))
+    out = SAMPLERS[settings.sampler](
+        velocity, x, sigmas.to(model.device), noise=cut, on_step=on_step or _ignore
+    ).cpu()
+    if settings.keep_mode == "hard" and run.keep is not None:
+        out = torch.where(run.keep[..., : run.active] > 0, source, out)
+    out = out * run.valid_mask()[:, None, : run.active]
+    return F.pad(out, (0, run.total - run.active))
+
+
+def _ignore(step: int, steps: int, denoised: Tensor) -> None:
+    pass
+
+
+def _cropped(noise: Callable[[], Tensor], frames: int) -> Callable[[], Tensor]:
+    return lambda: noise()[..., :frames]
+
+
+def _sigmas(model: SA3Model, settings: SampleSettings, seconds: Sequence[float]) -> Tensor:
+    lengths = [effective_frames(s) for s in seconds]
+    if settings.shift == AUTO:
+        shift = shift_from_options(model.config.shift)
+    else:
+        shift = SHIFTS[settings.shift]()
+    bounded = settings.noise_schedule == "bounded"
+    return build_sigmas(settings.steps, shift, lengths, settings.noise_level, bounded)
+
+
+def _hard_keep(
+    velocity: Callable[[Tensor, Tensor], Tensor], keep: Tensor, source: Tensor, noise: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Put the kept frames back before, and into the prediction after, every evaluation."""
+
+    def held(x: Tensor, t: Tensor) -> Tensor:
+        level = t[:, None, None]
+        x_in = torch.where(keep > 0, (1 - level) * source + level * noise, x)
+        data = x_in - level * velocity(x_in, t)
+        return (x - torch.where(keep > 0, source, data)) / level
+
+    return held
+
+
+def broadcast(count: int, batch: int, what: str) -> list[int]:
+    """Indices that bring `count` entries to `batch` items: equal, or one for all.
+
+    Raises:
+        InputError: naming both counts.
+    """
+    if count == batch:
+        return list(range(batch))
+    if count == 1:
+        return [0] * batch
+    raise InputError(
+        f"{count} {what} for {batch} items: give one for all items or exactly one per item."
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The inputs of one run after broadcasting, with all lengths decided."""
+
+    frames: Tensor  # [B, C, T]
+    seconds: tuple[float, ...]
+    keep: Tensor | None
+    batch_index: tuple[int, ...]
+    own: tuple[int, ...]  # T_b, each item's own aligned length
+    valid: tuple[int, ...]
+    total: int
+
+    @classmethod
+    def plan(
+        cls,
+        model: SA3Model,
+        start: StartLatent,
+        positive: TextConditioning,
+        negative: TextConditioning | None,
+    ) -> "_Run":
+        frames = start.frames
+        if frames.ndim != 3 or frames.shape[1] != LATENT_CHANNELS:
+            raise InputError(
+                f"The latent has shape {tuple(frames.shape)}; Stable Audio 3 needs "
+                f"[batch, {LATENT_CHANNELS}, frames]. Make it with Empty Latent by Duration or "
+                "SAME Encode, not for another model."
+            )
+        prompts = max(len(positive.tokens), len(negative.tokens) if negative is not None else 1)
+        batch = max(frames.shape[0], prompts)
+        items = broadcast(frames.shape[0], batch, "latents")
+        broadcast(len(positive.tokens), batch, "prompts")
+        if negative is not None:
+            broadcast(len(negative.tokens), batch, "negative prompts")
+        total = frames.shape[-1]
+        given = start.seconds or (seconds_of_frames(total),) * frames.shape[0]
+        given = tuple(given[i] for i in broadcast(len(given), frames.shape[0], "durations"))
+        seconds = tuple(_checked(s, model, start.seconds is None) for s in given)
+        total = min(total, model.max_frames)
+        own = [min(target_frames(s, model.sample_size), total) for s in seconds]
+        valid = [valid_frames(s, total) for s in seconds]
+        short = [s for s in seconds if effective_frames(s) > total]
+        if short:
+            raise InputError(
+                f"The latent has {total} frames ({seconds_of_frames(total):.2f} s) but its "
+                f"duration is {short[0]:g} s. Give the latent the duration you want."
+            )
+        index = start.batch_index or tuple(range(frames.shape[0]))
+        if batch > frames.shape[0]:
+            index = tuple(index[0] + b for b in range(batch))
+        keep = start.keep
+        if keep is not None:
+            keep = keep[broadcast(keep.shape[0], batch, "masks")][..., :total]
+        return cls(
+            frames=frames[items][..., :total],
+            seconds=tuple(seconds[i] for i in items),
+            keep=keep,
+            batch_index=index,
+            own=tuple(own[i] for i in items),
+            valid=tuple(valid[i] for i in items),
+            total=total,
+        )
+
+    @property
+    def active(self) -> int:
+        """V: frames that any item needs; the rest is never computed."""
+        return max(self.valid)
+
+    def valid_mask(self) -> Tensor:
+        """Bool [B, T]."""
+        return padding_mask(self.valid, self.total)
+
+    def mask(self) -> Tensor | None:
+        """Bool [B, V], or None when every item uses all V frames."""
+        mask = self.valid_mask()[:, : self.active]
+        return None if bool(mask.all()) else mask
+
+    def noise(self, seeds: Seeds) -> Callable[[], Tensor]:
+        first = ItemNoise(seeds.seed, self.batch_index, self.own, self.total)
+        if seeds.towards is None or seeds.strength == 0:
+            return first
+        second = ItemNoise(seeds.towards, self.batch_index, self.own, self.total)
+        return SeedBlend(first, second, seeds.strength)
+
+    def duration(self, model: SA3Model) -> Tensor:
+        return model.conditioner.duration(self.seconds, model.device)
+
+    def local(self) -> Tensor | None:
+        """[B, 1 + C, V] mask and masked source, or None when nothing is kept."""
+        if self.keep is None or not bool((self.keep > 0).any()):
+            return None
+        active = slice(0, self.active)
+        return local_condition(self.frames[..., active].float(), self.keep[..., active].float())
+
+    def contexts(
+        self,
+        model: SA3Model,
+        positive: TextConditioning,
+        negative: TextConditioning | None,
+        settings: SampleSettings,
+    ) -> tuple[Context, Context | None]:
+        batch = self.frames.shape[0]
+        duration = self.duration(model)
+        rows = positive.select(broadcast(len(positive.tokens), batch, "prompts"))
+        context = model.conditioner.context(rows, duration)
+        if not settings.guidance.active:
+            return context, None
+        if negative is None:
+            return context, null_context(batch, model.device)
+        rows = negative.select(broadcast(len(negative.tokens), batch, "negative prompts"))
+        return context, model.conditioner.context(rows, duration, negative=True)
+
+
+def _checked(seconds: float, model: SA3Model, derived: bool) -> float:
+    # A latent without seconds may hold the model's full length, a fraction over whole seconds.
+    limit = seconds_of_frames(model.max_frames) if derived else model.max_seconds
+    return min(seconds, limit) if derived else check_seconds(seconds, limit)
