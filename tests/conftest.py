@@ -7,9 +7,10 @@ ComfyUI loads the pack under another name, so node tests reach nodes *and* core 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ if "tests" not in sys.modules:  # ComfyUI has a `tests` package too; ours is the
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
 from tests import support  # noqa: E402 - needs the lines above
+from tests.server.harness import ComfyServer  # noqa: E402
 
 
 class _PlainRoot:
@@ -38,6 +40,16 @@ class _PlainRoot:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_PlainRoot())
+    config.addinivalue_line("markers", "smoke: what `dev.py matrix` runs on every ComfyUI version")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "comfy" in fixtures:
+            item.add_marker("server")
+        if "page" in fixtures:
+            item.add_marker("browser")
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +115,24 @@ def pack(comfyui: Path) -> types.ModuleType:
     sys.modules["sa3_pack"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def comfy(
+    tmp_path_factory: pytest.TempPathFactory, tiny_s: Path, tiny_m: Path
+) -> Iterator[ComfyServer]:
+    """One real server for the whole session, on the CPU, with tiny models and without network.
+
+    Its models: `tiny-s`, `tiny-m` (folders) and `checkpoints/stable_audio_3_tiny.safetensors`
+    (the weights of tiny-s alone); text_encoders and loras are there and empty.
+    """
+    base = tmp_path_factory.mktemp("server")
+    server = ComfyServer(support.comfyui_root(), base, env={"HF_HUB_OFFLINE": "1"})
+    for name, source in (("tiny-s", tiny_s), ("tiny-m", tiny_m)):
+        shutil.copytree(source, server.models("stable_audio_3") / name)
+    single = server.models("checkpoints") / "stable_audio_3_tiny.safetensors"
+    shutil.copy(tiny_s / "model.safetensors", single)
+    server.models("text_encoders")
+    server.models("loras")
+    with server:
+        yield server

@@ -77,7 +77,8 @@ def rel_l2(actual: Tensor, expected: Tensor) -> float:
 def tiny_checkpoint(variant: str) -> Path:
     """Folder of a random-weight checkpoint (seed 0) in the published format, built once.
 
-    Kept under .dev/fixtures by the hash of the code that makes it, so that an edit rebuilds. Built beside its place and then renamed: two test runs may start at once.
+    Kept under .dev/fixtures by the hash of the code that makes it, so that an edit rebuilds.
+    Built beside its place and then renamed: two test runs may start at once.
     """
     sources = b"".join(path.read_bytes() for path in CHECKPOINT_SOURCES)
     digest = hashlib.sha256(sources).hexdigest()[:12]
