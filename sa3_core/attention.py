@@ -80,23 +80,44 @@ def key_mask(mask: Tensor | None, always: int, device: torch.device) -> Tensor |
     return F.pad(mask.to(device), (always, 0), value=True)[:, None, None, :]
 
 
-def fold_windows(x: Tensor, block: int, halo: int) -> Tensor:
-    """[B, H, N, d] -> overlapping key blocks [B * blocks, H, block + 2 * halo, d], zero-padded."""
-    b, h, n, d = x.shape
+def fold_windows(x: Tensor, n: int, block: int, reach: int, before: int) -> Tensor:
+    """Cut keys or values into overlapping blocks, one per block of queries, without copying.
+
+    Args:
+        x: [B, before + n + after, H, d], the n tokens of the queries and their neighbours.
+        n: number of queries.
+        block: queries of one block.
+        reach: tokens that a query sees on each side.
+        before: how many of x's tokens lie in front of the first query, at most `reach`.
+
+    Returns:
+        [B * blocks, H, block + 2 * reach, d]; what x does not hold is zero (and must be masked).
+        A view of x's memory when B is 1 and nothing had to be filled up.
+    """
     blocks = math.ceil(n / block)
-    padded = F.pad(x, (0, 0, halo, blocks * block - n + halo))
-    windows = padded.unfold(2, block + 2 * halo, block)  # [B, H, blocks, d, block + 2 halo]
-    return windows.permute(0, 2, 1, 4, 3).reshape(b * blocks, h, block + 2 * halo, d)
+    lead = reach - before
+    fill = blocks * block + 2 * reach - lead - x.shape[1]
+    if lead or fill > 0:
+        x = F.pad(x, (0, 0, 0, 0, lead, max(fill, 0)))
+    x = x[:, : blocks * block + 2 * reach]
+    windows = x.unfold(1, block + 2 * reach, block)  # [B, blocks, H, d, block + 2 reach]
+    return windows.transpose(3, 4).flatten(0, 1)
 
 
-def window_bias(n: int, block: int, reach: int, device: torch.device) -> Tensor:
-    """Bool [blocks, 1, block, block + 2 * reach]: which folded keys each query may see."""
+def window_bias(n: int, block: int, reach: int, before: int, after: int) -> Tensor:
+    """Which folded keys each query may see, for `fold_windows` of n queries.
+
+    Returns:
+        Bool [blocks, 1, block, block + 2 * reach] on the CPU, or [1, 1, ...] when all blocks agree.
+    """
     blocks = math.ceil(n / block)
-    query = torch.arange(block, device=device)[:, None] + reach
-    key = torch.arange(block + 2 * reach, device=device)[None]
+    query = torch.arange(block)[:, None] + reach
+    key = torch.arange(block + 2 * reach)[None]
     band = (query - key).abs() <= reach
-    position = torch.arange(blocks, device=device)[:, None] * block + key - reach
-    inside = (position >= 0) & (position < n)
-    # Queries that are themselves padding keep their band: an empty row would give NaN.
-    padding = torch.arange(blocks * block, device=device).view(blocks, block) >= n
-    return ((band[None] & inside[:, None, :]) | (band[None] & padding[..., None]))[:, None]
+    if before == after == reach and n == blocks * block:
+        return band[None, None]
+    position = torch.arange(blocks)[:, None] * block + key - reach
+    inside = (position >= -before) & (position < n + after)
+    # Queries that are themselves filling keep their band: an empty row would give NaN.
+    filling = torch.arange(blocks * block).view(blocks, block) >= n
+    return ((band[None] & inside[:, None, :]) | (band[None] & filling[..., None]))[:, None]
