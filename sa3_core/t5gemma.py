@@ -5,7 +5,7 @@ Source: arXiv 2504.06225 (T5Gemma); arXiv 2605.17991 (its use as conditioner, pa
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,19 +81,22 @@ class T5Gemma(nn.Module):
             InputError: no item, or an id that the vocabulary does not hold.
             SA3Error: the weights' dtype is too narrow for their values.
         """
-        table = self.encoder.get_input_embeddings().weight
+        table = self._embedding().weight
         padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
-        filled = mask.any(dim=1)
-        mask = mask.to(table.device)
+        padded, mask = padded.to(table.device), mask.to(table.device)
         tokens = torch.zeros(*mask.shape, TEXT_WIDTH, device=table.device)
+        filled = mask.any(dim=1)  # [B]
         if filled.any():
-            filled = filled.to(table.device)
-            tokens[filled] = self._run(padded.to(table.device)[filled], mask[filled])
+            tokens[filled] = self._run(padded[filled], mask[filled])
         return TextConditioning(tokens, mask)
+
+    def _embedding(self) -> nn.Embedding:
+        """The embedding table."""
+        return cast(nn.Embedding, self.encoder.get_input_embeddings())
 
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, n] ids, each row with a real token -> [B, n, 768] float32, zero past the mask."""
-        embedded = self.encoder.get_input_embeddings()(ids).to(self.dtype)
+        embedded = self._embedding()(ids).to(self.dtype)
         hidden = self.encoder(inputs_embeds=embedded, attention_mask=mask.long())
         tokens = hidden.last_hidden_state.float().masked_fill(~mask[..., None], 0.0)
         if not torch.isfinite(tokens).all():
@@ -207,7 +210,7 @@ def _transformers_config(config: EncoderConfig) -> "T5GemmaConfig":
         is_encoder_decoder=False,
         vocab_size=config.vocabulary,  # version 4 writes it over both parts' own
     )
-    # Only this one applies the soft-cap: version 4 would choose sdpa, which drops it in silence.
+    # Only this one applies the soft-cap; up to 5.0 the default is sdpa, which drops it in silence.
     whole._attn_implementation = "eager"
     return whole
 

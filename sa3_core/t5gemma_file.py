@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from .errors import CheckpointError, ConfigError
+from .safetensors_header import read_header
 from .text_tokens import TEXT_WIDTH
 
 log = logging.getLogger(__name__)
@@ -60,15 +61,13 @@ class EncoderFile:
     Attributes:
         path: the safetensors file.
         folder: the Hugging Face folder, where it is one.
-        prefix: what stands before the encoder's own names in the file.
         config: sizes.
-        tensors: encoder weights without `prefix`, memory-mapped.
+        tensors: encoder weights under their names inside the encoder, memory-mapped.
         spiece: SentencePiece model [bytes] uint8, where the file carries one.
     """
 
     path: Path
     folder: Path | None
-    prefix: str
     config: EncoderConfig
     tensors: dict[str, Tensor]
     spiece: Tensor | None
@@ -92,7 +91,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
             f"{file.name} holds no {SPIECE}, so it cannot read prompts. Use the repackaged "
             "t5gemma_b_b_ul2.safetensors or a whole t5gemma-b-b-ul2 folder."
         )
-    return EncoderFile(file, folder, prefix, config, tensors, spiece)
+    return EncoderFile(file, folder, config, tensors, spiece)
 
 
 def _folder_of(path: Path) -> Path | None:
@@ -106,22 +105,15 @@ def _folder_of(path: Path) -> Path | None:
 
 def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor], Tensor | None]:
     """Prefix, encoder tensors (memory-mapped) and SentencePiece model of a file."""
-    if not file.is_file():
-        raise CheckpointError(f"There is no text encoder file {file}. Check the path.")
-    try:
-        with safe_open(file, framework="pt") as source:
-            keys = list(source.keys())
-            prefix = _find_prefix(file, keys)
-            tensors = {
-                key.removeprefix(prefix): source.get_tensor(key)
-                for key in keys
-                if key.startswith(prefix)
-            }
-            spiece = source.get_tensor(SPIECE) if SPIECE in keys else None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors ({error}). Download it again."
-        ) from error
+    keys = [key for key in read_header(file) if key != "__metadata__"]
+    prefix = _find_prefix(file, keys)
+    with safe_open(str(file), framework="pt") as source:
+        tensors = {
+            key.removeprefix(prefix): source.get_tensor(key)
+            for key in keys
+            if key.startswith(prefix)
+        }
+        spiece = source.get_tensor(SPIECE) if SPIECE in keys else None
     others = [key for key in keys if not key.startswith((prefix, *OTHER_PARTS))]
     if others:
         log.info("%s: ignored %d other tensors (%s, ...)", file.name, len(others), others[0])
@@ -158,20 +150,28 @@ def _infer_config(
             f"{file.name}: {prefix}{wrong[0]} is {tensors[wrong[0]].dtype}; text encoder weights "
             "must be float32, bfloat16 or float16. Use a file that is not quantised."
         )
+    for name in needed:
+        shape = tuple(tensors[name].shape)
+        if len(shape) != 2 or shape[1] != TEXT_WIDTH:
+            raise CheckpointError(
+                f"{file.name}: {prefix}{name} has shape {shape}; Stable Audio 3 needs T5Gemma "
+                f"b-b, {TEXT_WIDTH} wide. Choose t5gemma-b-b-ul2."
+            )
     table, mlp, query, key = (tensors[name].shape for name in needed)
-    if any(len(shape) != 2 or shape[1] != TEXT_WIDTH for shape in (table, mlp, query, key)):
-        raise CheckpointError(
-            f"{file.name} is {table[-1]} wide; Stable Audio 3 needs T5Gemma b-b, {TEXT_WIDTH} "
-            "wide. Choose t5gemma-b-b-ul2."
-        )
     rest = {name: settings[key] for key, name in _SETTINGS.items() if key in settings}
     head_dim = rest.get("head_dim", EncoderConfig.head_dim)
+    heads, kv_heads = query[0] // head_dim, key[0] // head_dim
+    if not kv_heads or heads % kv_heads or TEXT_WIDTH % heads or query[0] % head_dim:
+        raise CheckpointError(
+            f"{file.name}: {query[0]} query and {key[0]} key rows are no heads of {head_dim} "
+            f"channels for a width of {TEXT_WIDTH}. Download it again."
+        )
     return EncoderConfig(
         vocabulary=table[0],
         layers=1 + max(int(m[1]) for m in map(_LAYER.match, tensors) if m),
         mlp_width=mlp[0],
-        heads=query[0] // head_dim,
-        kv_heads=key[0] // head_dim,
+        heads=heads,
+        kv_heads=kv_heads,
         **rest,
     )
 
@@ -197,6 +197,7 @@ _ONLY = {  # config.json name -> the one value that is implemented
     "hidden_activation": "gelu_pytorch_tanh",
     "attention_bias": False,
     "rope_type": "default",
+    "rope_scaling": None,
 }
 
 
@@ -210,7 +211,19 @@ def _read_settings(file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{file} cannot be read as a T5Gemma config ({error!r}). Download the folder again."
         ) from error
-    return section | rope
+    section |= rope
+    wrong = [k for k in _SETTINGS if k in section and not _is_positive(section[k])]
+    if wrong:
+        raise ConfigError(
+            f"{file}: {wrong[0]} is {section[wrong[0]]!r}; it must be a number above 0. Download "
+            "the folder again."
+        )
+    return section
+
+
+def _is_positive(value: object) -> bool:
+    """Whether `value` is a number above 0 (and no bool)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _check_settings(

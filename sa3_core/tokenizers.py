@@ -71,7 +71,7 @@ class FolderTokenizer:
             ) from error
         added = self._ids("")
         if added:
-            log.warning(
+            log.info(
                 "The tokenizer in %s adds %d token(s) of its own to each prompt (ids %s); the "
                 "repackaged single-file text encoder adds none, so the two sound different.",
                 folder,
