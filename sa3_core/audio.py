@@ -95,11 +95,7 @@ def resample(audio: Tensor, sample_rate: int, target: int) -> Tensor:
     Raises:
         AudioError: a rate that is no positive whole number, or two rates without a usable ratio.
     """
-    if not math.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
-        raise AudioError(
-            f"The audio's sample rate is {sample_rate!r}; it must be a positive whole number of Hz."
-        )
-    rate = int(sample_rate)
+    rate = check_rate(sample_rate)
     if rate == target:
         return audio
     common = math.gcd(rate, target)
@@ -109,6 +105,15 @@ def resample(audio: Tensor, sample_rate: int, target: int) -> Tensor:
             "Convert it to 44100 or 48000 Hz first."
         )
     return torchaudio.transforms.Resample(rate, target).to(audio.device)(audio)
+
+
+def check_rate(sample_rate: int) -> int:
+    """Return a sample rate in Hz as an int or raise AudioError."""
+    if not math.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
+        raise AudioError(
+            f"The audio's sample rate is {sample_rate!r}; it must be a positive whole number of Hz."
+        )
+    return int(sample_rate)
 
 
 def fit_length(audio: Tensor, samples: int) -> Tensor:
