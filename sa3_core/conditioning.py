@@ -5,6 +5,7 @@ Source: arXiv 2605.17991, conditioning; spec of the published checkpoints (paddi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,9 @@ class _DurationEmbedder(nn.Module):
         linear = ops.Linear(DURATION_FEATURES, COND_WIDTH, device=device, dtype=dtype)
         self.embedder = nn.ModuleDict({"embedding": nn.Sequential(nn.Identity(), linear)})
 
+    def forward(self, features: Tensor) -> Tensor:
+        return self.embedder["embedding"](features)
+
 
 class _PromptPadding(nn.Module):
     def __init__(self, device=None, dtype=None) -> None:
@@ -87,8 +91,7 @@ class Conditioner(nn.Module):
         low, high = self.config.min_seconds, self.config.max_seconds
         value = torch.tensor(list(seconds), dtype=torch.float32, device=device).clamp(low, high)
         features = expo_fourier((value - low) / (high - low), DURATION_FEATURES)
-        linear = self.conditioners["seconds_total"].embedder["embedding"][1]
-        return linear(features)
+        return self.conditioners["seconds_total"](features)
 
     def context(self, text: TextConditioning, duration: Tensor, negative: bool = False) -> Context:
         """Text, padding and duration as one context.
@@ -114,8 +117,8 @@ class Conditioner(nn.Module):
                 f"The conditioning has {tokens.shape[1]} tokens, the model takes {limit}. Shorten "
                 "the prompt; concatenated conditionings add up."
             )
-        filler = self.conditioners["prompt"].padding_embedding
-        filler = torch.zeros_like(tokens[0, :1]) if negative else cast_to(filler, tokens)[None]
+        learned = cast(_PromptPadding, self.conditioners["prompt"]).padding_embedding
+        filler = torch.zeros_like(tokens[0, :1]) if negative else cast_to(learned, tokens)[None]
         batch = tokens.shape[0]
         count = mask.sum(dim=1, keepdim=True)
         bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -torch.inf)

@@ -9,6 +9,7 @@ Source: arXiv 2605.17991, sections on the diffusion transformer and inpainting c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class DiTConstants:
     """What `DiffusionTransformer.prepare` computed for one generation.
 
     Attributes:
-        global_embed: [B, D] float32, the duration's share of the AdaLN input.
+        global_embed: [B, D], the duration's share of the AdaLN input.
         cross: one CrossKeys per block.
         context_bias: additive float32 [B, 1, 1, S] or None.
         local: one tensor per block, [B, T, D], or [1, 1, D] when nothing is inpainted.
@@ -153,6 +154,8 @@ class DiTBlock(nn.Module):
 
 
 class _RotaryFrequencies(nn.Module):
+    inv_freq: Tensor
+
     def __init__(self, device=None) -> None:
         super().__init__()
         shape = (ROTARY_CHANNELS // 2,)
@@ -217,7 +220,7 @@ class DiffusionTransformer(nn.Module):
             padding_mask: bool [B, T], True = valid, or None.
             frames: T.
         """
-        dtype, blocks = context.dtype, self.transformer.layers
+        dtype, blocks = context.dtype, cast("list[DiTBlock]", self.transformer.layers)
         embedded = self.to_cond_embed(context)
         if local_cond is None:
             source = context.new_zeros(1, 1, self.config.local_channels)

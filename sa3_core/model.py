@@ -87,7 +87,9 @@ def find_sample_size(config: ModelConfig) -> int:
     if config.sample_size is not None:
         return config.sample_size
     medium = config.dit is not None and config.dit.differential
-    return VARIANTS["medium" if medium else "small-music"].sample_size
+    size = VARIANTS["medium" if medium else "small-music"].sample_size
+    assert size is not None
+    return size
 
 
 def load_model(

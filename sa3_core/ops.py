@@ -1,6 +1,6 @@
 """The layer classes the nets are built from; a host may inject its own (streaming, casting)."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
@@ -15,5 +15,5 @@ class Ops(Protocol):
 class TorchOps:
     """Plain torch.nn layers."""
 
-    Linear = nn.Linear
-    Conv1d = nn.Conv1d
+    Linear: ClassVar[Any] = nn.Linear
+    Conv1d: ClassVar[Any] = nn.Conv1d

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 from .errors import InputError
 from .guidance import Guidance
 from .samplers import SAMPLERS
 from .schedule import SHIFTS
-from .variants import OBJECTIVE_DEFAULTS
+from .variants import OBJECTIVE_DEFAULTS, Objective
 
 AUTO = "auto"
 KEEP_MODES = ("model", "hard")
@@ -47,7 +48,8 @@ class SampleSettings:
     keep_mode: str = "model"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or not 0 <= self.steps <= MAX_STEPS:
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if not whole or not 0 <= self.steps <= MAX_STEPS:
             raise InputError(
                 f"steps is {self.steps!r}; it must be a whole number from 1 to {MAX_STEPS}, "
                 "or 0 for auto."
@@ -76,7 +78,8 @@ class SampleSettings:
         Args:
             objective: `rf_denoiser` or `rectified_flow`.
         """
-        defaults = OBJECTIVE_DEFAULTS[objective]
+        _one_of("objective", objective, tuple(OBJECTIVE_DEFAULTS))
+        defaults = OBJECTIVE_DEFAULTS[cast(Objective, objective)]
         return replace(
             self,
             steps=self.steps or defaults.steps,
