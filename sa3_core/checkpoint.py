@@ -7,14 +7,15 @@ other prefixes are ignored with one log line; under ours, every tensor must be k
 """
 
 import logging
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from .conditioning import Conditioner
@@ -22,22 +23,24 @@ from .config import ModelConfig, build_config, read_config
 from .dit import DiffusionTransformer
 from .errors import CheckpointError
 from .ops import Ops, TorchOps
+from .safetensors_header import read_header
 from .same import SAMEAutoencoder
 from .weight_norm import fold_weight_norm
 
 log = logging.getLogger(__name__)
 
 Net = TypeVar("Net", bound=nn.Module)
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "model_config.json"
 
 # An extra `model.` level would itself look like the DiT's prefix, hence the look-ahead.
 _PREFIXES = {
     "dit": re.compile(r"model\.model\.(?!model\.)"),
-    "same": re.compile(r"pretransform\.model\.(?=(?:encoder|decoder|bottleneck)\.)"),
-    "conditioner": re.compile(r"conditioner\.(?=conditioners\.)"),
+    "same": re.compile(r"pretransform\.model\."),
+    "conditioner": re.compile(r"conditioner\."),
 }
 _STANDALONE = re.compile(r"(?:encoder|decoder|bottleneck)\.")
+_NORMED = re.compile(r"\.(?:weight_[gv]|parametrizations\.weight\.original[01])$")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Checkpoint:
         parts: part name -> {key inside the part: key in the file}.
         shapes: part name -> {key inside the part: shape}, weight norm not yet folded.
         config: sizes and settings of what it holds.
+        metadata: of the file's header.
+        dtype: of most weights of the first part that was asked for.
         read: returns the file's tensors for a list of file keys.
     """
 
@@ -60,26 +65,31 @@ class Checkpoint:
     dtype: torch.dtype = torch.float32
     read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
 
-    def tensors(self, part: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The part's tensors by key, weight norm folded, memory-mapped where dtype already fits.
 
         Args:
             part: `dit`, `same` or `conditioner`.
-            dtype: None keeps the file's; rotary frequencies stay as they are.
+            dtype: of the result; rotary frequencies stay as they are.
+
+        Raises:
+            CheckpointError: weights that are no floats, or half of a weight-norm pair.
         """
         names = self.parts[part]
         raw = self.read(list(names.values()))
         found = {key: raw[file_key] for key, file_key in names.items()}
-        wrong = [k for k, v in found.items() if v.dtype not in FLOATS]
+        wrong = [k for k, v in found.items() if v.dtype not in FLOATS.values()]
         if wrong:
             raise CheckpointError(
                 f"{self.path.name}: {wrong[0]!r} is {found[wrong[0]].dtype}; weights must be "
                 "float32, bfloat16 or float16. Use an unquantised file."
             )
-        found = fold_weight_norm(found)
-        if dtype is None:
-            return found
-        return {k: v if k.endswith("inv_freq") else v.to(dtype) for k, v in found.items()}
+        # Gains and directions are folded in float32, so that their product is rounded only once.
+        found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
+        return {
+            k: v if k.endswith("inv_freq") else v.to(dtype)
+            for k, v in fold_weight_norm(found).items()
+        }
 
 
 def open_checkpoint(
@@ -91,7 +101,7 @@ def open_checkpoint(
 
     Args:
         path: a folder with model.safetensors (and model_config.json), or a .safetensors file.
-        need: parts that must be there.
+        need: parts that must be there, at least one; the first decides `dtype`.
         read: the host's own file reader; by default tensors are memory-mapped as they are used.
 
     Raises:
@@ -99,88 +109,89 @@ def open_checkpoint(
         ConfigError: model_config.json contradicts the tensors or asks for something unknown here.
     """
     file = path / WEIGHTS_NAME if path.is_dir() else path
-    shapes, metadata, dtype = _read_header(file)
-    parts = _split(shapes, file)
+    header, metadata = _read_header(file)
+    parts = _split(header, file)
     _require(parts, need, file)
-    part_shapes = {
-        part: {key: shapes[name] for key, name in names.items()} for part, names in parts.items()
+    shapes = {
+        part: {key: tuple(header[name]["shape"]) for key, name in names.items()}
+        for part, names in parts.items()
     }
+    dtype = _main_dtype(header[name] for name in parts[need[0]].values())
     config_path = file.parent / CONFIG_NAME
     has_config = file.name == WEIGHTS_NAME and config_path.is_file()
     raw = read_config(config_path) if has_config else None
-    config = build_config(part_shapes.get("dit"), part_shapes.get("same"), raw)
+    config = build_config(shapes.get("dit"), shapes.get("same"), raw)
     reader = _mapped_reader(file) if read is None else _host_reader(file, read)
-    return Checkpoint(file, parts, part_shapes, config, metadata, dtype, reader)
+    return Checkpoint(file, parts, shapes, config, metadata, dtype, reader)
 
 
-def _read_header(
-    file: Path,
-) -> tuple[dict[str, tuple[int, ...]], dict[str, str], torch.dtype]:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file. Download the model or check its folder.")
-    if file.suffix != ".safetensors":
+def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Entries by tensor name, and the metadata, of a file that may be opened at all."""
+    if file.is_file() and file.suffix != ".safetensors":
         raise CheckpointError(
-            f"{file.name}: only .safetensors files are loaded; {file.suffix or 'this'} files may "
+            f"{file.name}: only .safetensors files are loaded; others, such as .ckpt or .pt, may "
             "hold executable pickles. Convert it with safetensors, or download the official file."
         )
-    try:
-        with safe_open(str(file), framework="pt") as handle:
-            keys = handle.keys()
-            shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in keys}
-            dtypes = {handle.get_slice(key).get_dtype() for key in keys}
-            metadata = dict(handle.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file.name}: damaged or truncated safetensors file ({error}). Download it again."
-        ) from error
-    known = {"BF16": torch.bfloat16, "F16": torch.float16}
-    dtype = known.get(next(iter(dtypes)), torch.float32) if len(dtypes) == 1 else torch.float32
-    return shapes, metadata, dtype
+    header = read_header(file)
+    metadata = header.pop("__metadata__", None)
+    return header, dict(metadata or {})
 
 
-def _locate(key: str) -> tuple[str, str, int] | None:
-    """Part, key inside the part and number of dropped path levels of a file key."""
+def _main_dtype(entries: Iterable[Mapping[str, Any]]) -> torch.dtype:
+    """The dtype that most weights have; some stay float32 in files of half precision."""
+    elements: dict[str, int] = {}
+    for entry in entries:
+        elements[entry["dtype"]] = elements.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    return FLOATS.get(max(elements, key=lambda name: elements[name]), torch.float32)
+
+
+def _locate(key: str) -> tuple[str, str] | None:
+    """Part and key inside the part of a file key; leading path levels are dropped."""
     levels = key.split(".")
     for dropped in range(len(levels) - 1):
         rest = ".".join(levels[dropped:])
         for part, pattern in _PREFIXES.items():
             match = pattern.match(rest)
             if match:
-                return part, rest[match.end() :], dropped
+                return part, rest[match.end() :]
     return None
 
 
-def _split(shapes: Mapping[str, object], file: Path) -> dict[str, dict[str, str]]:
+def _split(names: Iterable[str], file: Path) -> dict[str, dict[str, str]]:
+    """{part: {key inside the part: key in the file}}; the rest gets one log line."""
     parts: dict[str, dict[str, str]] = {}
-    level: dict[tuple[str, str], int] = {}
     other: list[str] = []
-    for name in shapes:
+    # Shortest first: where a copy lies under a longer path (averaged weights), it is left out.
+    for name in sorted(names, key=lambda name: name.count(".")):
         found = _locate(name)
-        if found is None:
+        if found is None or found[1] in parts.get(found[0], {}):
             other.append(name)
-            continue
-        part, key, dropped = found
-        if dropped < level.get((part, key), 99):
-            parts.setdefault(part, {})[key] = name
-            level[part, key] = dropped
-    if not parts:
-        for dropped in range(2):
-            cut = {name.split(".", dropped)[-1]: name for name in other}
-            same = {key: name for key, name in cut.items() if _STANDALONE.match(key)}
-            if any(".new_tokens" in key for key in same):
-                parts["same"] = same
-                other = [name for name in other if name not in set(same.values())]
-                break
+        else:
+            parts.setdefault(found[0], {})[found[1]] = name
+    same = {} if parts else _standalone(other)
+    if same:
+        parts["same"] = same
+        other = sorted(set(other) - set(same.values()))
     if other and parts:
         log.info("%s: %d tensors of other models ignored (%s)", file.name, len(other), other[0])
     return parts
+
+
+def _standalone(names: Iterable[str]) -> dict[str, str]:
+    """{key: key in the file} of an autoencoder without prefix, or below one path level."""
+    for dropped in range(2):
+        cut = {name.split(".", dropped)[-1]: name for name in names}
+        same = {key: name for key, name in cut.items() if _STANDALONE.match(key)}
+        if any(".new_tokens" in key for key in same):
+            return same
+    return {}
 
 
 def _require(parts: Mapping[str, object], need: tuple[str, ...], file: Path) -> None:
     missing = [part for part in need if part not in parts]
     if not missing:
         return
-    if not parts:
+    if not {"dit", "same"} & set(parts):
         raise CheckpointError(
             f"{file.name} is not a Stable Audio 3 file: none of its tensors belongs to the model "
             "(it looks like another kind of checkpoint). Choose a stable_audio_3 file."
