@@ -61,6 +61,12 @@ def seconds_of_frames(frames: int) -> float:
     return frames * HOP / SAMPLE_RATE
 
 
+def seconds_of_samples(samples: int) -> float:
+    """The smallest float duration d >= samples / 44100 for which `samples_of(d)` is `samples`."""
+    seconds = samples / SAMPLE_RATE
+    return seconds if samples_of(seconds) >= samples else math.nextafter(seconds, math.inf)
+
+
 def check_seconds(seconds: float, maximum: float, name: str = "seconds") -> float:
     """Return `seconds` as a float or raise InputError naming the allowed range."""
     value = float(seconds)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .conditioning import Context, null_context
+from .config import ModelConfig
 from .errors import InputError
 from .geometry import (
     LATENT_CHANNELS,
@@ -109,7 +110,7 @@ def sample_latent(
     )
     noise = run.noise(seeds)
     cut = _cropped(noise, run.active)
-    sigmas = _sigmas(model, settings, run.seconds)
+    sigmas = schedule_for(model.config, settings, run.seconds)
     source = run.frames[..., : run.active].float().cpu()
     first = cut()
     level = settings.noise_level
@@ -135,12 +136,17 @@ def _cropped(noise: Callable[[], Tensor], frames: int) -> Callable[[], Tensor]:
     return lambda: noise()[..., :frames]
 
 
-def _sigmas(model: SA3Model, settings: SampleSettings, seconds: Sequence[float]) -> Tensor:
+def schedule_for(config: ModelConfig, settings: SampleSettings, seconds: Sequence[float]) -> Tensor:
+    """Noise levels per item, [B, steps + 1] float32.
+
+    Args:
+        config: says what shift `auto` means.
+        settings: resolved settings.
+        seconds: duration of each item; shifts use its effective length in frames.
+    """
     lengths = [effective_frames(s) for s in seconds]
-    if settings.shift == AUTO:
-        shift = shift_from_options(model.config.shift)
-    else:
-        shift = SHIFTS[settings.shift]()
+    auto = settings.shift == AUTO
+    shift = shift_from_options(config.shift) if auto else SHIFTS[settings.shift]()
     bounded = settings.noise_schedule == "bounded"
     return build_sigmas(settings.steps, shift, lengths, settings.noise_level, bounded)
 

@@ -1,0 +1,27 @@
+"""The pack's nodes: each a schema and one call into the core."""
+
+from typing import Any
+
+from comfy_api.latest import ComfyExtension
+
+from . import audio, latent, loaders, sampling, schedule, text
+from .bridge.files import register_folder
+
+FAMILIES = (loaders, text, latent, sampling, schedule, audio)
+
+
+class SA3Extension(ComfyExtension):
+    """Hands the node classes to ComfyUI."""
+
+    async def on_load(self) -> None:
+        """Make the model folder known before the first schema is read."""
+        register_folder()
+
+    async def get_node_list(self) -> list[type[Any]]:
+        """Every node of every family."""
+        return [node for family in FAMILIES for node in family.NODES]
+
+
+async def comfy_entrypoint() -> SA3Extension:
+    """ComfyUI's entry into the pack."""
+    return SA3Extension()

@@ -1,0 +1,122 @@
+"""What the loader nodes do: find, download and load models, and say what was found."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...sa3_core.download import download_variant
+from ...sa3_core.errors import CheckpointError, InputError
+from ...sa3_core.library import TEXT_ENCODER_FOLDER, Kind
+from ...sa3_core.model import max_seconds
+from ...sa3_core.variants import VARIANTS
+from .clip import SA3CLIP, load_clip
+from .files import library
+from .model import SA3BaseModel, load_patcher
+from .runtime import chunk_reporter, show
+from .vae import SA3VAE, load_vae
+
+SOURCES = ("upstream", "mirror")
+TEXT_ENCODER_URL = (
+    "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main/text_encoders/"
+    "t5gemma_b_b_ul2.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Settings of Load SA3 Model; None = with the model."""
+
+    model: str
+    text_encoder: str | None = None
+    autoencoder: str | None = None
+    precision: str = "auto"
+    objective: str = "auto"
+
+
+def model_names() -> list[str]:
+    """Models found, then published variants that are not there yet."""
+    return library().known_models()
+
+
+def text_encoder_names() -> list[str]:
+    """T5Gemma folders and files found."""
+    return library().text_encoders()
+
+
+def autoencoder_names(published: bool = False) -> list[str]:
+    """SAME files, folders and full models found; with `published` also what can be downloaded."""
+    here = library()
+    return here.known_autoencoders() if published else here.autoencoders()
+
+
+def fingerprint(name: str, kind: Kind) -> str:
+    """Path, size and time of a model's file; the name alone while it is not there."""
+    try:
+        path = library().resolve(name, kind)
+    except InputError:
+        return name
+    file = path / "model.safetensors" if path.is_dir() else path
+    status = file.stat()
+    return f"{file}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def ensure_downloaded(node: Any, name: str, source: str) -> list[str]:
+    """Download a published variant that is not there; return what to show."""
+    here = library()
+    if name not in VARIANTS or name in here.models() or name in here.autoencoders():
+        return []
+    show(node, [f"{name} is not there yet: downloading..."])
+    path = download_variant(name, here.download_root, source, chunk_reporter())
+    return [f"downloaded to {path}"]
+
+
+def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
+    """MODEL, CLIP and VAE of a choice.
+
+    Raises:
+        InputError: a name that is not found.
+        CheckpointError, ConfigError: a file that does not fit.
+    """
+    here = library()
+    path = here.resolve(choice.model, "model")
+    text_encoder = _text_encoder(path, choice.text_encoder)
+    same = here.resolve(choice.autoencoder, "autoencoder") if choice.autoencoder else path
+    patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
+    clip = load_clip(str(text_encoder), choice.precision)
+    return patcher, clip, load_vae(str(same), choice.precision)
+
+
+def load_autoencoder(name: str, precision: str) -> SA3VAE:
+    """VAE of a SAME file, folder or full model."""
+    return load_vae(str(library().resolve(name, "autoencoder")), precision)
+
+
+def _text_encoder(model: Path, name: str | None) -> Path:
+    """The chosen text encoder, the one in the model's folder, or any that is found."""
+    here = library()
+    if name is not None:
+        return here.resolve(name, "text_encoder")
+    own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
+    if (own / "model.safetensors").is_file():
+        return own
+    found = here.text_encoders()
+    if found:
+        return here.resolve(found[0], "text_encoder")
+    raise CheckpointError(
+        f"No text encoder: {model.name} brings none and models/text_encoders holds no T5Gemma. "
+        f"Put t5gemma_b_b_ul2.safetensors there ({TEXT_ENCODER_URL})."
+    )
+
+
+def describe(patcher: Any) -> list[str]:
+    """What the node says about a loaded model."""
+    model: SA3BaseModel = patcher.model
+    info = model.info
+    assert info is not None
+    dtype = str(model.get_dtype()).removeprefix("torch.")
+    compute = str(model.get_dtype_inference()).removeprefix("torch.")
+    precision = dtype if dtype == compute else f"{dtype}, computed in {compute}"
+    return [
+        f"{info.name}: {info.objective} (from {info.objective_source})",
+        f"{precision}, up to {max_seconds(info.sample_size):g} s",
+    ]

@@ -1,0 +1,122 @@
+"""Running nets under ComfyUI's management: loading, progress, interruption, texts in the node."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.patcher_extension
+import comfy.utils
+import torch
+
+try:
+    from server import PromptServer
+except ImportError:  # in-process tests import the pack without a server
+    PromptServer = None
+
+log = logging.getLogger(__name__)
+
+COMPILE_KEY = "torch.compile"
+COMPILE_OPTIONS = "torch_compile_kwargs"
+
+
+def intermediate(x: torch.Tensor) -> torch.Tensor:
+    """`x` where ComfyUI wants values between nodes to lie."""
+    return x.to(mm.intermediate_device())
+
+
+@contextmanager
+def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
+    """Load a patcher's model for the duration of a block.
+
+    Args:
+        patcher: ModelPatcher.
+        memory: bytes of activations that the block needs beside the weights.
+        full: load all weights (for nets whose layers cannot be streamed).
+    """
+    mm.load_models_gpu([patcher], memory_required=memory, force_full_load=full)
+    patcher.pre_run()
+    try:
+        with _compiled(patcher):
+            yield patcher.model
+    finally:
+        patcher.cleanup()
+
+
+@contextmanager
+def _compiled(patcher: Any) -> Iterator[None]:
+    """Honour TorchCompileModel: its settings, applied to the call that SA3 Sampler makes."""
+    options = patcher.model_options.get(COMPILE_OPTIONS)
+    net = getattr(patcher.model, "diffusion_model", None)
+    if options is None or net is None:
+        yield
+        return
+    cache = patcher.model.__dict__.setdefault("_sa3_compiled", {})
+    key = repr(sorted(options.items(), key=lambda item: item[0]))
+    if key not in cache:
+        cache[key] = torch.compile(type(net).velocity, **options)
+    compiled = cache[key]
+    net.velocity = lambda x, t, constants: compiled(net, x, t, constants)
+    try:
+        yield
+    finally:
+        del net.velocity
+
+
+def unused_options(patcher: Any) -> list[str]:
+    """Names of model options that stock samplers apply and SA3 Sampler does not."""
+    names = [
+        key
+        for key, value in patcher.model_options.items()
+        if key not in ("transformer_options", COMPILE_OPTIONS) and value
+    ]
+    inner = patcher.model_options.get("transformer_options", {})
+    names += [key for key, value in inner.items() if key != "wrappers" and value]
+    for group in (inner.get("wrappers", {}), patcher.wrappers):
+        for kind, wrappers in group.items():
+            names += [f"{kind} wrapper {key!r}" for key in wrappers if key != COMPILE_KEY]
+    return names
+
+
+def check_interrupted() -> None:
+    """Raise the host's exception when the user pressed cancel."""
+    mm.throw_exception_if_processing_interrupted()
+
+
+def step_reporter(steps: int) -> Callable[[int, int, torch.Tensor], None]:
+    """An `on_step` that drives the node's progress bar and notices interruption."""
+    bar = comfy.utils.ProgressBar(steps)
+
+    def report(step: int, total: int, denoised: torch.Tensor) -> None:
+        check_interrupted()
+        bar.update_absolute(step + 1, total)
+
+    return report
+
+
+def chunk_reporter() -> Callable[[int, int], None]:
+    """An `on_chunk` or `on_bytes` that drives the node's progress bar."""
+    bar: Any = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        check_interrupted()
+        bar = bar or comfy.utils.ProgressBar(max(total, 1))
+        bar.update_absolute(done, max(total, 1))
+
+    return report
+
+
+def show(node: Any, lines: list[str]) -> dict[str, Any]:
+    """Show lines in the node and return them as its `ui` output (history, API).
+
+    Args:
+        node: the node class in `execute` (its hidden `unique_id` names the node).
+        lines: sentences, one per line.
+    """
+    unique_id = getattr(node.hidden, "unique_id", None)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and unique_id is not None and lines:
+        server.send_progress_text("\n".join(lines), unique_id)
+    return {"text": lines}

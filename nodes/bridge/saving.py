@@ -1,0 +1,88 @@
+"""Saving audio into ComfyUI's output folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+
+from ...sa3_core.audio_file import WriteReport, sidecar_needed, write_audio, write_sidecar
+from ...sa3_core.audio_formats import FORMATS, AudioFormat
+from ...sa3_core.errors import InputError
+from .coding import audio_lengths, source_of
+
+NODE = "Save Audio"
+
+
+def save(
+    audio: Any, prefix: str, format_name: str, hidden: Any
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Write every item of an AUDIO.
+
+    Args:
+        audio: AUDIO, or None (a video without sound): an error.
+        prefix: folder and name inside the output folder.
+        format_name: a name of FORMATS.
+        hidden: the node's hidden inputs (prompt and workflow).
+
+    Returns:
+        The saved files as ComfyUI shows them, and sentences for the node.
+    """
+    waveform, rate = source_of(audio, NODE)
+    form = FORMATS[format_name]
+    tags = graph_tags(hidden)
+    folder, name, counter, subfolder = _target(prefix)
+    files, notes = [], []
+    for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
+        path, counter = _free_path(folder, _numbered(name, index), counter, form)
+        report = write_audio(path, item[:, :length], rate, form, tags)
+        notes += _notes(report)
+        if tags and sidecar_needed(form, tags):
+            beside = write_sidecar(path, tags)
+            notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")
+        files.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
+    return files, notes
+
+
+def graph_tags(hidden: Any) -> dict[str, str]:
+    """`prompt` and `workflow` as JSON, unless the host was started with --disable-metadata."""
+    if args.disable_metadata:
+        return {}
+    tags = {}
+    if hidden.prompt is not None:
+        tags["prompt"] = json.dumps(hidden.prompt)
+    for key, value in (hidden.extra_pnginfo or {}).items():
+        tags[key] = json.dumps(value)
+    return tags
+
+
+def _target(prefix: str) -> tuple[Path, str, int, str]:
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory()
+        )
+    except Exception as error:
+        raise InputError(
+            f"filename_prefix {prefix!r} cannot be used ({error}). Files stay inside the output "
+            "folder: write a name such as audio/take."
+        ) from error
+    return Path(folder), name, counter, subfolder
+
+
+def _numbered(name: str, index: int) -> str:
+    return name.replace("%batch_num%", str(index))
+
+
+def _free_path(folder: Path, name: str, counter: int, form: AudioFormat) -> tuple[Path, int]:
+    """The first numbered path that does not exist, and the counter after it."""
+    while True:
+        path = folder / f"{name}_{counter:05}{form.suffix}"
+        counter += 1
+        if not path.exists():
+            return path, counter
+
+
+def _notes(report: WriteReport) -> list[str]:
+    text = f"{report.path.name}: peak {report.peak:.3f}"
+    return [f"{text}, clipped at full scale" if report.clipped else text]

@@ -1,0 +1,211 @@
+"""Empty Latent by Duration, SAME Encode and SAME Decode Chunked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.durations import parse_durations
+from ..sa3_core.regions import bar_seconds
+from .bridge import coding
+from .bridge.runtime import show
+from .common import CATEGORY
+
+_SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
+
+
+class SA3EmptyLatent(io.ComfyNode):
+    """An empty latent that knows its exact duration."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3EmptyLatent",
+            display_name="Empty Latent by Duration",
+            category=CATEGORY,
+            description=(
+                "An empty latent of an exact duration, with the 6 seconds of headroom that the "
+                "models were trained with. The duration travels with the latent: the sampler "
+                "conditions on it and decoding trims to it."
+            ),
+            search_aliases=["empty latent audio", "duration", "bars", "bpm"],
+            inputs=[
+                io.Float.Input(
+                    "seconds",
+                    default=30.0,
+                    min=0.0,
+                    max=_SECONDS_MAX,
+                    step=0.1,
+                    tooltip="Length in seconds; fractions count (small 120, medium 380 at most).",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Items to make."),
+                io.Combo.Input(
+                    "length_in",
+                    options=["seconds", "bars"],
+                    default="seconds",
+                    tooltip="Whether `seconds` counts or `bars` at a tempo.",
+                ),
+                io.Float.Input(
+                    "bars", default=8.0, min=0.0, max=100_000.0, step=1.0, tooltip="Number of bars."
+                ),
+                io.Float.Input(
+                    "bpm", default=120.0, min=1.0, max=1000.0, step=0.1, tooltip="Beats per minute."
+                ),
+                io.Int.Input(
+                    "beats_per_bar", default=4, min=1, max=64, tooltip="4 in 4/4, 3 in 3/4, ..."
+                ),
+                io.String.Input(
+                    "durations",
+                    default="",
+                    optional=True,
+                    tooltip=(
+                        "Several durations for a batch, e.g. 10, 20.5, 0:45; each makes "
+                        "`batch_size` items. Replaces `seconds` and `bars`."
+                    ),
+                ),
+            ],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        seconds: float,
+        batch_size: int = 1,
+        length_in: str = "seconds",
+        bars: float = 8.0,
+        bpm: float = 120.0,
+        beats_per_bar: int = 4,
+        durations: str = "",
+    ) -> io.NodeOutput:
+        """Zeros with their durations."""
+        if durations.strip():
+            lengths = parse_durations(durations)
+        elif length_in == "bars":
+            lengths = [bar_seconds(bars, bpm, beats_per_bar)]
+        else:
+            lengths = [seconds]
+        return io.NodeOutput(coding.empty_latent(lengths, batch_size))
+
+
+class SA3SAMEEncode(io.ComfyNode):
+    """AUDIO to LATENT, at an exact length."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3SAMEEncode",
+            display_name="SAME Encode",
+            category=CATEGORY,
+            description=(
+                "Encodes audio of any sample rate, mono or stereo, into a latent of the wanted "
+                "duration (cropped or padded with silence at the end, headroom included)."
+            ),
+            search_aliases=["vae encode audio", "audio to latent"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The source; resampled to 44.1 kHz stereo."),
+                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=_SECONDS_MAX,
+                    step=0.1,
+                    tooltip="Duration of the piece; 0 = the source's own length.",
+                ),
+            ],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, audio: Any, vae: Any, seconds: float = 0.0) -> io.NodeOutput:
+        """Encode; the source rides along on the latent."""
+        return io.NodeOutput(coding.encode(vae, audio, seconds))
+
+
+class SA3SAMEDecode(io.ComfyNode):
+    """LATENT to AUDIO, trimmed, in memory linear in length."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3SAMEDecode",
+            display_name="SAME Decode Chunked",
+            category=CATEGORY,
+            description=(
+                "Decodes a latent, trimmed to the duration that rides on it. Chunks give exactly "
+                "what decoding the whole gives. After editing, what was kept comes back from the "
+                "source sample by sample."
+            ),
+            search_aliases=["vae decode audio", "latent to audio", "tiled decode"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="A latent of 256 channels."),
+                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                io.Int.Input(
+                    "chunk",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    tooltip="Latent frames per chunk; 0 = the whole when it fits in free memory.",
+                ),
+                io.Boolean.Input(
+                    "keep_source_exactly",
+                    default=True,
+                    tooltip=(
+                        "After Inpaint Mask, Continue Audio or Loop: put the source's own samples "
+                        "back outside the regions."
+                    ),
+                ),
+                io.Float.Input(
+                    "crossfade_ms",
+                    default=20.0,
+                    min=0.0,
+                    max=10_000.0,
+                    step=1.0,
+                    tooltip="Length of the crossfade at the seams, inside the regenerated side.",
+                    advanced=True,
+                ),
+                io.Boolean.Input(
+                    "decoder_noise",
+                    default=False,
+                    tooltip="Add the decoder's random terms, as upstream does.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "noise_seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    tooltip="Seed of the decoder noise; used only when decoder_noise is on.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Audio.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent: Any,
+        vae: Any,
+        chunk: int = 0,
+        keep_source_exactly: bool = True,
+        crossfade_ms: float = 20.0,
+        decoder_noise: bool = False,
+        noise_seed: int = 0,
+    ) -> io.NodeOutput:
+        """Decode, trim, and paste the kept source back."""
+        seed = noise_seed if decoder_noise else None
+        audio = coding.decode(vae, latent, chunk or None, seed)
+        if not keep_source_exactly:
+            return io.NodeOutput(audio)
+        audio, notes = coding.paste_source(audio, latent, crossfade_ms / 1000)
+        return io.NodeOutput(audio, ui=show(cls, notes))
+
+
+NODES = [SA3EmptyLatent, SA3SAMEEncode, SA3SAMEDecode]

@@ -1,0 +1,175 @@
+"""Load SA3 Model and Load SAME."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.config import OBJECTIVES
+from .bridge import loading
+from .bridge.runtime import show
+from .common import CATEGORY, PRECISIONS, WITH_MODEL
+
+
+class SA3LoadModel(io.ComfyNode):
+    """MODEL, CLIP and VAE of one Stable Audio 3 model, downloaded first if need be."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3LoadModel",
+            display_name="Load SA3 Model",
+            category=CATEGORY,
+            description=(
+                "Loads a Stable Audio 3 model with its text encoder and autoencoder. Lists every "
+                "model found in models/stable_audio_3, checkpoints and diffusion_models, and the "
+                "published variants, which are downloaded when they are not there yet."
+            ),
+            search_aliases=["stable audio 3 loader", "sa3 checkpoint", "text to music"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=loading.model_names(),
+                    tooltip=(
+                        "A model folder (small-music), a single file (checkpoints/...), or a "
+                        "published variant to download."
+                    ),
+                ),
+                io.Combo.Input(
+                    "text_encoder",
+                    options=[WITH_MODEL, *loading.text_encoder_names()],
+                    default=WITH_MODEL,
+                    tooltip=(
+                        "T5Gemma to encode prompts with. 'with the model' takes the one in the "
+                        "model's folder, else any T5Gemma in models/text_encoders."
+                    ),
+                ),
+                io.Combo.Input(
+                    "autoencoder",
+                    options=[WITH_MODEL, *loading.autoencoder_names()],
+                    default=WITH_MODEL,
+                    tooltip=(
+                        "SAME autoencoder. 'with the model' takes the one inside the model's file."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=PRECISIONS,
+                    default="auto",
+                    tooltip="Dtype of the weights; auto takes what suits the device and the file.",
+                ),
+                io.Combo.Input(
+                    "objective",
+                    options=["auto", *OBJECTIVES],
+                    default="auto",
+                    tooltip=(
+                        "How the model was trained: rf_denoiser (post-trained, 8 steps) or "
+                        "rectified_flow (base, 50 steps with cfg). It decides what the sampler's "
+                        "auto values mean; auto reads the config, else the file's name."
+                    ),
+                ),
+                io.Combo.Input(
+                    "download_from",
+                    options=list(loading.SOURCES),
+                    default=loading.SOURCES[0],
+                    tooltip=(
+                        "Where a missing variant is downloaded from: stabilityai's own "
+                        "repositories (licence must be accepted) or the bundled mirror (bf16)."
+                    ),
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, **_others: Any) -> str:
+        """Changes when the model's file is replaced."""
+        return loading.fingerprint(model, "model")
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        text_encoder: str = WITH_MODEL,
+        autoencoder: str = WITH_MODEL,
+        precision: str = "auto",
+        objective: str = "auto",
+        download_from: str = loading.SOURCES[0],
+    ) -> io.NodeOutput:
+        """Download if missing, then load."""
+        choice = loading.ModelChoice(
+            model,
+            None if text_encoder == WITH_MODEL else text_encoder,
+            None if autoencoder == WITH_MODEL else autoencoder,
+            precision,
+            objective,
+        )
+        notes = loading.ensure_downloaded(cls, model, download_from)
+        patcher, clip, vae = loading.load_all(choice)
+        ui = show(cls, [*notes, *loading.describe(patcher)])
+        return io.NodeOutput(patcher, clip, vae, ui=ui)
+
+
+class SA3LoadSAME(io.ComfyNode):
+    """The SAME autoencoder alone."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3LoadSAME",
+            display_name="Load SAME",
+            category=CATEGORY,
+            description=(
+                "Loads a SAME autoencoder, from its own file or out of a full model (only the "
+                "autoencoder's tensors are read)."
+            ),
+            search_aliases=["stable audio vae", "audio autoencoder"],
+            inputs=[
+                io.Combo.Input(
+                    "autoencoder",
+                    options=loading.autoencoder_names(published=True),
+                    tooltip="A SAME-S or SAME-L file or folder, or a full Stable Audio 3 model.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=PRECISIONS,
+                    default="auto",
+                    tooltip="Dtype of the weights; auto takes what suits the device.",
+                ),
+                io.Combo.Input(
+                    "download_from",
+                    options=list(loading.SOURCES),
+                    default=loading.SOURCES[0],
+                    tooltip="Where a missing same-s or same-l is downloaded from.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Vae.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, autoencoder: str, **_others: Any) -> str:
+        """Changes when the file is replaced."""
+        return loading.fingerprint(autoencoder, "autoencoder")
+
+    @classmethod
+    def execute(
+        cls,
+        autoencoder: str,
+        precision: str = "auto",
+        download_from: str = loading.SOURCES[0],
+    ) -> io.NodeOutput:
+        """Download if missing, then load."""
+        notes = loading.ensure_downloaded(cls, autoencoder, download_from)
+        vae = loading.load_autoencoder(autoencoder, precision)
+        show(cls, notes)
+        return io.NodeOutput(vae)
+
+
+NODES = [SA3LoadModel, SA3LoadSAME]

@@ -1,0 +1,238 @@
+"""SA3 Sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.durations import parse_seeds
+from ..sa3_core.sample import Seeds
+from ..sa3_core.samplers import SAMPLERS
+from ..sa3_core.schedule import SHIFTS
+from ..sa3_core.settings import AUTO, KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
+from .bridge.runtime import show
+from .bridge.sampling import sample
+from .common import CATEGORY
+
+_SEED_MAX = 2**64 - 1
+
+
+class SA3Sampler(io.ComfyNode):
+    """Denoises an SA3 latent, be it empty, encoded or masked."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3Sampler",
+            display_name="SA3 Sampler",
+            category=CATEGORY,
+            description=(
+                "Generates with exact durations, real padding masks and the published schedules "
+                "and solvers. The latent says the mode: empty = text to audio, encoded with "
+                "denoise below 1 = audio to audio, masked = inpainting or continuation."
+            ),
+            search_aliases=["ksampler audio", "stable audio sampler", "pingpong"],
+            inputs=[*_main_inputs(), *_advanced_inputs()],
+            outputs=[io.Latent.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        latent: Any,
+        seed: int,
+        negative: Any = None,
+        steps: int = 0,
+        sampler: str = AUTO,
+        shift: str = AUTO,
+        cfg: float = 0.0,
+        apg: float = 1.0,
+        denoise: float = 1.0,
+        noise_schedule: str = NOISE_SCHEDULES[0],
+        keep_mode: str = KEEP_MODES[0],
+        cfg_start: float = 0.0,
+        cfg_end: float = 1.0,
+        norm_threshold: float = 0.0,
+        rescale: float = 0.0,
+        seeds: str = "",
+        variation_seed: int = 0,
+        variation_strength: float = 0.0,
+    ) -> io.NodeOutput:
+        """Sample under the host's memory management."""
+        settings = SampleSettings(
+            steps=steps,
+            sampler=sampler,
+            shift=shift,
+            cfg=cfg,
+            apg=apg,
+            noise_level=denoise,
+            noise_schedule=noise_schedule,
+            cfg_interval=(cfg_start, cfg_end),
+            norm_threshold=norm_threshold,
+            rescale=rescale,
+            keep_mode=keep_mode,
+        )
+        drawn = Seeds(
+            parse_seeds(seeds) if seeds.strip() else seed,
+            variation_seed if variation_strength > 0 else None,
+            variation_strength,
+        )
+        out, notes = sample(model, latent, settings, positive, negative, drawn)
+        return io.NodeOutput(out, ui=show(cls, notes))
+
+
+def _main_inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="MODEL of Load SA3 Model."),
+        io.Conditioning.Input("positive", tooltip="Prompt, or one per batch item."),
+        io.Conditioning.Input(
+            "negative",
+            optional=True,
+            tooltip="Negative prompt; acts only when cfg is not 1. Without one it is all zeros.",
+        ),
+        io.Latent.Input("latent", tooltip="Empty, encoded or masked; it carries the duration."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=_SEED_MAX,
+            control_after_generate=True,
+            tooltip="Item i of a batch uses seed + i; results do not depend on device or batch.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=0,
+            min=0,
+            max=MAX_STEPS,
+            tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
+        ),
+        io.Combo.Input(
+            "sampler",
+            options=[AUTO, *SAMPLERS.names],
+            default=AUTO,
+            tooltip="auto = pingpong for post-trained models, euler for base models.",
+        ),
+        io.Combo.Input(
+            "shift",
+            options=[AUTO, *SHIFTS.names],
+            default=AUTO,
+            tooltip="How steps crowd along the noise levels; auto = as the model's config says.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="Guidance scale; 0 = auto: 1 for post-trained models, 7 for base models.",
+        ),
+        io.Float.Input(
+            "apg",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="1 = projected guidance (less oversaturation), 0 = plain guidance.",
+        ),
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Noise level to start from; below 1 the encoded source shows through.",
+        ),
+    ]
+
+
+def _advanced_inputs() -> list[Any]:
+    return [
+        io.Combo.Input(
+            "noise_schedule",
+            options=list(NOISE_SCHEDULES),
+            default=NOISE_SCHEDULES[0],
+            tooltip=(
+                "With denoise below 1: upstream may rise above that level on the way; bounded is "
+                "the full schedule cut at it."
+            ),
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "keep_mode",
+            options=list(KEEP_MODES),
+            default=KEEP_MODES[0],
+            tooltip=(
+                "Masked latents: model = kept frames condition the model, as trained; hard = they "
+                "are also put back at every step."
+            ),
+            advanced=True,
+        ),
+        io.Float.Input(
+            "cfg_start",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Lowest noise level at which guidance acts.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "cfg_end",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Highest noise level at which guidance acts.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "norm_threshold",
+            default=0.0,
+            min=0.0,
+            max=1_000_000.0,
+            step=0.1,
+            tooltip="Longest guidance push, as a norm over the item; 0 = no limit.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "rescale",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Brings the guided prediction's deviation back to the unguided one.",
+            advanced=True,
+        ),
+        io.String.Input(
+            "seeds",
+            default="",
+            optional=True,
+            tooltip="One seed per item instead of `seed`, e.g. 7, 9, 20-23 (a sweep of takes).",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "variation_seed",
+            default=0,
+            min=0,
+            max=_SEED_MAX,
+            tooltip="Second seed to move towards.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "variation_strength",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="0 = the seed's own take, 1 = the variation seed's; in between stays near.",
+            advanced=True,
+        ),
+    ]
+
+
+NODES = [SA3Sampler]

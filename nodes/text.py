@@ -1,0 +1,67 @@
+"""Text Encode T5Gemma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.prompts import split_prompts
+from ..sa3_core.text_tokens import TEXT_TOKENS
+from .bridge.clip import encode_prompts
+from .bridge.runtime import show
+from .bridge.values import conditioning_value
+from .common import CATEGORY
+
+
+class SA3TextEncode(io.ComfyNode):
+    """A prompt, or one per line, as CONDITIONING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3TextEncode",
+            display_name="Text Encode T5Gemma",
+            category=CATEGORY,
+            description=(
+                "Encodes a prompt. The text is taken literally: no (word:1.2) weights. An empty "
+                "prompt is valid and means unconditional generation."
+            ),
+            search_aliases=["prompt", "stable audio prompt", "clip text encode"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="CLIP of Load SA3 Model, or a stock T5Gemma CLIP."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip=f"Prompt; its first {TEXT_TOKENS} tokens count.",
+                ),
+                io.Boolean.Input(
+                    "one_prompt_per_line",
+                    default=False,
+                    tooltip="On: every line that is not blank is the prompt of one batch item.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, text: str, one_prompt_per_line: bool = False) -> io.NodeOutput:
+        """Encode and say how many tokens each prompt has."""
+        prompts = split_prompts(text) if one_prompt_per_line else [text]
+        encoded, totals = encode_prompts(clip, prompts)
+        ui = show(cls, [_report(i, total, len(totals)) for i, total in enumerate(totals)])
+        return io.NodeOutput(conditioning_value(encoded), ui=ui)
+
+
+def _report(index: int, total: int, count: int) -> str:
+    name = f"prompt {index + 1}: " if count > 1 else ""
+    if total > TEXT_TOKENS:
+        return f"{name}{total} tokens, cut to the first {TEXT_TOKENS}"
+    return f"{name}{total} token{'' if total == 1 else 's'}"
+
+
+NODES = [SA3TextEncode]
