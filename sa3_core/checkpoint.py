@@ -19,7 +19,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .conditioning import Conditioner
-from .config import ModelConfig, build_config, read_config
+from .config import ModelConfig
+from .config_file import build_config, read_config
 from .dit import DiffusionTransformer
 from .errors import CheckpointError
 from .ops import Ops, TorchOps

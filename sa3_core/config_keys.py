@@ -1,6 +1,7 @@
 """Keys of model_config.json that we know, and the values of them that are implemented."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,11 +76,31 @@ def expect(given: Any, wanted: Any, name: str) -> None:
         )
 
 
+def expect_all(part: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """As `expect` for every wanted key that is there; null counts as absent."""
+    for key, value in wanted.items():
+        if value is not ANY and part.get(key) is not None:
+            expect(part[key], value, f"{where}.{key}")
+
+
+def read_number(value: Any, name: str) -> float:
+    """Return a config value as a number or raise ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"model_config.json: {name} is {value!r}; it must be a number.")
+    return value
+
+
+def read_mapping(parent: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """Return an object inside the config or raise ConfigError."""
+    value = parent.get(key)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"model_config.json: {where} lacks the object {key!r}.")
+    return value
+
+
 def check_keys(part: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
     """Refuse known keys with unimplemented values; warn once about unknown keys."""
-    for key, value in part.items():
-        if key in known and known[key] is not ANY:
-            expect(value, known[key], f"{where}.{key}")
+    expect_all(part, known, where)
     unknown = sorted(set(part) - set(known))
     text = f"{where}: {', '.join(unknown)}"
     if unknown and text not in _warned:
