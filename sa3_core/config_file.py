@@ -136,9 +136,8 @@ def _conditioners(model: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
         entries = conditioning.get("configs") or []
         entry = next((e for e in entries if isinstance(e, Mapping) and e.get("id") == name), {})
         expect_all(entry, {"type": kind}, f"conditioner {name!r}")
-        settings = (
-            read_mapping(entry, "config", f"conditioner {name!r}") if "config" in entry else {}
-        )
+        entry = entry if entry.get("config") is not None else {"config": {}}
+        settings = read_mapping(entry, "config", f"conditioner {name!r}")
         parts.append({key: value for key, value in settings.items() if value is not None})
     expect_all(parts[0], {"padding_mode": "learned"}, "conditioner 'prompt'")
     expect_all(parts[1], {"fourier_features_type": "expo"}, "conditioner 'seconds_total'")
