@@ -19,15 +19,10 @@ from torch import Tensor
 
 from ...sa3_core.audio import prepare_source
 from ...sa3_core.checkpoint import load_same, open_checkpoint
-from ...sa3_core.chunking import (
-    auto_chunk,
-    decode_chunked,
-    decode_memory,
-    encode_chunked,
-    encode_memory,
-)
+from ...sa3_core.chunking import decode_chunked, encode_chunked
 from ...sa3_core.errors import InputError
 from ...sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, frames_covering
+from ...sa3_core.memory import auto_chunk, decode_memory, encode_memory
 from ...sa3_core.same import SAMEAutoencoder, draw_decoder_noise
 from .files import read_tensors
 from .model import DTYPES
