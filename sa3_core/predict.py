@@ -47,7 +47,7 @@ class Predictor:
     guidance: Guidance
     switch: WeightSwitch | None = None
     _constants: dict[Hashable, DiTConstants] = field(default_factory=dict)
-    _in_place: Hashable = None
+    _in_place: Hashable = field(default_factory=object)  # equal to no set: none is in place yet
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """x [B, C, V], t [B] -> v [B, C, V] float32."""

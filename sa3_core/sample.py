@@ -27,7 +27,7 @@ from .inpaint import local_condition
 from .model import SA3Model
 from .noise import ItemNoise, SeedBlend
 from .predict import Predictor, WeightSwitch
-from .samplers import SAMPLERS
+from .samplers import SAMPLERS, Noise
 from .schedule import SHIFTS, build_sigmas, shift_from_options
 from .settings import AUTO, SampleSettings
 from .text_tokens import TextConditioning
@@ -58,7 +58,7 @@ class Seeds:
 
     Attributes:
         seed: one seed (each item's index is added), or one per item.
-        towards: a second seed to blend with, or None.
+        towards: a second seed to blend with (or one per item), or None.
         strength: 0 = `seed` alone, 1 = `towards` alone; spherical in between.
     """
 
@@ -66,26 +66,34 @@ class Seeds:
     towards: int | Sequence[int] | None = None
     strength: float = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many items the seeds are for; 1 = any number."""
+        return len(self.seed) if isinstance(self.seed, Sequence) else 1
 
+
+@torch.no_grad()
 def sample_latent(
     model: SA3Model,
     start: StartLatent,
     settings: SampleSettings,
     positive: TextConditioning,
     negative: TextConditioning | None,
-    seeds: Seeds,
+    seeds: Seeds | Noise,
     on_step: OnStep | None = None,
     switch: WeightSwitch | None = None,
 ) -> Tensor:
     """Denoise a latent.
 
+    Prompts, negatives, durations, masks, seeds and latents come one per item, or one for all.
+
     Args:
         model: a loaded generator.
         start: latent, durations and mask. One item is repeated for several prompts.
         settings: autos are resolved from the model's objective.
-        positive: B prompts, or 1 for all items.
-        negative: B or 1; None = all-zero context (only used when cfg is not 1).
-        seeds: see Seeds.
+        positive: the prompts.
+        negative: negative prompts; None = all-zero context (only used when cfg is not 1).
+        seeds: see Seeds; or a source of noise itself, every call a fresh [B, C, T].
         on_step: told the predicted data after each step; may raise to stop.
         switch: weights that change with the noise level (adapters with an interval).
 
@@ -96,12 +104,12 @@ def sample_latent(
         InputError: counts, widths, durations or lengths that do not fit.
     """
     settings = settings.resolve(model.objective)
-    run = _Run.plan(model, start, positive, negative)
+    run = _Run.plan(model, start, positive, negative, seeds)
     if settings.noise_level == 0:
         return run.frames.float().cpu()
     predictor = Predictor(
         model=model,
-        contexts=run.contexts(model, positive, negative, settings),
+        contexts=run.contexts(model, positive, negative, settings.guidance.active),
         duration=run.duration(model),
         local=run.local(),
         mask=run.mask(),
@@ -132,7 +140,7 @@ def _ignore(step: int, steps: int, denoised: Tensor) -> None:
     pass
 
 
-def _cropped(noise: Callable[[], Tensor], frames: int) -> Callable[[], Tensor]:
+def _cropped(noise: Noise, frames: int) -> Noise:
     return lambda: noise()[..., :frames]
 
 
@@ -159,8 +167,9 @@ def _hard_keep(
     def held(x: Tensor, t: Tensor) -> Tensor:
         level = t[:, None, None]
         x_in = torch.where(keep > 0, (1 - level) * source + level * noise, x)
-        data = x_in - level * velocity(x_in, t)
-        return (x - torch.where(keep > 0, source, data)) / level
+        # Where kept, the velocity that leads from x straight to the source.
+        to_source = (x - source) / level.clamp(min=torch.finfo(x.dtype).tiny)
+        return torch.where(keep > 0, to_source, velocity(x_in, t))
 
     return held
 
@@ -199,46 +208,36 @@ class _Run:
         start: StartLatent,
         positive: TextConditioning,
         negative: TextConditioning | None,
+        seeds: Seeds | Noise,
     ) -> "_Run":
-        frames = start.frames
-        if frames.ndim != 3 or frames.shape[1] != LATENT_CHANNELS:
-            raise InputError(
-                f"The latent has shape {tuple(frames.shape)}; Stable Audio 3 needs "
-                f"[batch, {LATENT_CHANNELS}, frames]. Make it with Empty Latent by Duration or "
-                "SAME Encode, not for another model."
-            )
-        prompts = max(len(positive.tokens), len(negative.tokens) if negative is not None else 1)
-        batch = max(frames.shape[0], prompts)
-        items = broadcast(frames.shape[0], batch, "latents")
-        broadcast(len(positive.tokens), batch, "prompts")
-        if negative is not None:
-            broadcast(len(negative.tokens), batch, "negative prompts")
-        total = frames.shape[-1]
-        given = start.seconds or (seconds_of_frames(total),) * frames.shape[0]
-        given = tuple(given[i] for i in broadcast(len(given), frames.shape[0], "durations"))
-        seconds = tuple(_checked(s, model, start.seconds is None) for s in given)
-        total = min(total, model.max_frames)
-        own = [min(target_frames(s, model.sample_size), total) for s in seconds]
-        valid = [valid_frames(s, total) for s in seconds]
-        short = [s for s in seconds if effective_frames(s) > total]
-        if short:
-            raise InputError(
-                f"The latent has {total} frames ({seconds_of_frames(total):.2f} s) but its "
-                f"duration is {short[0]:g} s. Give the latent the duration you want."
-            )
-        index = start.batch_index or tuple(range(frames.shape[0]))
-        if batch > frames.shape[0]:
-            index = tuple(index[0] + b for b in range(batch))
-        keep = start.keep
-        if keep is not None:
-            keep = keep[broadcast(keep.shape[0], batch, "masks")][..., :total]
+        frames, keep = _check_frames(start), start.keep
+        given = start.seconds or (seconds_of_frames(frames.shape[-1]),)
+        counts = {
+            "latents": len(frames),
+            "durations": len(given),
+            "prompts": len(positive.tokens),
+            "negative prompts": len(negative.tokens) if negative is not None else 1,
+            "masks": len(keep) if keep is not None else 1,
+            "seeds": seeds.count if isinstance(seeds, Seeds) else 1,
+        }
+        batch = max(counts.values())
+        rows = {what: broadcast(count, batch, what) for what, count in counts.items()}
+        total = min(frames.shape[-1], model.max_frames)
+        # A latent without durations may hold all frames, a fraction more than whole seconds.
+        limit = model.max_seconds if start.seconds else seconds_of_frames(model.max_frames)
+        what = "seconds" if start.seconds else "the latent's length in seconds"
+        seconds = [check_seconds(given[i], limit, what) for i in rows["durations"]]
+        _check_fits(seconds, total)
+        index = start.batch_index or tuple(range(len(frames)))
+        if len(frames) == 1:
+            index = tuple(index[0] + item for item in range(batch))
         return cls(
-            frames=frames[items][..., :total],
-            seconds=tuple(seconds[i] for i in items),
-            keep=keep,
+            frames=frames[rows["latents"]][..., :total],
+            seconds=tuple(seconds),
+            keep=keep[rows["masks"]][..., :total] if keep is not None else None,
             batch_index=index,
-            own=tuple(own[i] for i in items),
-            valid=tuple(valid[i] for i in items),
+            own=tuple(min(target_frames(s, model.sample_size), total) for s in seconds),
+            valid=tuple(valid_frames(s, total) for s in seconds),
             total=total,
         )
 
@@ -256,12 +255,17 @@ class _Run:
         mask = self.valid_mask()[:, : self.active]
         return None if bool(mask.all()) else mask
 
-    def noise(self, seeds: Seeds) -> Callable[[], Tensor]:
-        first = ItemNoise(seeds.seed, self.batch_index, self.own, self.total)
+    def noise(self, seeds: Seeds | Noise) -> Noise:
+        if not isinstance(seeds, Seeds):
+            return seeds
+        first = self._drawn(seeds.seed)
         if seeds.towards is None or seeds.strength == 0:
             return first
-        second = ItemNoise(seeds.towards, self.batch_index, self.own, self.total)
-        return SeedBlend(first, second, seeds.strength)
+        return SeedBlend(first, self._drawn(seeds.towards), seeds.strength)
+
+    def _drawn(self, seed: int | Sequence[int]) -> ItemNoise:
+        one = seed[0] if isinstance(seed, Sequence) and len(seed) == 1 else seed
+        return ItemNoise(one, self.batch_index, self.own, self.total)
 
     def duration(self, model: SA3Model) -> Tensor:
         return model.conditioner.duration(self.seconds, model.device)
@@ -278,13 +282,14 @@ class _Run:
         model: SA3Model,
         positive: TextConditioning,
         negative: TextConditioning | None,
-        settings: SampleSettings,
+        guided: bool,
     ) -> tuple[Context, Context | None]:
+        """Positive context, and the negative one when guidance needs it."""
         batch = self.frames.shape[0]
         duration = self.duration(model)
         rows = positive.select(broadcast(len(positive.tokens), batch, "prompts"))
         context = model.conditioner.context(rows, duration)
-        if not settings.guidance.active:
+        if not guided:
             return context, None
         if negative is None:
             return context, null_context(batch, model.device)
@@ -292,7 +297,28 @@ class _Run:
         return context, model.conditioner.context(rows, duration, negative=True)
 
 
-def _checked(seconds: float, model: SA3Model, derived: bool) -> float:
-    # A latent without seconds may hold the model's full length, a fraction over whole seconds.
-    limit = seconds_of_frames(model.max_frames) if derived else model.max_seconds
-    return min(seconds, limit) if derived else check_seconds(seconds, limit)
+def _check_frames(start: StartLatent) -> Tensor:
+    """The start's frames, of the right shape and no shorter or longer than its mask."""
+    frames, keep = start.frames, start.keep
+    if frames.ndim != 3 or frames.shape[1] != LATENT_CHANNELS or 0 in frames.shape:
+        raise InputError(
+            f"The latent has shape {tuple(frames.shape)}; Stable Audio 3 needs "
+            f"[batch, {LATENT_CHANNELS}, frames]. Make it with Empty Latent by Duration or "
+            "SAME Encode, not for another model."
+        )
+    if keep is not None and keep.shape[1:] != (1, frames.shape[-1]):
+        raise InputError(
+            f"The mask has shape {tuple(keep.shape)}, the latent {tuple(frames.shape)}; it must be "
+            f"[batch, 1, {frames.shape[-1]}]. Make it with Inpaint Mask for this latent."
+        )
+    return frames
+
+
+def _check_fits(seconds: Sequence[float], total: int) -> None:
+    """Refuse a duration that the latent is too short for."""
+    longest = max(seconds)
+    if effective_frames(longest) > total:
+        raise InputError(
+            f"The latent has {total} frames ({seconds_of_frames(total):.2f} s) but its duration is "
+            f"{longest:g} s. Give the latent the duration you want."
+        )
