@@ -57,8 +57,21 @@ class DynamicTanh(nn.Module):
         self.beta = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        bent = torch.tanh(x * cast_to(self.alpha, x))
-        return torch.addcmul(cast_to(self.beta, x), bent, cast_to(self.gamma, x))
+        if x.dtype != torch.float32:
+            bent = torch.tanh(x * cast_to(self.alpha, x))
+            return torch.addcmul(cast_to(self.beta, x), bent, cast_to(self.gamma, x))
+        bent, gain, shift = self.bend(x)
+        return torch.addcmul(shift, bent, gain)
+
+    def bend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split into (bent, gain, shift) in float32 with gain * bent + shift the result.
+
+        tanh(a) = 2 sigmoid(2 a) - 1: on CPUs a vectorised sigmoid is ten times as fast as tanh.
+        """
+        x = x.float()
+        bent = (x * (cast_to(self.alpha, x) * 2)).sigmoid_()
+        gamma = cast_to(self.gamma, x)
+        return bent, gamma * 2, cast_to(self.beta, x) - gamma
 
 
 class GatedLinear(nn.Module):
@@ -71,7 +84,8 @@ class GatedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        gate = F.silu(gate) if self.gate == "silu" else torch.sin(math.pi * gate)
+        # In place: the projection is this call's own and by far the widest tensor of a layer.
+        gate = F.silu(gate, inplace=True) if self.gate == "silu" else gate.mul_(math.pi).sin_()
         return value * gate
 
 

@@ -26,7 +26,7 @@ WINDOW_BLOCK_REACHES = 4  # queries of one block of window attention, in units o
 
 def piece_rows(device: torch.device) -> int:
     """Token rows of one piece: enough to fill the matrix units, few enough for the caches."""
-    return 1088 if device.type == "cpu" else 8704
+    return 544 if device.type == "cpu" else 8704
 
 
 class RotaryFrequencies(nn.Module):
@@ -63,25 +63,23 @@ class SAMEAttention(nn.Module):
 
 
 def _bend_and_rotate(x: Tensor, norm: DynamicTanh, table: Table) -> Tensor:
-    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64], table [N, 32] each.
+    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64].
 
-    Both are affine in tanh(alpha x), so gain, shift and rotation are multiplied together first:
-    they have N rows of 64, x has M * 2H times as many.
+    Both are affine once x is bent, so gain, shift and rotation are multiplied together first: they
+    have N rows of 64 channels, x has M * 2H times as many.
     """
     cos, sin = table
     width, half = cos.shape[-1], cos.shape[-1] // 2
-    gamma, beta = cast_to(norm.gamma, cos), cast_to(norm.beta, cos)
-    direct = gamma.repeat(cos.shape[0], 1)
+    bent, gain, shift = norm.bend(x)
+    direct, base = gain.repeat(len(cos), 1), shift.repeat(len(cos), 1)  # [N, 64]
     direct[:, :width] *= cos
-    shift = beta.repeat(cos.shape[0], 1)
-    shift[:, :width] *= cos
-    shift[:, :half] -= beta[half:width] * sin[:, :half]
-    shift[:, half:width] += beta[:half] * sin[:, half:]
-    bent = (x.float() * cast_to(norm.alpha, cos)).tanh_()
-    out = torch.addcmul(shift[:, None, None], bent, direct[:, None, None])
-    first, second = bent[..., :half], bent[..., half:width]
-    out[..., :half].addcmul_(second, (gamma[half:width] * sin[:, :half])[:, None, None], value=-1)
-    out[..., half:width].addcmul_(first, (gamma[:half] * sin[:, half:])[:, None, None])
+    base[:, :width] *= cos
+    base[:, :half] -= shift[half:width] * sin[:, :half]
+    base[:, half:width] += shift[:half] * sin[:, half:]
+    out = torch.addcmul(base[:, None, None], bent, direct[:, None, None])
+    crossed = -gain[half:width] * sin[:, :half], gain[:half] * sin[:, half:]
+    out[..., :half].addcmul_(bent[..., half:width], crossed[0][:, None, None])
+    out[..., half:width].addcmul_(bent[..., :half], crossed[1][:, None, None])
     return out.to(x.dtype)
 
 
