@@ -21,7 +21,7 @@ from .ops import Ops
 OnPiece = Callable[[], None]
 Table = tuple[Tensor, Tensor]  # cosines and sines [N, 32]
 
-WINDOW_BLOCK_REACHES = 4  # queries of one block of window attention, in units of the reach
+WINDOW_BLOCK_REACHES = 2  # queries of one block of window attention, in units of the reach
 
 
 def piece_rows(device: torch.device) -> int:

@@ -150,7 +150,7 @@ def test_folded_weight_norm_equals_torchs(rel_l2, naming, taps):
         tensors["a.mapping.weight_v"] = tensors.pop(f"a.mapping.{new[1]}")
     folded = fold_weight_norm(tensors)
     assert sorted(folded) == ["a.mapping.bias", "a.mapping.weight"]
-    assert rel_l2(folded["a.mapping.weight"], layer.weight) < 1e-7
+    assert rel_l2(folded["a.mapping.weight"], layer.weight) < 1e-6
     assert "a.mapping.weight" not in tensors
 
 
