@@ -37,6 +37,7 @@ class SA3SaveAudio(io.ComfyNode):
                         "Folder and name inside the output folder. Tokens: %year% %month% %day% "
                         "%hour% %minute% %second% %batch_num%, and %date:yyyy-MM-dd% in the UI."
                     ),
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "format",
@@ -46,6 +47,7 @@ class SA3SaveAudio(io.ComfyNode):
                         "flac and wav-16/24 clip above full scale (the node says so); wav-32f "
                         "keeps every sample as it is."
                     ),
+                    optional=True,
                 ),
             ],
             outputs=[io.Audio.Output()],

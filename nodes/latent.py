@@ -40,21 +40,46 @@ class SA3EmptyLatent(io.ComfyNode):
                     step=0.1,
                     tooltip="Length in seconds; fractions count (small 120, medium 380 at most).",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Items to make."),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=4096,
+                    tooltip="Items to make.",
+                    optional=True,
+                ),
                 io.Combo.Input(
                     "length_in",
                     options=["seconds", "bars"],
                     default="seconds",
                     tooltip="Whether `seconds` counts or `bars` at a tempo.",
+                    optional=True,
                 ),
                 io.Float.Input(
-                    "bars", default=8.0, min=0.0, max=100_000.0, step=1.0, tooltip="Number of bars."
+                    "bars",
+                    default=8.0,
+                    min=0.0,
+                    max=100_000.0,
+                    step=1.0,
+                    tooltip="Number of bars.",
+                    optional=True,
                 ),
                 io.Float.Input(
-                    "bpm", default=120.0, min=1.0, max=1000.0, step=0.1, tooltip="Beats per minute."
+                    "bpm",
+                    default=120.0,
+                    min=1.0,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Beats per minute.",
+                    optional=True,
                 ),
                 io.Int.Input(
-                    "beats_per_bar", default=4, min=1, max=64, tooltip="4 in 4/4, 3 in 3/4, ..."
+                    "beats_per_bar",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="4 in 4/4, 3 in 3/4, ...",
+                    optional=True,
                 ),
                 io.String.Input(
                     "durations",
@@ -115,6 +140,7 @@ class SA3SAMEEncode(io.ComfyNode):
                     max=_SECONDS_MAX,
                     step=0.1,
                     tooltip="Duration of the piece; 0 = the source's own length.",
+                    optional=True,
                 ),
             ],
             outputs=[io.Latent.Output()],
@@ -151,6 +177,7 @@ class SA3SAMEDecode(io.ComfyNode):
                     min=0,
                     max=100_000,
                     tooltip="Latent frames per chunk; 0 = the whole when it fits in free memory.",
+                    optional=True,
                 ),
                 io.Boolean.Input(
                     "keep_source_exactly",
@@ -159,6 +186,7 @@ class SA3SAMEDecode(io.ComfyNode):
                         "After Inpaint Mask, Continue Audio or Loop: put the source's own samples "
                         "back outside the regions."
                     ),
+                    optional=True,
                 ),
                 io.Float.Input(
                     "crossfade_ms",
@@ -168,12 +196,14 @@ class SA3SAMEDecode(io.ComfyNode):
                     step=1.0,
                     tooltip="Length of the crossfade at the seams, inside the regenerated side.",
                     advanced=True,
+                    optional=True,
                 ),
                 io.Boolean.Input(
                     "decoder_noise",
                     default=False,
                     tooltip="Add the decoder's random terms, as upstream does.",
                     advanced=True,
+                    optional=True,
                 ),
                 io.Int.Input(
                     "noise_seed",
@@ -182,6 +212,7 @@ class SA3SAMEDecode(io.ComfyNode):
                     max=2**63 - 1,
                     tooltip="Seed of the decoder noise; used only when decoder_noise is on.",
                     advanced=True,
+                    optional=True,
                 ),
             ],
             outputs=[io.Audio.Output()],

@@ -45,6 +45,7 @@ class SA3LoadModel(io.ComfyNode):
                         "T5Gemma to encode prompts with. 'with the model' takes the one in the "
                         "model's folder, else any T5Gemma in models/text_encoders."
                     ),
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "autoencoder",
@@ -53,12 +54,14 @@ class SA3LoadModel(io.ComfyNode):
                     tooltip=(
                         "SAME autoencoder. 'with the model' takes the one inside the model's file."
                     ),
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
                     default="auto",
                     tooltip="Dtype of the weights; auto takes what suits the device and the file.",
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "objective",
@@ -69,6 +72,7 @@ class SA3LoadModel(io.ComfyNode):
                         "rectified_flow (base, 50 steps with cfg). It decides what the sampler's "
                         "auto values mean; auto reads the config, else the file's name."
                     ),
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "download_from",
@@ -79,6 +83,7 @@ class SA3LoadModel(io.ComfyNode):
                         "repositories (licence must be accepted) or the bundled mirror (bf16)."
                     ),
                     advanced=True,
+                    optional=True,
                 ),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
@@ -140,6 +145,7 @@ class SA3LoadSAME(io.ComfyNode):
                     options=PRECISIONS,
                     default="auto",
                     tooltip="Dtype of the weights; auto takes what suits the device.",
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "download_from",
@@ -147,6 +153,7 @@ class SA3LoadSAME(io.ComfyNode):
                     default=loading.SOURCES[0],
                     tooltip="Where a missing same-s or same-l is downloaded from.",
                     advanced=True,
+                    optional=True,
                 ),
             ],
             outputs=[io.Vae.Output()],

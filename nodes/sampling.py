@@ -110,18 +110,21 @@ def _main_inputs() -> list[Any]:
             min=0,
             max=MAX_STEPS,
             tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
+            optional=True,
         ),
         io.Combo.Input(
             "sampler",
             options=[AUTO, *SAMPLERS.names],
             default=AUTO,
             tooltip="auto = pingpong for post-trained models, euler for base models.",
+            optional=True,
         ),
         io.Combo.Input(
             "shift",
             options=[AUTO, *SHIFTS.names],
             default=AUTO,
             tooltip="How steps crowd along the noise levels; auto = as the model's config says.",
+            optional=True,
         ),
         io.Float.Input(
             "cfg",
@@ -130,6 +133,7 @@ def _main_inputs() -> list[Any]:
             max=100.0,
             step=0.1,
             tooltip="Guidance scale; 0 = auto: 1 for post-trained models, 7 for base models.",
+            optional=True,
         ),
         io.Float.Input(
             "apg",
@@ -138,6 +142,7 @@ def _main_inputs() -> list[Any]:
             max=1.0,
             step=0.05,
             tooltip="1 = projected guidance (less oversaturation), 0 = plain guidance.",
+            optional=True,
         ),
         io.Float.Input(
             "denoise",
@@ -146,6 +151,7 @@ def _main_inputs() -> list[Any]:
             max=1.0,
             step=0.01,
             tooltip="Noise level to start from; below 1 the encoded source shows through.",
+            optional=True,
         ),
     ]
 
@@ -161,6 +167,7 @@ def _advanced_inputs() -> list[Any]:
                 "the full schedule cut at it."
             ),
             advanced=True,
+            optional=True,
         ),
         io.Combo.Input(
             "keep_mode",
@@ -171,6 +178,7 @@ def _advanced_inputs() -> list[Any]:
                 "are also put back at every step."
             ),
             advanced=True,
+            optional=True,
         ),
         io.Float.Input(
             "cfg_start",
@@ -180,6 +188,7 @@ def _advanced_inputs() -> list[Any]:
             step=0.01,
             tooltip="Lowest noise level at which guidance acts.",
             advanced=True,
+            optional=True,
         ),
         io.Float.Input(
             "cfg_end",
@@ -189,6 +198,7 @@ def _advanced_inputs() -> list[Any]:
             step=0.01,
             tooltip="Highest noise level at which guidance acts.",
             advanced=True,
+            optional=True,
         ),
         io.Float.Input(
             "norm_threshold",
@@ -198,6 +208,7 @@ def _advanced_inputs() -> list[Any]:
             step=0.1,
             tooltip="Longest guidance push, as a norm over the item; 0 = no limit.",
             advanced=True,
+            optional=True,
         ),
         io.Float.Input(
             "rescale",
@@ -207,6 +218,7 @@ def _advanced_inputs() -> list[Any]:
             step=0.05,
             tooltip="Brings the guided prediction's deviation back to the unguided one.",
             advanced=True,
+            optional=True,
         ),
         io.String.Input(
             "seeds",
@@ -222,6 +234,7 @@ def _advanced_inputs() -> list[Any]:
             max=_SEED_MAX,
             tooltip="Second seed to move towards.",
             advanced=True,
+            optional=True,
         ),
         io.Float.Input(
             "variation_strength",
@@ -231,6 +244,7 @@ def _advanced_inputs() -> list[Any]:
             step=0.01,
             tooltip="0 = the seed's own take, 1 = the variation seed's; in between stays near.",
             advanced=True,
+            optional=True,
         ),
     ]
 

@@ -39,12 +39,14 @@ class SA3Scheduler(io.ComfyNode):
                     min=0,
                     max=MAX_STEPS,
                     tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "shift",
                     options=[AUTO, *SHIFTS.names],
                     default=AUTO,
                     tooltip="auto = as the model's config says.",
+                    optional=True,
                 ),
                 io.Float.Input(
                     "denoise",
@@ -53,6 +55,7 @@ class SA3Scheduler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="Noise level to start from.",
+                    optional=True,
                 ),
                 io.Float.Input(
                     "seconds",
@@ -61,6 +64,7 @@ class SA3Scheduler(io.ComfyNode):
                     max=100_000.0,
                     step=0.1,
                     tooltip="Duration of the piece; some shifts depend on it.",
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "noise_schedule",
@@ -68,6 +72,7 @@ class SA3Scheduler(io.ComfyNode):
                     default=NOISE_SCHEDULES[0],
                     tooltip="With denoise below 1: as upstream, or never above that level.",
                     advanced=True,
+                    optional=True,
                 ),
             ],
             outputs=[io.Sigmas.Output()],

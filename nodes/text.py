@@ -42,6 +42,7 @@ class SA3TextEncode(io.ComfyNode):
                     "one_prompt_per_line",
                     default=False,
                     tooltip="On: every line that is not blank is the prompt of one batch item.",
+                    optional=True,
                 ),
             ],
             outputs=[io.Conditioning.Output()],
