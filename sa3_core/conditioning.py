@@ -15,9 +15,9 @@ from .config import ModelConfig
 from .errors import InputError
 from .layers import cast_to, expo_fourier
 from .ops import Ops, TorchOps
-from .text_tokens import TextConditioning
+from .text_tokens import TEXT_WIDTH, TextConditioning
 
-COND_WIDTH = 768
+COND_WIDTH = TEXT_WIDTH  # no projection: the model takes the encoder's width
 DURATION_FEATURES = 256
 
 
@@ -107,11 +107,6 @@ class Conditioner(nn.Module):
         """
         limit, tokens = self.config.max_prompt_tokens, text.tokens.to(duration)
         mask = text.mask.to(duration.device)
-        if tokens.shape[-1] != COND_WIDTH:
-            raise InputError(
-                f"The conditioning is {tokens.shape[-1]} wide, Stable Audio 3 needs {COND_WIDTH}. "
-                "Encode the prompt with Text Encode T5Gemma."
-            )
         if tokens.shape[1] > limit:
             raise InputError(
                 f"The conditioning has {tokens.shape[1]} tokens, the model takes {limit}. Shorten "
