@@ -32,16 +32,17 @@ DEV = ROOT / ".dev"
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-TORCH = ("torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
+# Where two versions are given, the second is the last one for Python 3.10.
+TORCH = ("torch 2.11.0", "torchaudio 2.11.0", "torchvision 0.26.0")
 TOOLS = (
-    *("pytest==9.2.0", "pytest-timeout==2.4.0", "ruff==0.17.5", "pyright==1.1.414"),
-    *("playwright==1.65.2", "matplotlib==3.11.2", "pyloudnorm==0.2.0", "packaging==26.3"),
+    *("pytest 9.2.0", "pytest-timeout 2.4.0", "packaging 26.3", "ruff 0.17.5", "pyright 1.1.414"),
+    *("playwright 1.65.2", "matplotlib 3.11.2 3.10.9", "pyloudnorm 0.2.0"),
 )
 # ComfyUI asks for these with lower bounds or none; what numbers and formats depend on is pinned.
 LIBRARIES = (
-    *("transformers==5.23.0", "tokenizers==0.23.3", "huggingface_hub==2.4.0"),
-    *("safetensors==0.8.0", "sentencepiece==0.2.3", "av==18.1.0", "aiohttp==3.14.5"),
-    *("numpy==2.4.6", "scipy==1.17.1", "pillow==13.0.0", "tqdm==4.70.1"),
+    *("transformers 5.23.0 5.20.2", "tokenizers 0.23.3", "huggingface_hub 2.4.0"),
+    *("safetensors 0.8.0", "sentencepiece 0.2.3", "av 18.1.0 17.1.0", "aiohttp 3.14.5"),
+    *("numpy 2.4.6 2.2.6", "scipy 1.17.1 1.15.3", "pillow 13.0.0 12.3.0", "tqdm 4.70.1"),
 )
 
 
@@ -150,9 +151,9 @@ def setup(comfyui: Path | None = None, version: str = NEWEST) -> Path:
         with timed("Making .venv"):
             must([sys.executable, "-m", "venv", VENV], "make .venv; is Python's venv installed?")
     if comfyui is None:
-        root, pinned = fetch_comfyui(version), LIBRARIES
+        root, pinned = fetch_comfyui(version), pins(*LIBRARIES)
     else:
-        root, pinned = comfyui.expanduser().resolve(), ()
+        root, pinned = comfyui.expanduser().resolve(), []
         if not (root / "main.py").is_file():
             raise TaskError(f"{root} is no ComfyUI: it has no main.py")
     # Older versions run with the packages of the newest one.
@@ -162,7 +163,7 @@ def setup(comfyui: Path | None = None, version: str = NEWEST) -> Path:
 
 def install_packages(comfyui: Path, pinned: Sequence[str]) -> None:
     """Install what is pinned here and what ComfyUI and this pack require, unless all is there."""
-    wanted = [*TORCH, *TOOLS]
+    wanted = pins(*TORCH, *TOOLS)
     for path in (comfyui / "requirements.txt", ROOT / "requirements.txt"):
         lines = (line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines())
         wanted += [line for line in lines if line]
@@ -171,13 +172,24 @@ def install_packages(comfyui: Path, pinned: Sequence[str]) -> None:
     DEV.mkdir(exist_ok=True)
     requirements, constraints = DEV / "requirements.txt", DEV / "constraints.txt"
     requirements.write_text("\n".join(wanted), encoding="utf-8")
-    constraints.write_text("\n".join([*TORCH, *pinned]), encoding="utf-8")
+    constraints.write_text("\n".join([*pins(*TORCH), *pinned]), encoding="utf-8")
     with timed("Installing packages into .venv (a few minutes the first time)"):
         pip = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         must([*pip, "-r", requirements, "-c", constraints], "install the packages")
     left = missing([*wanted, *pinned])
     if left:
         raise TaskError(f"pip was content, but these are not met: {', '.join(left)}")
+
+
+def pins(*packages: str) -> list[str]:
+    """Requirement lines for entries such as "numpy 2.4.6 2.2.6"."""
+    lines = []
+    for package in packages:
+        name, version, *older = package.split()
+        marker = "; python_version >= '3.11'" if older else ""
+        lines.append(f"{name}=={version}{marker}")
+        lines += [f"{name}=={version}; python_version < '3.11'" for version in older]
+    return lines
 
 
 def missing(requirements: Sequence[str]) -> list[str]:
