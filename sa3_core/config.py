@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config_keys import AUTOENCODER_KEYS, check_keys, expect_all, read_mapping, read_number
+from .config_keys import AUTOENCODER_KEYS, check_keys, expect, expect_all, read_mapping, read_number
 from .errors import CheckpointError, ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -202,9 +202,11 @@ def _block_style(part: Mapping[str, Any], side: str, sizes: Mapping[str, Any]) -
     """What shapes cannot tell about a resampling block, checked against what they can."""
     where = f"{side}.config"
     check_keys(part, AUTOENCODER_KEYS, where)
-    factor = read_number(_last(part.get("c_mults"), 6), f"{where}.c_mults")
+    if part.get("channels") is not None:
+        channels = read_number(part["channels"], f"{where}.channels")
+        factor = read_number(_last(part.get("c_mults"), 6), f"{where}.c_mults")
+        expect(channels * factor, sizes["width"], f"{where}.channels * c_mults")
     shaped = {
-        "channels": sizes["width"] / factor,
         "transformer_depths": [sizes["depth"]],
         "conv_mapping": sizes["kernel"] == 3,
         "in_channels" if side == "encoder" else "out_channels": sizes["channels"],
@@ -230,11 +232,15 @@ def _attention_style(part: Mapping[str, Any], where: str) -> dict[str, int | Non
             )
         return {"chunk": None, "window": int(read_number(window[0], f"{where}.sliding_window"))}
     chunk = read_number(part.get("chunk_size") or 128, f"{where}.chunk_size")
-    if not part.get("chunk_midpoint_shift") or chunk <= 0 or chunk % 32:
+    if chunk <= 0 or chunk % 32:
         raise ConfigError(
-            f"model_config.json: {where} asks for chunks of {chunk:g} frames, midpoint shift "
-            f"{bool(part.get('chunk_midpoint_shift'))}; without a sliding window only chunks of "
-            "multiples of 32 with a midpoint shift are implemented."
+            f"model_config.json: {where}.chunk_size is {chunk:g}; only multiples of 32 are "
+            "implemented."
+        )
+    if not part.get("chunk_midpoint_shift"):
+        raise ConfigError(
+            f"model_config.json: {where} has neither sliding_window nor chunk_midpoint_shift; no "
+            "published model is like that, and it is not implemented."
         )
     return {"chunk": int(chunk), "window": None}
 
