@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from torch import Tensor
 
@@ -88,9 +89,7 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     return torch.from_numpy(audio), rate
 
 
-def _decode(
-    container: av.container.InputContainer, stream: av.AudioStream
-) -> tuple[list[np.ndarray], int]:
+def _decode(container: InputContainer, stream: av.AudioStream) -> tuple[list[np.ndarray], int]:
     """All decodable frames [A, n], and how many packets were not (tags after an MP3, damage)."""
     blocks: list[np.ndarray] = []
     bad_packets = 0
@@ -118,7 +117,7 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if samples.dtype.kind == "i":  # exact up to 24 bits, correctly rounded beyond
-        return (samples / float(-np.iinfo(samples.dtype).min)).astype(np.float32)
+        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
     return samples.astype(np.float32)
 
 

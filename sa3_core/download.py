@@ -232,7 +232,8 @@ def _append(place: Place, revision: str, file: _HubFile, part: Path, progress: _
     url = hf_hub_url(place.repo, file.path, revision=revision, endpoint=HfApi().endpoint)
     # The caller shows progress; older versions have no way to keep their own bar away.
     has_bar = "tqdm_class" in inspect.signature(http_get).parameters
-    bar = {"tqdm_class": functools.partial(tqdm, disable=True)} if has_bar else {}
+    quiet = functools.partial(tqdm, disable=True)
+    options: dict[str, Any] = {"tqdm_class": quiet} if has_bar else {}
     with _ReportingFile(part, progress.at) as target:
         have = target.tell()
         progress.at(have)
@@ -242,7 +243,7 @@ def _append(place: Place, revision: str, file: _HubFile, part: Path, progress: _
             resume_size=have,
             headers=build_hf_headers(),
             expected_size=file.size,
-            **bar,
+            **options,
         )
 
 
