@@ -1,0 +1,391 @@
+"""From prompts to finished audio in one call, for scripts and the command line.
+
+    pipeline = load_pipeline(Path("models/small-music"))
+    result = generate(pipeline, GenerateRequest(prompts=["warm pad"], seconds=[30.0]))
+    result.takes[0].audio  # [2, 1323000] at result.takes[0].sample_rate
+
+B batch, A audio channels, N samples, T latent frames.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .audio import fit_length
+from .checkpoint import load_same, open_checkpoint
+from .chunking import decode_chunked, encode_chunked
+from .edit import (
+    Edit,
+    ItemPlan,
+    check_source,
+    item_keep,
+    plan_item,
+    region_lists,
+    restore_source,
+)
+from .errors import CheckpointError, InputError
+from .geometry import (
+    HOP,
+    LATENT_CHANNELS,
+    check_seconds,
+    effective_frames,
+    frames_covering,
+    samples_of,
+    target_frames,
+)
+from .latent_file import Latents
+from .library import TEXT_ENCODER_FOLDER
+from .memory import auto_chunk, decode_memory, encode_memory
+from .model import SA3Model, model_from
+from .predict import WeightSwitch
+from .same import SAMEAutoencoder, draw_decoder_noise
+from .sample import Seeds, StartLatent, broadcast, sample_latent
+from .settings import SampleSettings, advice
+from .t5gemma import T5Gemma, load_t5gemma
+from .text_tokens import TextConditioning
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[str, int, int], None]  # stage, done, total; may raise to stop
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Everything that text-to-audio takes.
+
+    Attributes:
+        model: DiT and conditioner.
+        text: text encoder.
+        autoencoder: SAME.
+    """
+
+    model: SA3Model
+    text: T5Gemma
+    autoencoder: SAMEAutoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class GenerateRequest:
+    """What to make. Lists hold one entry for all items or one per item.
+
+    Attributes:
+        prompts: texts; an empty one is valid.
+        negatives: texts to keep away from, used when cfg is not 1; none = an all-zero context.
+        seconds: durations; none = the source's own (edits only).
+        settings: how to sample.
+        seeds: one seed, to which each item's index is added, or one per item.
+        edit: a source and what to do with it; None = text-to-audio.
+    """
+
+    prompts: Sequence[str]
+    negatives: Sequence[str] = ()
+    seconds: Sequence[float] = ()
+    settings: SampleSettings = field(default_factory=SampleSettings)
+    seeds: Sequence[int] = (0,)
+    edit: Edit | None = None
+
+    @property
+    def batch(self) -> int:
+        """B: the longest list.
+
+        Raises:
+            InputError: lists that do not fit each other, or no prompt or seed.
+        """
+        lists = {
+            "prompts": len(self.prompts),
+            "negative prompts": len(self.negatives) or 1,
+            "durations": len(self.seconds) or 1,
+            "seeds": len(self.seeds),
+            "region lists": region_lists(self.edit),
+        }
+        batch = max(lists.values())
+        for what, count in lists.items():
+            broadcast(count, batch, what)
+        return batch
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """A finished piece.
+
+    Attributes:
+        audio: [A, N] float32 on the CPU, not clipped, cut to its duration.
+        sample_rate: 44.1 kHz, or the source's where its samples were put back.
+    """
+
+    audio: Tensor
+    sample_rate: int
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """What `generate` made: one take per item, and the latents they were decoded from."""
+
+    takes: tuple[Take, ...]
+    latents: Latents
+
+
+def load_pipeline(
+    path: Path,
+    text_encoder: Path | None = None,
+    autoencoder: Path | None = None,
+    objective: str = "auto",
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Pipeline:
+    """Load a model with its text encoder and its autoencoder.
+
+    Args:
+        path: model folder or .safetensors file.
+        text_encoder: T5Gemma folder or file; None = the model folder's `t5gemma-b-b-ul2`.
+        autoencoder: another SAME or full model; None = the model's own.
+        objective: `auto`, `rf_denoiser` or `rectified_flow`.
+        dtype: of weights and computation; None = float32 on a CPU, else the file's. The text
+            encoder computes in bfloat16 when asked to, else in float32 (float16 overflows).
+        device: where everything goes.
+
+    Raises:
+        CheckpointError, ConfigError: see `open_checkpoint`; also when there is no text encoder.
+    """
+    device = torch.device(device)
+    encoder = text_encoder or own_text_encoder(path)
+    need = ("dit", "conditioner") if autoencoder else ("dit", "conditioner", "same")
+    checkpoint = open_checkpoint(path, need)
+    model = model_from(checkpoint, objective, dtype, device)
+    if autoencoder is None:
+        same = load_same(checkpoint, _same_dtype(dtype, device)).to(device)
+    else:
+        same = load_autoencoder(autoencoder, dtype, device)
+    text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    return Pipeline(model, load_t5gemma(encoder, text_dtype, device), same)
+
+
+def own_text_encoder(path: Path) -> Path:
+    """The text encoder folder that comes with a model folder.
+
+    Raises:
+        CheckpointError: there is none; says where to put it.
+    """
+    folder = (path if path.is_dir() else path.parent) / TEXT_ENCODER_FOLDER
+    if folder.is_dir():
+        return folder
+    raise CheckpointError(
+        f"{path.name} brings no text encoder: there is no folder {folder}. Put the T5Gemma folder "
+        "there, or name a t5gemma_b_b_ul2.safetensors as the text encoder."
+    )
+
+
+def load_autoencoder(
+    path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> SAMEAutoencoder:
+    """Load SAME alone, out of a standalone file or a full model.
+
+    Args:
+        path: folder or .safetensors file.
+        dtype: None = float32 on a CPU, else the file's.
+        device: where it goes.
+
+    Raises:
+        CheckpointError, ConfigError: see `open_checkpoint`.
+    """
+    device = torch.device(device)
+    checkpoint = open_checkpoint(path, ("same",))
+    return load_same(checkpoint, _same_dtype(dtype, device)).to(device)
+
+
+def _same_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    return torch.float32 if dtype is None and device.type == "cpu" else dtype
+
+
+@torch.inference_mode()
+def generate(
+    pipeline: Pipeline,
+    request: GenerateRequest,
+    chunk: int | None = None,
+    noise_seed: int | None = None,
+    switch: WeightSwitch | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> Generation:
+    """Make audio from prompts, and from a source where the request has one.
+
+    Every item equals the same item made alone: a batch changes nothing.
+
+    Args:
+        pipeline: loaded nets.
+        request: what to make.
+        chunk: latent frames per chunk of the autoencoder; None = the whole at once, on CUDA what
+            fits into half of the free memory. The result does not depend on it.
+        noise_seed: turns the decoder's random terms on; item b draws them from this seed + b.
+        switch: adapters (`adapter_switch`), already entered.
+        on_progress: told (stage, done, total).
+
+    Raises:
+        SA3Error: whatever does not fit; see its children.
+    """
+    model = pipeline.model
+    settings = request.settings.resolve(model.objective)
+    source = check_source(request.edit) if request.edit is not None else None
+    plans = _plan(request, source, model)
+    for note in advice(settings, model.objective, any(request.negatives)):
+        log.warning(note)
+    if settings.noise_level == 0:
+        log.warning("Noise level 0: the source is only encoded and decoded, nothing is made.")
+    positive = _encode_prompts(pipeline, request.prompts, "prompt")
+    negative = None
+    if request.negatives and settings.guidance.active:
+        negative = _encode_prompts(pipeline, request.negatives, "negative prompt")
+    start = _start(pipeline, request, plans, source, chunk, on_progress)
+    seeds = request.seeds if len(request.seeds) > 1 else request.seeds[0]
+    frames = sample_latent(
+        model,
+        start,
+        settings,
+        positive,
+        negative,
+        Seeds(seeds),
+        on_step=lambda step, steps, _: on_progress("sample", step + 1, steps),
+        switch=switch,
+    )
+    latents = Latents(frames, tuple(plan.seconds for plan in plans))
+    made = decode(pipeline.autoencoder, latents, chunk, noise_seed, on_progress)
+    pairs = zip(plans, made, strict=True)
+    takes = tuple(Take(*restore_source(request.edit, plan, audio)) for plan, audio in pairs)
+    return Generation(takes, latents)
+
+
+def _plan(request: GenerateRequest, source: Tensor | None, model: SA3Model) -> tuple[ItemPlan, ...]:
+    """Durations and regions of all items, checked against the model before anything is run."""
+    batch = request.batch
+    seconds: list[float | None] = list(request.seconds) or [None]
+    plans = []
+    for item, index in enumerate(broadcast(len(seconds), batch, "durations")):
+        wanted = seconds[index]
+        if wanted is not None:
+            wanted = check_seconds(wanted, model.max_seconds)
+        if request.edit is not None and source is not None:
+            plan = plan_item(request.edit, source, wanted, item)
+        elif wanted is not None:
+            plan = ItemPlan(wanted)
+        else:
+            raise InputError("No duration was given; give one in seconds.")
+        check_seconds(plan.seconds, model.max_seconds, "the piece's length in seconds")
+        plans.append(plan)
+    return tuple(plans)
+
+
+def _encode_prompts(pipeline: Pipeline, prompts: Sequence[str], label: str) -> TextConditioning:
+    limit = pipeline.model.config.max_prompt_tokens
+    tokenized = pipeline.text.tokenize(prompts, limit)
+    for number, prompt in enumerate(tokenized, 1):
+        if prompt.is_cut:
+            log.warning(
+                "The %s %s has %d tokens; only the first %d are used.",
+                label,
+                number if len(tokenized) > 1 else "given",
+                prompt.total,
+                limit,
+            )
+    return pipeline.text.encode_ids([prompt.ids for prompt in tokenized])
+
+
+def _start(
+    pipeline: Pipeline,
+    request: GenerateRequest,
+    plans: Sequence[ItemPlan],
+    source: Tensor | None,
+    chunk: int | None,
+    on_progress: OnProgress,
+) -> StartLatent:
+    """Zeros, or the source encoded for each item at the item's own length."""
+    lengths = [target_frames(plan.seconds, pipeline.model.sample_size) for plan in plans]
+    total, seconds = max(lengths), tuple(plan.seconds for plan in plans)
+    if source is None or request.edit is None:
+        return StartLatent(torch.zeros(len(plans), LATENT_CHANNELS, total), seconds)
+    encoded: dict[int, Tensor] = {}
+    for length in lengths:
+        if length not in encoded:
+            fitted = fit_length(source, length * HOP)
+            latent = encode(pipeline.autoencoder, fitted, chunk, on_progress)
+            encoded[length] = F.pad(latent, (0, total - length))
+    keep = [item_keep(request.edit, plan, source, total) for plan in plans]
+    masks = [mask for mask in keep if mask is not None]
+    return StartLatent(
+        torch.cat([encoded[length] for length in lengths]),
+        seconds,
+        torch.cat(masks) if masks else None,
+    )
+
+
+@torch.inference_mode()
+def encode(
+    autoencoder: SAMEAutoencoder,
+    audio: Tensor,
+    chunk: int | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> Tensor:
+    """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32 on the CPU."""
+    place = autoencoder.bottleneck.bias
+    if chunk is None and place.is_cuda:
+        free, frames = torch.cuda.mem_get_info(place.device)[0], frames_covering(audio.shape[-1])
+        chunk = auto_chunk(autoencoder.config, frames, free, place.dtype, encode_memory)
+    return encode_chunked(
+        autoencoder,
+        audio,
+        chunk,
+        on_chunk=lambda done, total: on_progress("encode", done, total),
+        device=place.device,
+        dtype=place.dtype,
+    ).cpu()
+
+
+@torch.inference_mode()
+def decode(
+    autoencoder: SAMEAutoencoder,
+    latents: Latents,
+    chunk: int | None = None,
+    noise_seed: int | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> list[Tensor]:
+    """Decode each item, cut to its own duration.
+
+    Args:
+        autoencoder: anywhere, in any dtype.
+        latents: what to decode. Of the headroom only as much is decoded as the piece depends on.
+        chunk: as for `generate`.
+        noise_seed: turns the decoder's random terms on; item b draws them from this seed + b.
+        on_progress: told (stage, done, total).
+
+    Returns:
+        B tensors [2, N_b] float32 on the CPU.
+    """
+    place, pieces = autoencoder.bottleneck.bias, []
+    batch, _, total = latents.frames.shape
+    if chunk is None and place.is_cuda:
+        free = torch.cuda.mem_get_info(place.device)[0]
+        chunk = auto_chunk(autoencoder.config, total, free, place.dtype, decode_memory)
+    for item, seconds in enumerate(latents.seconds):
+        stage = "decode" if batch == 1 else f"decode {item + 1}/{batch}"
+        piece = effective_frames(seconds)
+        needed = min(total, piece + -piece % autoencoder.chunk_grid + autoencoder.halo)
+        frames = latents.frames[item : item + 1]
+        noise = None
+        if noise_seed is not None:
+            own = target_frames(seconds, total * HOP)  # not T: a batch must not change a result
+            shape = (1, LATENT_CHANNELS, own)
+            noise = draw_decoder_noise(noise_seed + item, shape, autoencoder.config)
+            noise = noise.slice(0, needed)
+        audio = decode_chunked(
+            autoencoder,
+            frames[..., :needed].to(place.device, place.dtype),
+            chunk,
+            noise=noise,
+            on_chunk=lambda done, all_, stage=stage: on_progress(stage, done, all_),
+            out_device="cpu",
+        )
+        pieces.append(audio[0, :, : samples_of(seconds)])
+    return pieces
