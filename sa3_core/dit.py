@@ -250,13 +250,21 @@ class DiffusionTransformer(nn.Module):
         Returns:
             [B, C, T] in x's dtype.
         """
+        return self.velocity_at(x, expo_fourier(t, self.config.time_features), constants)
+
+    def velocity_at(self, x: Tensor, time_features: Tensor, constants: DiTConstants) -> Tensor:
+        """As `velocity`, given the Fourier features [B, time_features] float32 of t.
+
+        Apart, so that a compiler gets only this: it would reorder the products inside the
+        features, which their large arguments do not forgive.
+        """
         dtype, net = constants.dtype, self.transformer
         h = x.to(dtype)
         h = (self.preprocess_conv(h) + h).transpose(1, 2)
         h = net.project_in(h)  # [B, T, D]
         memory = cast_to(net.memory_tokens, h).expand(h.shape[0], -1, -1)
         h = torch.cat([memory, h], dim=1)  # [B, M + T, D]
-        time = self.to_timestep_embed(expo_fourier(t, self.config.time_features).to(dtype))
+        time = self.to_timestep_embed(time_features.to(dtype))
         modulation = net.global_cond_embedder(constants.global_embed + time)  # [B, 6D]
         for index, block in enumerate(net.layers):
             h = block(h, modulation, constants, index)

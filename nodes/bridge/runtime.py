@@ -55,13 +55,13 @@ def _compiled(patcher: Any) -> Iterator[None]:
     cache = patcher.model.__dict__.setdefault("_sa3_compiled", {})
     key = repr(sorted(options.items(), key=lambda item: item[0]))
     if key not in cache:
-        cache[key] = torch.compile(type(net).velocity, **options)
+        cache[key] = torch.compile(type(net).velocity_at, **options)
     compiled = cache[key]
-    net.velocity = lambda x, t, constants: compiled(net, x, t, constants)
+    net.velocity_at = lambda x, features, constants: compiled(net, x, features, constants)
     try:
         yield
     finally:
-        del net.velocity
+        del net.velocity_at
 
 
 def unused_options(patcher: Any) -> list[str]:

@@ -52,7 +52,7 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
     """One duration per item, or None when the latent carries none.
 
     RepeatLatentBatch leaves the list as it was: it repeats when the batch is a multiple of it.
-    LatentFromBatch names the items that it took in `batch_index`.
+    LatentFromBatch names the items that it took in `batch_index`, also out of a repeated batch.
 
     Raises:
         InputError: the list fits neither way.
@@ -65,8 +65,8 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
     if len(values) == batch:
         return tuple(values)
     index = latent.get("batch_index")
-    if index is not None and len(index) == batch and max(index) < len(values):
-        return tuple(values[i] for i in index)
+    if index is not None and len(index) == batch:
+        return tuple(values[i % len(values)] for i in index)
     if len(values) and batch % len(values) == 0:
         return tuple(values * (batch // len(values)))
     raise InputError(
