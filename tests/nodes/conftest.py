@@ -1,0 +1,49 @@
+"""In-process fixtures: bridge modules and loaded tiny models."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def bridge(pack: ModuleType) -> SimpleNamespace:
+    """The pack's bridge and core modules by name."""
+    names = ("model", "clip", "vae", "sampling", "coding", "values", "runtime", "loading", "saving")
+    modules = {name: importlib.import_module(f"sa3_pack.nodes.bridge.{name}") for name in names}
+    for name in ("settings", "sample", "errors", "text_tokens", "checkpoint"):
+        modules[f"core_{name}"] = importlib.import_module(f"sa3_pack.sa3_core.{name}")
+    return SimpleNamespace(**modules)
+
+
+@pytest.fixture(scope="session")
+def mm(pack: ModuleType) -> ModuleType:
+    """ComfyUI's model management (importable only once the pack is loaded)."""
+    return importlib.import_module("comfy.model_management")
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    """ComfyUI executes nodes in inference mode."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture
+def patcher(bridge: SimpleNamespace, tiny_s: Path) -> Any:
+    """A fresh MODEL of tiny-s."""
+    return bridge.model.load_patcher(str(tiny_s), "tiny-s", "fp32", "auto")
+
+
+@pytest.fixture
+def prompt() -> list[Any]:
+    """A CONDITIONING of one prompt of five tokens."""
+    generator = torch.Generator().manual_seed(5)
+    tokens = torch.randn(1, 5, 768, generator=generator)
+    return [[tokens, {"pooled_output": None, "attention_mask": torch.ones(1, 5, dtype=torch.bool)}]]

@@ -1,0 +1,148 @@
+"""Our nets under ComfyUI's memory management: partial load, clones, patches, unloading."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+SECONDS = 2.0
+
+
+def sample(bridge, patcher, prompt, **settings):
+    latent = bridge.coding.empty_latent([SECONDS], 1)
+    out, _ = bridge.sampling.sample(
+        patcher,
+        latent,
+        bridge.core_settings.SampleSettings(steps=3, **settings),
+        prompt,
+        None,
+        bridge.core_sample.Seeds(1),
+    )
+    return out["samples"]
+
+
+def run_partially(mm, bridge, patcher, prompt, budget, **settings):
+    """Sample with only `budget` bytes of weights resident."""
+    original = mm.load_models_gpu
+    seen = []
+
+    def partial(models, *_args, **_kwargs):
+        for model in models:
+            model.unpatch_model(model.offload_device)
+            model.partially_load(model.load_device, budget)
+            seen.append(model.model.model_loaded_weight_memory)
+
+    mm.load_models_gpu = partial
+    try:
+        return sample(bridge, patcher, prompt, **settings), seen[0]
+    finally:
+        mm.load_models_gpu = original
+        patcher.detach()
+
+
+@pytest.mark.parametrize("budget", [1, 200_000, 2_000_000])
+def test_partial_load_gives_identical_output(mm, bridge, patcher, prompt, budget):
+    whole = sample(bridge, patcher, prompt)
+    mm.unload_all_models()
+    part, resident = run_partially(mm, bridge, patcher, prompt, budget)
+    assert resident < patcher.model_size()
+    assert torch.equal(part, whole)
+
+
+def test_every_large_layer_can_be_streamed(patcher):
+    streamed = [
+        name
+        for name, module in patcher.model.named_modules()
+        if list(module.parameters(recurse=False)) and hasattr(module, "comfy_cast_weights")
+    ]
+    parameters = dict(patcher.model.named_parameters())
+    inside = sum(
+        p.numel() for name, p in parameters.items() if name.rsplit(".", 1)[0] in set(streamed)
+    )
+    assert inside > 0.9 * sum(p.numel() for p in parameters.values())
+
+
+def test_clones_share_weights_and_do_not_disturb_each_other(bridge, patcher, prompt):
+    plain = sample(bridge, patcher, prompt)
+    clone = patcher.clone()
+    key = "diffusion_model.transformer.layers.0.self_attn.to_out.weight"
+    before = patcher.model.state_dict()[key].clone()
+    clone.add_patches({key: ("diff", (torch.full_like(before, 0.05),))})
+    patched = sample(bridge, clone, prompt)
+    again = sample(bridge, patcher, prompt)
+    assert clone.model is patcher.model
+    assert not torch.equal(patched, plain)
+    assert torch.equal(again, plain)
+    assert torch.equal(patcher.model.state_dict()[key], before)
+
+
+def test_patches_act_alike_under_partial_load(mm, bridge, patcher, prompt):
+    clone = patcher.clone()
+    keys = (
+        "diffusion_model.transformer.layers.1.ff.ff.2.weight",
+        "conditioner.conditioners.seconds_total.embedder.embedding.1.weight",
+    )
+    for key in keys:
+        weight = patcher.model.state_dict()[key]
+        clone.add_patches({key: ("diff", (torch.full_like(weight, 0.02),))})
+    whole = sample(bridge, clone, prompt)
+    mm.unload_all_models()
+    part, _ = run_partially(mm, bridge, clone, prompt, 100_000)
+    assert torch.equal(part, whole)
+
+
+def test_nothing_is_left_after_a_model_is_dropped(mm, bridge, tiny_s, prompt):
+    patcher = bridge.model.load_patcher(str(tiny_s), "tiny-s", "fp32", "auto")
+    sample(bridge, patcher, prompt)
+    net = weakref.ref(patcher.model)
+    mm.unload_all_models()
+    del patcher
+    mm.cleanup_models_gc()
+    gc.collect()
+    assert net() is None
+
+
+def test_an_interrupt_stops_between_steps_and_leaves_no_trace(mm, bridge, patcher, prompt):
+    plain = sample(bridge, patcher, prompt)
+    mm.interrupt_current_processing(True)
+    with pytest.raises(mm.InterruptProcessingException):
+        sample(bridge, patcher, prompt)
+    assert torch.equal(sample(bridge, patcher, prompt), plain)
+
+
+def test_the_host_can_make_a_classic_patcher_again(bridge, patcher, prompt):
+    factory, arguments = patcher.cached_patcher_init
+    again = factory(*arguments, disable_dynamic=True)
+    assert torch.equal(sample(bridge, again, prompt), sample(bridge, patcher, prompt))
+
+
+def test_autoencoder_under_partial_load(mm, bridge, tiny_m):
+    vae = bridge.vae.load_vae(str(tiny_m), "fp32")
+    latent = torch.randn(1, 256, 20, generator=torch.Generator().manual_seed(0))
+    whole = vae.decode_latent(latent)
+    original = mm.load_models_gpu
+
+    def partial(models, *_args, **_kwargs):
+        for model in models:
+            model.unpatch_model(model.offload_device)
+            model.partially_load(model.load_device, 500_000)
+
+    mm.load_models_gpu = partial
+    try:
+        part = vae.decode_latent(latent)
+    finally:
+        mm.load_models_gpu = original
+    assert torch.equal(part, whole)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_weights_compute_in_float32_on_a_cpu(bridge, tiny_s, prompt, precision):
+    full = bridge.model.load_patcher(str(tiny_s), "tiny-s", "fp32", "auto")
+    half = bridge.model.load_patcher(str(tiny_s), "tiny-s", precision, "auto")
+    assert half.model.get_dtype() == bridge.model.DTYPES[precision]
+    assert half.model_size() < 0.65 * full.model_size()
+    a, b = sample(bridge, full, prompt), sample(bridge, half, prompt)
+    assert 0 < float((a - b).norm() / a.norm()) < 0.2
