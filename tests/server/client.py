@@ -198,24 +198,37 @@ class ComfyClient:
                 if response.status != 200:
                     raise PromptRejectedError(answer)
             run = Run(answer["prompt_id"])
-            while run.status == "running":
-                left = start + timeout - time.monotonic()
-                try:
-                    message = await asyncio.wait_for(socket.receive(), max(left, 0.01))
-                except asyncio.TimeoutError:
-                    await session.post("/interrupt", json={})
-                    raise TimeoutError(_unfinished(run, timeout)) from None
-                event = _event(message, time.monotonic() - start)
-                if event is None or event.data.get("prompt_id", run.prompt_id) != run.prompt_id:
-                    continue
-                run.events.append(event)
-                run.status = ENDS.get(event.type, "running")
-                if on_event:
-                    on_event(event)
-                if interrupt_when and interrupt_when(event):
-                    interrupt_when = None
+            try:
+                while run.status == "running":
+                    left = start + timeout - time.monotonic()
+                    event = await _next_event(socket, start, left)
+                    if event is None or event.data.get("prompt_id", run.prompt_id) != run.prompt_id:
+                        continue
+                    run.events.append(event)
+                    run.status = ENDS.get(event.type, "running")
+                    if on_event:
+                        on_event(event)
+                    if interrupt_when and interrupt_when(event):
+                        interrupt_when = None
+                        await session.post("/interrupt", json={"prompt_id": run.prompt_id})
+            except asyncio.TimeoutError:
+                raise TimeoutError(_unfinished(run, timeout)) from None
+            finally:
+                if run.status == "running":  # do not leave it to those who come after
                     await session.post("/interrupt", json={"prompt_id": run.prompt_id})
             return run
+
+
+async def _next_event(
+    socket: aiohttp.ClientWebSocketResponse, start: float, left: float
+) -> Event | None:
+    """Wait for a message.
+
+    Raises:
+        asyncio.TimeoutError: none came in time.
+    """
+    message = await asyncio.wait_for(socket.receive(), max(left, 0.01))
+    return _event(message, time.monotonic() - start)
 
 
 def _event(message: aiohttp.WSMessage, at: float) -> Event | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.server.client import PromptRejectedError, node
-from tests.server.harness import PACK_NAME
+from tests.server.client import Graph, PromptRejectedError, node
+from tests.server.demo import GRAPH, fill_in
+from tests.server.harness import PACK_NAME, ComfyServer
 from tests.support import ROOT
 
 PROMISED = {
@@ -22,6 +24,21 @@ def ids_in_source() -> set[str]:
     files = (ROOT / "nodes").rglob("*.py")
     found = (re.findall(r'node_id="(\w+)"', path.read_text("utf-8")) for path in files)
     return {node_id for ids in found for node_id in ids}
+
+
+def text_to_audio(steps: int, seconds: float = 1.0) -> Graph:
+    """The shipped graph on the tiny model."""
+    changes = {
+        ("SA3LoadModel", "model"): "tiny-s",
+        ("SA3EmptyLatent", "seconds"): seconds,
+        ("SA3Sampler", "steps"): steps,
+    }
+    return fill_in(json.loads(GRAPH.read_text("utf-8")), changes)
+
+
+def id_of(graph: Graph, class_type: str) -> str:
+    (node_id,) = (key for key, value in graph.items() if value["class_type"] == class_type)
+    return node_id
 
 
 @pytest.mark.smoke
@@ -78,3 +95,40 @@ def test_an_error_while_running_is_reported(comfy):
     assert run.status == "error"
     assert run.error["node_id"] == "2"
     assert not list(Path(comfy.base.parent).glob("outside*"))
+
+
+@pytest.mark.smoke
+def test_text_to_audio_runs_and_reports_its_steps(comfy):
+    graph = text_to_audio(steps=3)
+    run = comfy.client.run(graph)
+    assert run.status == "success", run.error
+    (saved,) = run.outputs[id_of(graph, "SA3SaveAudio")]["audio"]
+    assert comfy.client.view(saved).startswith(b"fLaC")
+    sampler = id_of(graph, "SA3Sampler")
+    assert run.progress(sampler)[-1] == (3, 3)
+    assert run.texts(sampler)
+
+
+@pytest.mark.smoke
+def test_sampling_can_be_interrupted_and_the_server_goes_on(comfy):
+    graph = text_to_audio(steps=500, seconds=5.0)
+    sampler = id_of(graph, "SA3Sampler")
+
+    def is_sampling(event):
+        if event.type != "progress_state":
+            return False
+        return event.data["nodes"].get(sampler, {}).get("value", 0) >= 2
+
+    run = comfy.client.run(graph, interrupt_when=is_sampling)
+    assert run.status == "interrupted"
+    assert run.progress(sampler)[-1][0] < 400
+    assert comfy.client.run(text_to_audio(steps=1)).status == "success"
+
+
+def test_a_stopped_server_is_gone_and_says_so(comfy, tmp_path):
+    server = ComfyServer(comfy.comfyui, tmp_path, ["--cpu", "--no-such-flag"])
+    with pytest.raises(RuntimeError, match="no-such-flag"):
+        server.start()
+    server.stop()
+    with pytest.raises(OSError, match=r"refused|unreachable|timed out"):
+        server.client.get("/system_stats")
