@@ -215,6 +215,22 @@ def test_quantised_weights_are_refused(tiny_weights, write):
 
 
 # --- memory -------------------------------------------------------------------------------------
+def test_a_full_model_in_the_autoencoder_loader_reads_only_its_tensors(tiny_s, folded):
+    asked: list[str] = []
+
+    class Spy(dict):
+        def __getitem__(self, key: str) -> Tensor:
+            asked.append(key)
+            return super().__getitem__(key)
+
+    def read(path: Path) -> dict[str, Tensor]:
+        return Spy(load_file(path))
+
+    assert_same_values(load_same(open_checkpoint(tiny_s, ("same",), read)), folded)
+    assert len(asked) == 168
+    assert all(key.startswith(SAME) for key in asked)
+
+
 def test_weights_that_fit_are_not_copied(tiny_s):
     """The nets use the very memory that the reader hands out."""
     seen: dict[int, Tensor] = {}
