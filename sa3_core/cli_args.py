@@ -1,17 +1,12 @@
 """The command line's arguments: what can be given, and how it is read."""
 
 import argparse
-import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .cli_values import LastLora, parse_interval, parse_lora, parse_seconds
 from .config import OBJECTIVES
-from .durations import parse_time
-from .errors import InputError
 from .inpaint import MASK_RULES
 from .samplers import SAMPLERS
 from .schedule import SHIFTS
@@ -22,77 +17,12 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 SOURCES = ("upstream", "mirror")
 DEFAULT_SECONDS = 30.0
 DEFAULT_NOISE_LEVEL = 0.7  # of --init-audio
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
 EPILOG = """\
 Models are given as a folder, a .safetensors file, or a name below --models-dir (else $SA3_MODELS,
 else ./models), as `sa3 models` lists them. What is written is printed to stdout, one path per line;
 warnings and progress go to stderr. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
 """
-
-
-@dataclass(frozen=True)
-class LoraSpec:
-    """A LoRA as the command line names it."""
-
-    file: str
-    strength: float = 1.0
-    interval: tuple[float, float] = (0.0, 1.0)
-    layers: str = ""
-
-
-def parse_lora(text: str) -> LoraSpec:
-    r"""Read `FILE` or `FILE:STRENGTH`; `C:\x.safetensors:0.8` is a file on drive C at 0.8."""
-    if not text:
-        raise argparse.ArgumentTypeError("a LoRA file is needed")
-    file, colon, tail = text.rpartition(":")
-    if not colon or len(file) < 2 or Path(text).is_file():
-        return LoraSpec(text)
-    try:
-        strength = float(tail)
-    except ValueError:
-        return LoraSpec(text)
-    if not math.isfinite(strength):
-        raise argparse.ArgumentTypeError(f"strength {tail!r} of {file!r} must be a finite number")
-    return LoraSpec(file, strength)
-
-
-def parse_interval(text: str) -> tuple[float, float]:
-    """Read `MIN-MAX`, noise levels within 0-1."""
-    match = re.fullmatch(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*", text)
-    low, high = (float(match[1]), float(match[2])) if match else (1.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be MIN-MAX within 0-1, like 0.2-0.8")
-    return low, high
-
-
-def parse_seconds(text: str) -> float:
-    """Read seconds (`12.5`) or minutes and seconds (`1:02.5`); the range is checked later."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return parse_time(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-class _LastLora(argparse.Action):
-    """Changes one field of the `--lora` given before."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        loras: list[LoraSpec] = list(getattr(namespace, "lora", None) or [])
-        if not loras:
-            raise argparse.ArgumentError(self, "must come after the --lora it applies to")
-        loras[-1] = replace(loras[-1], **{self.dest.removeprefix("lora_"): values})
-        namespace.lora = loras
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -325,7 +255,7 @@ def _add_loras(group: Any) -> None:
     group.add_argument(
         "--lora-interval",
         type=parse_interval,
-        action=_LastLora,
+        action=LastLora,
         default=argparse.SUPPRESS,
         metavar="MIN-MAX",
         help="noise levels at which the --lora before it is active (1 = noise, 0 = data)",
@@ -333,7 +263,7 @@ def _add_loras(group: Any) -> None:
     group.add_argument(
         "--lora-filter",
         dest="lora_layers",
-        action=_LastLora,
+        action=LastLora,
         default=argparse.SUPPRESS,
         metavar="TEXT",
         help="layers that the --lora before it acts on, e.g. 'self_attn, layers[0-5]'",
@@ -374,8 +304,3 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=DTYPES, default="auto", help="precision written; auto: the file's"
     )
     _add_out(parser, ".safetensors file")
-
-
-def given_loras(args: argparse.Namespace) -> Sequence[LoraSpec]:
-    """The LoRAs of a command, in order."""
-    return tuple(args.lora or ())

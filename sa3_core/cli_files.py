@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from .audio_file import write_audio
 from .audio_formats import AudioFormat, format_for
+from .autoencode import OnProgress
 from .errors import CheckpointError, InputError
 from .latent_file import SUFFIXES
 from .library import TEXT_ENCODER_FOLDER, Kind, Library
-from .pipeline import OnProgress, Take
+from .pipeline import Take
 from .variants import VARIANTS
 
 MODELS_VARIABLE = "SA3_MODELS"

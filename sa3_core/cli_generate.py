@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from .adapter_switch import AdapterSwitch
 from .audio import prepare_source
 from .audio_file import read_audio
+from .autoencode import decode, encode
 from .cli_args import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS
 from .cli_files import (
     Bars,
@@ -25,8 +26,6 @@ from .latent_file import Latents, read_latents, write_latents
 from .pipeline import (
     GenerateRequest,
     Take,
-    decode,
-    encode,
     generate,
     load_autoencoder,
     load_pipeline,

@@ -11,8 +11,8 @@ from .adapter_build import build_adapter, match, require_fit
 from .adapter_file import read_adapter
 from .adapter_switch import CONDITIONER_PREFIX, DIT_PREFIX, AdapterUse
 from .checkpoint import Checkpoint, open_checkpoint
-from .cli_args import LoraSpec, given_loras
 from .cli_files import Bars, models_dir
+from .cli_values import LoraSpec, given_loras
 from .errors import InputError
 from .layer_filter import LayerFilter
 

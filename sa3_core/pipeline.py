@@ -8,7 +8,7 @@ B batch, A audio channels, N samples, T latent frames.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .audio import fit_length
+from .autoencode import OnProgress, decode, encode
 from .checkpoint import load_same, open_checkpoint
-from .chunking import decode_chunked, encode_chunked
 from .edit import (
     Edit,
     ItemPlan,
@@ -33,25 +33,19 @@ from .geometry import (
     HOP,
     LATENT_CHANNELS,
     check_seconds,
-    effective_frames,
-    frames_covering,
-    samples_of,
     target_frames,
 )
 from .latent_file import Latents
 from .library import TEXT_ENCODER_FOLDER
-from .memory import auto_chunk, decode_memory, encode_memory
 from .model import SA3Model, model_from
 from .predict import WeightSwitch
-from .same import SAMEAutoencoder, draw_decoder_noise
+from .same import SAMEAutoencoder
 from .sample import Seeds, StartLatent, broadcast, sample_latent
 from .settings import SampleSettings, advice
 from .t5gemma import T5Gemma, load_t5gemma
 from .text_tokens import TextConditioning
 
 log = logging.getLogger(__name__)
-
-OnProgress = Callable[[str, int, int], None]  # stage, done, total; may raise to stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,73 +313,3 @@ def _start(
         seconds,
         torch.cat(masks) if masks else None,
     )
-
-
-@torch.inference_mode()
-def encode(
-    autoencoder: SAMEAutoencoder,
-    audio: Tensor,
-    chunk: int | None = None,
-    on_progress: OnProgress = lambda stage, done, total: None,
-) -> Tensor:
-    """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32 on the CPU."""
-    place = autoencoder.bottleneck.bias
-    if chunk is None and place.is_cuda:
-        free, frames = torch.cuda.mem_get_info(place.device)[0], frames_covering(audio.shape[-1])
-        chunk = auto_chunk(autoencoder.config, frames, free, place.dtype, encode_memory)
-    return encode_chunked(
-        autoencoder,
-        audio,
-        chunk,
-        on_chunk=lambda done, total: on_progress("encode", done, total),
-        device=place.device,
-        dtype=place.dtype,
-    ).cpu()
-
-
-@torch.inference_mode()
-def decode(
-    autoencoder: SAMEAutoencoder,
-    latents: Latents,
-    chunk: int | None = None,
-    noise_seed: int | None = None,
-    on_progress: OnProgress = lambda stage, done, total: None,
-) -> list[Tensor]:
-    """Decode each item, cut to its own duration.
-
-    Args:
-        autoencoder: anywhere, in any dtype.
-        latents: what to decode. Of the headroom only as much is decoded as the piece depends on.
-        chunk: as for `generate`.
-        noise_seed: turns the decoder's random terms on; item b draws them from this seed + b.
-        on_progress: told (stage, done, total).
-
-    Returns:
-        B tensors [2, N_b] float32 on the CPU.
-    """
-    place, pieces = autoencoder.bottleneck.bias, []
-    batch, _, total = latents.frames.shape
-    if chunk is None and place.is_cuda:
-        free = torch.cuda.mem_get_info(place.device)[0]
-        chunk = auto_chunk(autoencoder.config, total, free, place.dtype, decode_memory)
-    for item, seconds in enumerate(latents.seconds):
-        stage = "decode" if batch == 1 else f"decode {item + 1}/{batch}"
-        piece = effective_frames(seconds)
-        needed = min(total, piece + -piece % autoencoder.chunk_grid + autoencoder.halo)
-        frames = latents.frames[item : item + 1]
-        noise = None
-        if noise_seed is not None:
-            own = target_frames(seconds, total * HOP)  # not T: a batch must not change a result
-            shape = (1, LATENT_CHANNELS, own)
-            noise = draw_decoder_noise(noise_seed + item, shape, autoencoder.config)
-            noise = noise.slice(0, needed)
-        audio = decode_chunked(
-            autoencoder,
-            frames[..., :needed].to(place.device, place.dtype),
-            chunk,
-            noise=noise,
-            on_chunk=lambda done, all_, stage=stage: on_progress(stage, done, all_),
-            out_device="cpu",
-        )
-        pieces.append(audio[0, :, : samples_of(seconds)])
-    return pieces
