@@ -1,5 +1,6 @@
 """What the loader nodes do: find, download and load models, and say what was found."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,18 @@ def autoencoder_names(published: bool = False) -> list[str]:
 
 
 def fingerprint(name: str, kind: Kind) -> str:
-    """Path, size and time of a model's file; the name alone while it is not there."""
+    """Changes with a model's path, size and time; the name alone while it is not there.
+
+    A hash, because ComfyUI writes the value into every file that it saves.
+    """
     try:
         path = library().resolve(name, kind)
     except InputError:
         return name
     file = path / "model.safetensors" if path.is_dir() else path
     status = file.stat()
-    return f"{file}:{status.st_size}:{status.st_mtime_ns}"
+    text = f"{file}:{status.st_size}:{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def ensure_downloaded(node: Any, name: str, source: str) -> list[str]:
