@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.browser import chromium
-from tests.server import demo
+from tests.server import demo, harness
 from tests.support import ROOT
 
 
@@ -97,6 +97,21 @@ def test_the_demo_graph_has_every_input_that_the_demo_sets():
     assert {"seconds"} <= set(classes["SA3EmptyLatent"])
     assert {"seed"} <= set(classes["SA3Sampler"])
     assert {"filename_prefix"} <= set(classes["SA3SaveAudio"])
+
+
+def test_a_stale_link_to_the_pack_is_replaced_and_its_target_kept(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    link = tmp_path / "custom_nodes" / harness.PACK_NAME
+    link.parent.mkdir()
+    try:
+        link.symlink_to(elsewhere, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets users make no symlinks")
+    assert harness.link_pack(tmp_path).resolve() == ROOT
+    assert (elsewhere / "file").is_file()
+    assert harness.link_pack(tmp_path) == link  # a good link stays
 
 
 def test_a_browser_given_by_name_wins_and_a_wrong_one_is_not_replaced(monkeypatch, tmp_path):

@@ -98,7 +98,7 @@ def event_time() -> str:
 
 
 def plot_spectrogram(audio: Path, picture: Path) -> float:
-    """Draw a mel-free log spectrogram of an audio file; returns its length in seconds."""
+    """Draw the spectrogram of an audio file; returns its length in seconds."""
     import av
     import matplotlib
     import numpy as np

@@ -30,8 +30,10 @@ def link_pack(base: Path) -> Path:
     """Put the pack into base/custom_nodes: a symlink, on Windows a junction, else a copy."""
     link = base / "custom_nodes" / PACK_NAME
     link.parent.mkdir(parents=True, exist_ok=True)
-    if link.exists():
-        return link
+    if os.path.lexists(link):
+        if link.resolve() == ROOT:
+            return link
+        _remove(link)  # of a repository that has moved, or a copy of older files
     try:
         if sys.platform == "win32":
             import _winapi
@@ -42,6 +44,17 @@ def link_pack(base: Path) -> Path:
     except OSError:
         shutil.copytree(ROOT, link, ignore=LEFT_OUT)
     return link
+
+
+def _remove(link: Path) -> None:
+    """Remove a symlink, a junction or a copied folder, never what a link points to."""
+    if link.is_symlink():
+        link.unlink()
+        return
+    try:
+        link.rmdir()  # a junction; a folder with files in it refuses
+    except OSError:
+        shutil.rmtree(link)
 
 
 def free_port() -> int:
