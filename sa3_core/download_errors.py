@@ -39,6 +39,7 @@ class Place:
 
     @property
     def by_hand(self) -> str:
+        """How to get the files without this program."""
         parts = [WEIGHTS_FILE, CONFIG_FILE]
         if self.variant.generative:
             parts.append(f"the folder {TEXT_ENCODER_FOLDER}")
