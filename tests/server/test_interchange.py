@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests import checkpoint_tensors, make_checkpoint
 from tests.server.client import Graph, node
 from tests.server.graphs import (
     FRAMES_WITH_HEADROOM,
@@ -22,6 +23,7 @@ from tests.server.graphs import (
     saved,
 )
 from tests.support import rel_l2
+from tests.text_encoder_files import spiece_tensor, train_spiece
 
 
 def conditioned(graph: Graph, seconds: float = SECONDS) -> Graph:
@@ -278,3 +280,40 @@ def test_another_models_latent_and_model_are_refused(comfy):
     message = failure(comfy.client, graph | saved("o", "o"))
     assert "64" in message
     assert "Empty Latent by Duration" in message
+
+
+@pytest.fixture(scope="module")
+def t5gemma_file(comfy):
+    """A random T5Gemma in the real shape (the stock loader knows no other), bfloat16."""
+    config = make_checkpoint.text_encoder_config(tiny=False)["encoder"]
+    specs = checkpoint_tensors.under("model.encoder.", checkpoint_tensors.text_encoder_spec(config))
+    table = next(spec for spec in specs if spec.name.endswith("embed_tokens.weight"))
+    specs.remove(table)
+    tensors = checkpoint_tensors.materialise(specs, 0, torch.bfloat16)
+    rows = torch.zeros(table.shape, dtype=torch.bfloat16)
+    rows[:512] = 0.05 * torch.randn(512, table.shape[1], generator=torch.Generator().manual_seed(0))
+    tensors[table.name] = rows  # only the first ids are ever used
+    tensors["spiece_model"] = spiece_tensor(train_spiece())
+    name = "t5gemma_b_b_ul2.safetensors"
+    path = comfy.models("text_encoders") / name
+    save_file(tensors, path)
+    yield name
+    path.unlink()
+
+
+def test_stock_clip_in_our_text_node(comfy, t5gemma_file):
+    graph = base_graph(seconds=1.0)
+    graph["m"]["inputs"]["text_encoder"] = f"text_encoders/{t5gemma_file}"
+    graph["cl"] = node("CLIPLoader", clip_name=t5gemma_file, type="stable_audio", device="cpu")
+    text = "warm analog synth pad (slow:1.5) attack\n\nfootsteps on gravel"
+    graph["p"]["inputs"] |= {"text": text, "one_prompt_per_line": True}
+    graph["q"] = node("SA3TextEncode", clip=["cl", 0], text=text, one_prompt_per_line=True)
+    graph["a"] = sampler(steps=2)
+    graph["b"] = sampler(steps=2, positive=["q", 0])
+    run = comfy.client.run(graph | saved("a", "a") | saved("b", "b"), timeout=300)
+    assert run.status == "success", run.error
+    assert run.outputs["p"]["text"] == run.outputs["q"]["text"]
+    for item in range(2):
+        ours, stock = read(comfy.client, run, "as", item), read(comfy.client, run, "bs", item)
+        # The stock encoder keeps its weights in float16 on a CPU; a wrong token would give ~1.
+        assert rel_l2(stock, ours) < 3e-2
