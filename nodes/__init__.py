@@ -4,10 +4,10 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension
 
-from . import audio, latent, loaders, sampling, schedule, text
+from . import audio, editing, extending, latent, loaders, sampling, schedule, takes, text
 from .bridge.files import register_folder
 
-FAMILIES = (loaders, text, latent, sampling, schedule, audio)
+FAMILIES = (loaders, text, latent, sampling, schedule, audio, editing, extending, takes)
 
 
 class SA3Extension(ComfyExtension):

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.durations import parse_durations
 from ..sa3_core.regions import bar_seconds
-from .bridge import coding
+from .bridge import coding, pasting
 from .bridge.runtime import show
 from .common import CATEGORY
 
@@ -230,12 +230,10 @@ class SA3SAMEDecode(io.ComfyNode):
         decoder_noise: bool = False,
         noise_seed: int = 0,
     ) -> io.NodeOutput:
-        """Decode, trim, and paste the kept source back."""
+        """Decode, trim, paste the kept source back and turn a loop back."""
         seed = noise_seed if decoder_noise else None
         audio = coding.decode(vae, latent, chunk or None, seed)
-        if not keep_source_exactly:
-            return io.NodeOutput(audio)
-        audio, notes = coding.paste_source(audio, latent, crossfade_ms / 1000)
+        audio, notes = pasting.restore(audio, latent, keep_source_exactly, crossfade_ms / 1000)
         return io.NodeOutput(audio, ui=show(cls, notes))
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...sa3_core.audio import fit_length, prepare_source
+from ...sa3_core.audio import as_batch, fit_length, prepare_source
 from ...sa3_core.errors import AudioError, InputError
 from ...sa3_core.geometry import (
     HOP,
@@ -18,7 +19,6 @@ from ...sa3_core.geometry import (
     seconds_of_samples,
     target_frames,
 )
-from ...sa3_core.paste import Source, paste_back
 from .runtime import chunk_reporter
 from .vae import SA3VAE, require_same
 from .values import Audio, Latent, audio_value, latent_samples, latent_seconds, latent_value
@@ -51,26 +51,60 @@ def source_of(audio: Any, node: str) -> tuple[Tensor, int]:
     return audio["waveform"], int(audio["sample_rate"])
 
 
+def item_sources(audio: Any, node: str) -> tuple[list[Tensor], dict[str, Any]]:
+    """Every item of an AUDIO as the models take it, and the rider that carries the original.
+
+    Returns:
+        One [1, 2, n_b] at 44.1 kHz per item, cut to its own length, and the value of
+        `sa3_source` with nothing marked on it.
+
+    Raises:
+        AudioError: no audio, or none that can be used.
+    """
+    waveform, rate = source_of(audio, node)
+    waveform = as_batch(waveform)
+    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
+    items = [
+        prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
+    ]
+    rider: dict[str, Any] = {"waveform": waveform, "sample_rate": rate, "regions": None}
+    if any(length != waveform.shape[-1] for length in lengths):
+        rider["lengths"] = lengths
+    return items, rider
+
+
 def encode(vae: Any, audio: Any, seconds: float) -> Latent:
     """Encode audio at an exact duration; `sa3_source` rides along by reference."""
     same = require_same(vae, "SAME Encode")
-    waveform, rate = source_of(audio, "SAME Encode")
-    source = prepare_source(waveform, rate)
-    duration = seconds_of_samples(source.shape[-1])
+    sources, rider = item_sources(audio, "SAME Encode")
+    durations = [seconds_of_samples(source.shape[-1]) for source in sources]
     if seconds:
-        duration = check_seconds(seconds, NO_LIMIT)
-    return encode_source(same, source, [duration] * source.shape[0], (waveform, rate))
+        durations = [check_seconds(seconds, NO_LIMIT)] * len(sources)
+    return encode_sources(same, sources, durations, rider)
 
 
-def encode_source(
-    vae: SA3VAE, source: Tensor, seconds: Sequence[float], original: tuple[Tensor, int]
+def encode_sources(
+    vae: SA3VAE, sources: Sequence[Tensor], seconds: Sequence[float], rider: dict[str, Any]
 ) -> Latent:
-    """Encode a prepared source [B, 2, N] cut or padded to the target length of its durations."""
-    fitted = fit_length(source, aligned_frames(seconds) * HOP)
-    samples = vae.encode_audio(fitted, on_chunk=chunk_reporter())
-    waveform, rate = original
-    rider = {"waveform": waveform, "sample_rate": rate, "regions": None}
-    return latent_value(samples, seconds, sa3_source=rider)
+    """Encode prepared sources [1, 2, n], each cut or padded to its own target length.
+
+    Args:
+        vae: ours.
+        sources: one per duration, or one for all.
+        seconds: durations.
+        rider: value of `sa3_source`.
+    """
+    own = [aligned_frames([s]) for s in seconds]
+    report, encoded = chunk_reporter(), {}
+    for item, frames in enumerate(own):
+        # An item of a batch is encoded as it would be alone; sharing its source saves the work.
+        key = (item % len(sources), frames)
+        if key not in encoded:
+            fitted = fit_length(sources[key[0]], frames * HOP)
+            latent = vae.encode_audio(fitted, on_chunk=report)
+            encoded[key] = F.pad(latent, (0, max(own) - frames))
+    rows = [encoded[item % len(sources), frames] for item, frames in enumerate(own)]
+    return latent_value(torch.cat(rows), seconds, sa3_source=rider)
 
 
 def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:
@@ -97,21 +131,3 @@ def audio_lengths(audio: Audio) -> list[int]:
     if lengths is None or len(lengths) != waveform.shape[0]:
         return [waveform.shape[-1]] * waveform.shape[0]
     return [min(int(n), waveform.shape[-1]) for n in lengths]
-
-
-def paste_source(audio: Audio, latent: Latent, crossfade: float) -> tuple[Audio, list[str]]:
-    """Put the source that rides on a latent back where it was kept.
-
-    Returns:
-        The AUDIO at the source's sample rate and channels, and a sentence for the node; the AUDIO
-        as it came where the latent carries no source or nothing was marked on it.
-    """
-    rider = latent.get("sa3_source")
-    if rider is None or rider["regions"] is None:
-        edited = latent.get("noise_mask") is not None
-        note = "Nothing was pasted back: the latent carries no source (use Paste Back)."
-        return audio, [note] if edited else []
-    source = Source(rider["waveform"], rider["sample_rate"], rider["regions"])
-    pasted, lengths = paste_back(audio["waveform"], source, crossfade, audio_lengths(audio))
-    value = {**audio_value(pasted, rider["sample_rate"]), "lengths": lengths}
-    return value, ["The source's own samples were put back outside the regions."]

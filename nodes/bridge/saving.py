@@ -8,7 +8,7 @@ import folder_paths
 from comfy.cli_args import args
 
 from ...sa3_core.audio_file import WriteReport, sidecar_needed, write_audio, write_sidecar
-from ...sa3_core.audio_formats import FORMATS, AudioFormat
+from ...sa3_core.audio_formats import FORMATS
 from ...sa3_core.errors import InputError
 from .coding import audio_lengths, source_of
 
@@ -32,10 +32,10 @@ def save(
     waveform, rate = source_of(audio, NODE)
     form = FORMATS[format_name]
     tags = graph_tags(hidden)
-    folder, name, counter, subfolder = _target(prefix)
+    folder, name, counter, subfolder = output_target(prefix)
     files, notes = [], []
     for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
-        path, counter = _free_path(folder, _numbered(name, index), counter, form)
+        path, counter = free_path(folder, numbered(name, index), counter, form.suffix)
         report = write_audio(path, item[:, :length], rate, form, tags)
         notes += _notes(report)
         if tags and sidecar_needed(form, tags):
@@ -57,7 +57,12 @@ def graph_tags(hidden: Any) -> dict[str, str]:
     return tags
 
 
-def _target(prefix: str) -> tuple[Path, str, int, str]:
+def output_target(prefix: str) -> tuple[Path, str, int, str]:
+    """Folder, name, next number and subfolder of files with a prefix in the output folder.
+
+    Raises:
+        InputError: the prefix leads out of it.
+    """
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory()
@@ -70,14 +75,15 @@ def _target(prefix: str) -> tuple[Path, str, int, str]:
     return Path(folder), name, counter, subfolder
 
 
-def _numbered(name: str, index: int) -> str:
+def numbered(name: str, index: int) -> str:
+    """The name of a batch item's file."""
     return name.replace("%batch_num%", str(index))
 
 
-def _free_path(folder: Path, name: str, counter: int, form: AudioFormat) -> tuple[Path, int]:
+def free_path(folder: Path, name: str, counter: int, suffix: str) -> tuple[Path, int]:
     """The first numbered path that does not exist, and the counter after it."""
     while True:
-        path = folder / f"{name}_{counter:05}{form.suffix}"
+        path = folder / f"{name}_{counter:05}{suffix}"
         counter += 1
         if not path.exists():
             return path, counter

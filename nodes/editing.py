@@ -1,0 +1,433 @@
+"""Inpaint Mask, Continue Audio, Loop and Paste Back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.inpaint import MASK_RULES
+from ..sa3_core.regions import bar_seconds
+from .bridge.continuing import continue_audio, make_loop
+from .bridge.editing import Masked, MaskSettings, mask_regions
+from .bridge.pasting import paste_source, restore
+from .bridge.picture import mask_picture
+from .bridge.region_input import RegionRequest, check_text
+from .bridge.runtime import show
+from .common import CATEGORY
+
+END, START = "at the end", "before the start"
+REMAKE, LEAVE = "make anew too", "keep as they are"
+_SECONDS_MAX = 100_000.0
+
+Regions = io.Custom("SA3_REGIONS")
+
+
+class SA3InpaintMask(io.ComfyNode):
+    """Marks what is made anew."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3InpaintMask",
+            display_name="Inpaint Mask",
+            category=CATEGORY,
+            description=(
+                "Marks regions of a piece that are to be made anew; all else is kept. Any number "
+                "of them, touching or overlapping. A region that runs past the end lengthens the "
+                "piece. The node shows what is really masked after rounding to latent frames."
+            ),
+            search_aliases=["inpaint audio", "regenerate region", "audio mask", "set noise mask"],
+            inputs=[
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip=(
+                        "Of SAME Encode, or one that is masked already: the regions add up. "
+                        "Without it `audio` is encoded."
+                    ),
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip=(
+                        "The source, if no latent is given. Beside a latent: what is put back "
+                        "outside the regions, where the latent brings no source of its own."
+                    ),
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="Needed when only audio is given."),
+                *_region_inputs(),
+                _rule(),
+                io.Float.Input(
+                    "feather_ms",
+                    default=0.0,
+                    min=0.0,
+                    max=10_000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip=(
+                        "Crossfade at the seams when the source is put back; 0 = as the decoding "
+                        "node says."
+                    ),
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "earlier_regions",
+                    options=[REMAKE, LEAVE],
+                    default=REMAKE,
+                    optional=True,
+                    tooltip=(
+                        "Regions that the latent has already: while chaining masks they are made "
+                        "anew too; after sampling they can be kept as they are now."
+                    ),
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Latent.Output(), Regions.Output(display_name="regions")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, regions: str | None = None) -> bool | str:
+        """Refuse unreadable regions before anything is loaded."""
+        return check_text(regions or "") or True
+
+    @classmethod
+    def execute(
+        cls,
+        latent: Any = None,
+        audio: Any = None,
+        vae: Any = None,
+        regions: str = "",
+        one_list_per_line: bool = False,
+        region_list: Any = None,
+        invert: bool = False,
+        bpm: float = 0.0,
+        beats_per_bar: int = 4,
+        rule: str = "cover",
+        feather_ms: float = 0.0,
+        earlier_regions: str = REMAKE,
+    ) -> io.NodeOutput:
+        """Mask, and show what was masked."""
+        request = RegionRequest(regions, one_list_per_line, region_list, bpm, beats_per_bar, invert)
+        settings = MaskSettings(rule, feather_ms / 1000, earlier_regions == REMAKE)
+        masked = mask_regions(latent, audio, vae, request, settings)
+        pairs = [[tuple(region) for region in item] for item in masked.asked]
+        return io.NodeOutput(masked.latent, pairs, ui=_report(cls, masked))
+
+
+class SA3ContinueAudio(io.ComfyNode):
+    """Room after a source's end, or before its start."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3ContinueAudio",
+            display_name="Continue Audio",
+            category=CATEGORY,
+            description=(
+                "Encodes a source with room for what comes after it, or before it, and masks that "
+                "room. SAME Decode Chunked gives the whole piece, the source's samples untouched. "
+                "For more than the model makes at once, use Extend Audio."
+            ),
+            search_aliases=["outpaint audio", "extend audio", "continuation", "intro"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The source; one latent frame (0.1 s) at least."),
+                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                io.Float.Input(
+                    "seconds",
+                    default=10.0,
+                    min=0.01,
+                    max=_SECONDS_MAX,
+                    step=0.1,
+                    tooltip="Seconds to add.",
+                ),
+                _where(),
+                io.Float.Input(
+                    "context_seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=_SECONDS_MAX,
+                    step=0.5,
+                    optional=True,
+                    tooltip=(
+                        "How much of the source, beside what is added, the model hears; 0 = all. "
+                        "The rest is put back when decoding with keep_source_exactly."
+                    ),
+                ),
+                _rule(),
+            ],
+            outputs=[io.Latent.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        vae: Any,
+        seconds: float,
+        where: str = END,
+        context_seconds: float = 0.0,
+        rule: str = "cover",
+    ) -> io.NodeOutput:
+        """Encode and mask."""
+        masked = continue_audio(vae, audio, seconds, where == START, context_seconds, rule)
+        return io.NodeOutput(masked.latent, ui=_report(cls, masked))
+
+
+class SA3Loop(io.ComfyNode):
+    """A piece whose end leads into its start."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3Loop",
+            display_name="Loop",
+            category=CATEGORY,
+            description=(
+                "Prepares a seamless loop: cuts the source to length, turns it by half so that its "
+                "end meets its start in the middle, and masks that seam. Sample it and decode "
+                "with SAME Decode Chunked (or Paste Back), which turns the loop back."
+            ),
+            search_aliases=["seamless loop", "loop audio", "bars"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The source; the loop is taken from its start."),
+                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                io.Combo.Input(
+                    "length_in",
+                    options=["bars", "seconds"],
+                    default="bars",
+                    optional=True,
+                    tooltip="Whether `bars` at a tempo counts or `seconds`.",
+                ),
+                io.Float.Input(
+                    "bars",
+                    default=4.0,
+                    min=0.25,
+                    max=100_000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Bars in the loop.",
+                ),
+                io.Float.Input(
+                    "bpm",
+                    default=120.0,
+                    min=1.0,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Beats per minute.",
+                ),
+                io.Int.Input(
+                    "beats_per_bar",
+                    default=4,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip="4 in 4/4, 3 in 3/4, ...",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=_SECONDS_MAX,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Length of the loop in seconds; 0 = the whole source.",
+                ),
+                io.Float.Input(
+                    "seam_seconds",
+                    default=2.0,
+                    min=0.1,
+                    max=_SECONDS_MAX,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How much around the seam is made anew; half the loop at most.",
+                ),
+                _rule(),
+            ],
+            outputs=[io.Latent.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        vae: Any,
+        length_in: str = "bars",
+        bars: float = 4.0,
+        bpm: float = 120.0,
+        beats_per_bar: int = 4,
+        seconds: float = 0.0,
+        seam_seconds: float = 2.0,
+        rule: str = "cover",
+    ) -> io.NodeOutput:
+        """Rotate, encode and mask."""
+        length = bar_seconds(bars, bpm, beats_per_bar) if length_in == "bars" else seconds or None
+        masked = make_loop(vae, audio, length, seam_seconds, rule)
+        return io.NodeOutput(masked.latent, ui=_report(cls, masked))
+
+
+class SA3PasteBack(io.ComfyNode):
+    """The source's own samples outside the regions."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3PasteBack",
+            display_name="Paste Back",
+            category=CATEGORY,
+            description=(
+                "Puts a source back over what was made of it, sample by sample, everywhere but in "
+                "the regions. SAME Decode Chunked does this by itself; use this node after other "
+                "decoders. It also turns a loop back and adds what the model did not hear."
+            ),
+            search_aliases=["composite audio", "keep source", "restore original"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="What was made, as decoded (44.1 kHz)."),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The latent it was decoded from; it carries source and regions.",
+                ),
+                io.Audio.Input(
+                    "source",
+                    optional=True,
+                    tooltip="The source, where no latent carries it; give the regions too.",
+                ),
+                *_region_inputs(),
+                io.Float.Input(
+                    "crossfade_ms",
+                    default=20.0,
+                    min=0.0,
+                    max=10_000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Length of the crossfade at the seams, inside the regenerated side.",
+                ),
+            ],
+            outputs=[io.Audio.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, regions: str | None = None) -> bool | str:
+        """Refuse unreadable regions before anything is loaded."""
+        return check_text(regions or "") or True
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        latent: Any = None,
+        source: Any = None,
+        regions: str = "",
+        one_list_per_line: bool = False,
+        region_list: Any = None,
+        invert: bool = False,
+        bpm: float = 0.0,
+        beats_per_bar: int = 4,
+        crossfade_ms: float = 20.0,
+    ) -> io.NodeOutput:
+        """Paste from the latent's source, or from the sockets."""
+        if source is None and latent is not None:
+            out, notes = restore(audio, latent, True, crossfade_ms / 1000)
+        else:
+            request = RegionRequest(
+                regions, one_list_per_line, region_list, bpm, beats_per_bar, invert
+            )
+            out, notes = paste_source(audio, source, request, crossfade_ms / 1000)
+        return io.NodeOutput(out, ui=show(cls, notes))
+
+
+def _report(node: Any, masked: Masked) -> dict[str, Any]:
+    """Text and picture of a mask."""
+    picture = mask_picture(masked.latent, masked.keep, masked.asked)
+    return {**show(node, masked.notes), **picture}
+
+
+def _rule() -> Any:
+    return io.Combo.Input(
+        "rule",
+        options=MASK_RULES.names,
+        default="cover",
+        optional=True,
+        tooltip=(
+            "Rounding to latent frames (93 ms): cover = every frame that is touched is made anew; "
+            "upstream = those whose first sample is."
+        ),
+        advanced=True,
+    )
+
+
+def _where() -> Any:
+    return io.Combo.Input(
+        "where",
+        options=[END, START],
+        default=END,
+        optional=True,
+        tooltip="Which side of the source is added to.",
+    )
+
+
+def _region_inputs() -> list[Any]:
+    return [
+        io.String.Input(
+            "regions",
+            default="",
+            multiline=True,
+            optional=True,
+            placeholder="4-8, 0:16.5-0:20, 90%-100%, bar 5-9",
+            tooltip=(
+                "What is made anew: 4-8 (seconds), 0:16.5-0:20 (minutes), 90%-100% (of the "
+                "piece), bar 5-9 (from bar 5 to the start of bar 9; needs bpm). Separate with "
+                "commas, spaces or lines."
+            ),
+        ),
+        io.Boolean.Input(
+            "one_list_per_line",
+            default=False,
+            optional=True,
+            tooltip="On: every line that is not blank holds the regions of one batch item.",
+        ),
+        io.AnyType.Input(
+            "region_list",
+            optional=True,
+            tooltip=(
+                "Regions from another node, added to the text: a list of (start, end) pairs in "
+                "seconds, a text, or a list of either with one entry per batch item."
+            ),
+        ),
+        io.Boolean.Input(
+            "invert",
+            default=False,
+            optional=True,
+            tooltip="On: the regions are kept and everything else is made anew.",
+        ),
+        io.Float.Input(
+            "bpm",
+            default=0.0,
+            min=0.0,
+            max=1000.0,
+            step=0.1,
+            optional=True,
+            tooltip="Beats per minute, for regions in bars; 0 = not given.",
+        ),
+        io.Int.Input(
+            "beats_per_bar",
+            default=4,
+            min=1,
+            max=64,
+            optional=True,
+            tooltip="4 in 4/4, 3 in 3/4, ...; for regions in bars.",
+        ),
+    ]
+
+
+NODES = [SA3InpaintMask, SA3ContinueAudio, SA3Loop, SA3PasteBack]

@@ -1,0 +1,154 @@
+"""Extend Audio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.inpaint import MASK_RULES
+from ..sa3_core.settings import AUTO, KEEP_MODES, SampleSettings
+from .bridge.extending import Extension, extend
+from .bridge.runtime import show
+from .common import CATEGORY
+from .editing import END, START
+from .sampling import SA3Sampler
+
+_SAMPLING = ("seed", "steps", "sampler", "shift", "cfg", "apg")
+
+
+class SA3ExtendAudio(io.ComfyNode):
+    """Any length, window by window."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        sampler = {entry.id: entry for entry in SA3Sampler.define_schema().inputs}
+        return io.Schema(
+            node_id="SA3ExtendAudio",
+            display_name="Extend Audio",
+            category=CATEGORY,
+            description=(
+                "Continues a source past the model's maximum: samples and decodes window by "
+                "window, each hearing the last stretch of what there is, and crossfades them. The "
+                "source's own samples stay untouched."
+            ),
+            search_aliases=["long audio", "continue audio", "beyond 120 seconds", "sliding window"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The source; one latent frame (0.1 s) at least."),
+                sampler["model"],
+                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                sampler["positive"],
+                sampler["negative"],
+                io.Float.Input(
+                    "seconds",
+                    default=60.0,
+                    min=0.01,
+                    max=100_000.0,
+                    step=0.5,
+                    tooltip="Seconds to add in all.",
+                ),
+                io.Combo.Input(
+                    "where",
+                    options=[END, START],
+                    default=END,
+                    optional=True,
+                    tooltip="Which side of the source is added to.",
+                ),
+                io.Float.Input(
+                    "context_seconds",
+                    default=30.0,
+                    min=0.1,
+                    max=1000.0,
+                    step=0.5,
+                    optional=True,
+                    tooltip="How much of what there is each window hears; shorter than a window.",
+                ),
+                io.Float.Input(
+                    "overlap_seconds",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Over how long windows are crossfaded; less than the context.",
+                ),
+                *(sampler[name] for name in _SAMPLING),
+                io.Float.Input(
+                    "window_seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Length of a window, context included; 0 = the model's maximum.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "crossfade_ms",
+                    default=20.0,
+                    min=0.0,
+                    max=10_000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Over how long the seam with the source is smoothed.",
+                    advanced=True,
+                ),
+                sampler["keep_mode"],
+                io.Combo.Input(
+                    "rule",
+                    options=MASK_RULES.names,
+                    default="cover",
+                    optional=True,
+                    tooltip=(
+                        "cover = only latent frames that the source fills are kept; upstream = "
+                        "also the last, partly filled one."
+                    ),
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Audio.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        model: Any,
+        vae: Any,
+        positive: Any,
+        seconds: float,
+        seed: int,
+        negative: Any = None,
+        where: str = END,
+        context_seconds: float = 30.0,
+        overlap_seconds: float = 1.0,
+        steps: int = 0,
+        sampler: str = AUTO,
+        shift: str = AUTO,
+        cfg: float = 0.0,
+        apg: float = 1.0,
+        window_seconds: float = 0.0,
+        crossfade_ms: float = 20.0,
+        keep_mode: str = KEEP_MODES[0],
+        rule: str = "cover",
+    ) -> io.NodeOutput:
+        """Run the windows."""
+        settings = SampleSettings(
+            steps=steps, sampler=sampler, shift=shift, cfg=cfg, apg=apg, keep_mode=keep_mode
+        )
+        extension = Extension(
+            add=seconds,
+            before=where == START,
+            context=context_seconds,
+            overlap=overlap_seconds,
+            longest=window_seconds,
+            crossfade=crossfade_ms / 1000,
+            rule=rule,
+        )
+        out, notes = extend(model, vae, audio, (positive, negative), extension, settings, seed)
+        return io.NodeOutput(out, ui=show(cls, notes))
+
+
+NODES = [SA3ExtendAudio]
