@@ -8,6 +8,7 @@ the leading vectors are computed.
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ CACHE_SUFFIX = ".sa3_svd"  # no .safetensors: it must not show up in lists of Lo
 _SMALL = 512
 _EXTRA = 8  # vectors carried along beyond the wanted ones
 _CERTAIN = 1e-8  # residual over distance to the neighbour: below float32's own 6e-8
+_SHARE = 4  # Lanczos may use a subspace of up to 1/4 of the matrix; beyond, solving all is faster
+_CHECK_EVERY = 4  # steps
 _LONGEST_WORD = 2048  # int64 words summed per row in `fingerprint`
 
 Bases = tuple[Tensor, Tensor]
@@ -64,31 +67,47 @@ def _from_gram(matrix: Tensor, rank: int) -> Bases | None:
     """
     out, width = matrix.shape
     tall = matrix if out >= width else matrix.T  # [long, short]
-    gram = tall.T @ tall  # [short, short]
-    values, right = _leading_eigenvectors(gram, rank)
+    values, right = _leading_eigenvectors(_gram(tall), rank)
     if values[-1] <= 1e-8 * values[0]:  # s_r below 1e-4 s_1
         return None
     left = tall @ right / values.sqrt()  # [long, r]
     return (left, right) if out >= width else (right, left)
 
 
+def _gram(tall: Tensor) -> Tensor:
+    """tall^T tall [n, n], block by block, so that what is symmetric is computed once."""
+    size = tall.shape[1]
+    gram = tall.new_empty(size, size)
+    for first in range(0, size, _SMALL):
+        last = min(first + _SMALL, size)
+        rows = tall[:, first:last].T @ tall[:, :last]
+        gram[first:last, :last], gram[:last, first:last] = rows, rows.T
+    return gram
+
+
 def _leading_eigenvectors(gram: Tensor, rank: int) -> Bases:
     """Largest eigenvalues [r], falling, and eigenvectors [n, r] of a symmetric matrix [n, n].
 
-    Block Lanczos with full reorthogonalisation and a fixed start; it ends early for falling
-    spectra. Where the residuals do not prove exactness in time, the whole eigensystem is solved.
+    Block Lanczos with full reorthogonalisation and a fixed start ends early where the spectrum
+    falls. Where it would take too long, the whole eigensystem is solved.
     """
     size, block = gram.shape[0], rank + _EXTRA
     start = torch.randn(size, block, generator=torch.Generator().manual_seed(0), dtype=gram.dtype)
     basis, image = gram.new_empty(size, 0), gram.new_empty(size, 0)
     new = torch.linalg.qr(start)[0]
-    while basis.shape[1] + block <= size // 4:
+    last_doubt, steps = math.inf, size // _SHARE // block
+    for step in range(1, steps + 1):
         basis = torch.cat((basis, new), dim=1)  # [n, k]
         image = torch.cat((image, gram @ new), dim=1)  # gram @ basis
-        if basis.shape[1] >= 4 * block:
-            found = _certain_ritz_pairs(basis, image, rank)
-            if found is not None:
-                return found
+        if step % _CHECK_EVERY == 0:
+            values, vectors, doubt = _ritz_pairs(basis, image, rank)
+            if doubt <= 1:
+                return values, vectors
+            # Doubt falls by about the same factor from check to check.
+            checks_left = (steps - step) // _CHECK_EVERY
+            if doubt * (doubt / last_doubt) ** checks_left > 1:
+                break
+            last_doubt = doubt
         new = image[:, -block:]
         for _ in range(2):  # twice is enough to be orthogonal to rounding
             new = torch.linalg.qr(new - basis @ (basis.T @ new))[0]
@@ -96,10 +115,11 @@ def _leading_eigenvectors(gram: Tensor, rank: int) -> Bases:
     return values[-rank:].flip(0), vectors[:, -rank:].flip(1)
 
 
-def _certain_ritz_pairs(basis: Tensor, image: Tensor, rank: int) -> Bases | None:
-    """Approximate eigenpairs from a subspace, or None while they may be off by more than rounding.
+def _ritz_pairs(basis: Tensor, image: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Approximate eigenvalues [r] and eigenvectors [n, r] from a subspace, and how good they are.
 
-    The angle of a Ritz vector is at most its residual over the distance to the next eigenvalue.
+    The angle of a Ritz vector is at most its residual over the distance to the next eigenvalue;
+    returned is the largest angle in units of what is allowed.
     """
     values, mix = torch.linalg.eigh(basis.T @ image)
     values, mix = values.flip(0)[: rank + 1], mix.flip(1)[:, :rank]
@@ -107,8 +127,8 @@ def _certain_ritz_pairs(basis: Tensor, image: Tensor, rank: int) -> Bases | None
     residual = (image @ mix - vectors * values[:rank]).norm(dim=0)
     gaps = values[:-1] - values[1:]  # [r], to the next smaller one
     nearest = torch.minimum(gaps, torch.cat((gaps[:1], gaps[:-1])))
-    certain = bool((residual <= _CERTAIN * nearest).all())
-    return (values[:rank], vectors) if certain else None
+    doubt = (residual / nearest.clamp_min(torch.finfo(gaps.dtype).tiny)).max().item() / _CERTAIN
+    return values[:rank], vectors, doubt
 
 
 def fingerprint(weight: Tensor) -> str:
