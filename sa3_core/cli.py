@@ -5,6 +5,7 @@ Paths of what was written go to stdout, all else to stderr. See `sa3 COMMAND --h
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _say("interrupted", INTERRUPTED)
         except BrokenPipeError:
-            return FAILED  # whoever read our output has gone: nobody to tell
+            # Whoever read our output has gone: nobody to tell, also not when Python flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
         except (SA3Error, OSError) as error:
             return _say(f"error: {error}", FAILED)
         except (MemoryError, RuntimeError) as error:

@@ -118,9 +118,10 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk",
         type=int,
+        default=0,
         metavar="FRAMES",
         help="latent frames (93 ms) per chunk of the autoencoder; it bounds memory and changes "
-        "nothing else (default: the whole)",
+        "nothing else (default 0: the whole, on CUDA what fits)",
     )
 
 
@@ -260,6 +261,10 @@ def _add_loras(group: Any) -> None:
         metavar="MIN-MAX",
         help="noise levels at which the --lora before it is active (1 = noise, 0 = data)",
     )
+    _add_lora_filter(group)
+
+
+def _add_lora_filter(group: Any) -> None:
     group.add_argument(
         "--lora-filter",
         dest="lora_layers",
@@ -298,9 +303,22 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, "the model")
-    _add_loras(parser)
-    parser.set_defaults(lora=None)
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default="auto", help="precision written; auto: the file's"
+    _add_list(
+        parser,
+        "--lora",
+        "in the order they are to be applied; strength 1 by default",
+        type=parse_lora,
+        required=True,
+        metavar="F[:STRENGTH]",
     )
-    _add_out(parser, ".safetensors file")
+    _add_lora_filter(parser)
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="precision written; auto: the file's own"
+    )
+    parser.add_argument(
+        "--copy-text-encoder", action="store_true", help="also copy it, where --out is a folder"
+    )
+    _add_out(
+        parser,
+        "a .safetensors file, or a folder that gets model.safetensors and model_config.json",
+    )

@@ -1,6 +1,7 @@
 """What the command line's commands share: places of models and results, devices, progress."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from .latent_file import SUFFIXES
 from .library import TEXT_ENCODER_FOLDER, Kind, Library
 from .pipeline import Take
 from .variants import VARIANTS
+
+log = logging.getLogger(__name__)
 
 MODELS_VARIABLE = "SA3_MODELS"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,6 +100,17 @@ def pick_dtype(name: str) -> torch.dtype | None:
     return _DTYPES.get(name)
 
 
+def pick_chunk(chunk: int) -> int | None:
+    """Latent frames per chunk; None = the whole.
+
+    Raises:
+        InputError: a negative number.
+    """
+    if chunk < 0:
+        raise InputError(f"chunk is {chunk}; it must be 1 latent frame or more, or 0 for auto.")
+    return chunk or None
+
+
 def numbered(out: Path, count: int) -> list[Path]:
     """`out` alone for one item, else `out_1`, `out_2`, ... with its suffix."""
     if count == 1:
@@ -104,15 +118,21 @@ def numbered(out: Path, count: int) -> list[Path]:
     return [out.with_name(f"{out.stem}_{number}{out.suffix}") for number in range(1, count + 1)]
 
 
-def check_outputs(paths: Sequence[Path], force: bool) -> None:
+def check_outputs(paths: Sequence[Path], force: bool, new_folder: bool = False) -> None:
     """Refuse, before anything is computed, what could not be written or would be lost.
+
+    Args:
+        paths: files to be written.
+        force: existing files may be replaced.
+        new_folder: the files' own folder need not be there, only the one it lies in.
 
     Raises:
         InputError: no such folder, a folder instead of a file, a file that is there already.
     """
     for path in paths:
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
+        folder = path.parent.parent if new_folder and not path.parent.exists() else path.parent
+        if not folder.is_dir():
+            raise InputError(f"{path}: there is no folder {str(folder)!r}. Make it first.")
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file in it.")
         if path.exists() and not force:
@@ -143,7 +163,13 @@ def write_takes(
 ) -> list[str]:
     """Write one file per take; what to print."""
     for path, take in zip(paths, takes, strict=True):
-        write_audio(path, take.audio, take.sample_rate, audio_format)
+        report = write_audio(path, take.audio, take.sample_rate, audio_format)
+        if report.clipped:
+            log.warning(
+                "%s: the peak is %.2f and was clipped to 1; a .wav without --bits keeps it.",
+                path.name,
+                report.peak,
+            )
     return [str(path) for path in paths]
 
 

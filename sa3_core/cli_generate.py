@@ -15,6 +15,7 @@ from .cli_files import (
     check_outputs,
     find_model,
     find_text_encoder,
+    pick_chunk,
     pick_device,
     pick_dtype,
     write_takes,
@@ -35,7 +36,7 @@ from .settings import SampleSettings
 
 def run_generate(args: argparse.Namespace) -> list[str]:
     """Text-to-audio and all edits; the paths written."""
-    request = _request(args)
+    request, chunk = _request(args), pick_chunk(args.chunk)
     paths, audio_format = audio_outputs(args, request.batch)
     if args.latents_out:
         check_latents_out(args.latents_out, request.batch)
@@ -55,7 +56,7 @@ def run_generate(args: argparse.Namespace) -> list[str]:
         result = generate(
             pipeline,
             request,
-            args.chunk,
+            chunk,
             noise_seed,
             switch if uses else None,
             on_progress,
@@ -119,22 +120,23 @@ def run_encode(args: argparse.Namespace) -> list[str]:
     """Audio to a latent file of ceil(N / 4096) frames; the path written."""
     check_latents_out(args.out, 1)
     check_outputs([args.out], args.force)
+    chunk = pick_chunk(args.chunk)
     source = prepare_source(*read_audio(args.audio))
     path = find_model(args, args.model, "autoencoder")
     autoencoder = load_autoencoder(path, pick_dtype(args.dtype), pick_device(args.device))
     with Bars() as on_progress:
-        frames = encode(autoencoder, source, args.chunk, on_progress)
+        frames = encode(autoencoder, source, chunk, on_progress)
     write_latents(args.out, Latents(frames, (seconds_of_samples(source.shape[-1]),)))
     return [str(args.out)]
 
 
 def run_decode(args: argparse.Namespace) -> list[str]:
     """A latent file to audio files, each cut to its own duration; the paths written."""
-    latents = read_latents(args.latents)
+    latents, chunk = read_latents(args.latents), pick_chunk(args.chunk)
     paths, audio_format = audio_outputs(args, len(latents.seconds))
     path = find_model(args, args.model, "autoencoder")
     autoencoder = load_autoencoder(path, pick_dtype(args.dtype), pick_device(args.device))
     noise_seed = args.noise_seed if args.decoder_noise else None
     with Bars() as on_progress:
-        pieces = decode(autoencoder, latents, args.chunk, noise_seed, on_progress)
+        pieces = decode(autoencoder, latents, chunk, noise_seed, on_progress)
     return write_takes(paths, [Take(audio, SAMPLE_RATE) for audio in pieces], audio_format)

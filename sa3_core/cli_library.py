@@ -1,12 +1,23 @@
 """The commands about model files: models, download, merge."""
 
 import argparse
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 
-from .cli_files import Bars, models_dir
+from .adapter_file import read_adapter
+from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, open_checkpoint
+from .cli_files import Bars, check_outputs, find_model, models_dir, pick_dtype
+from .cli_loras import find_lora
+from .cli_values import given_loras
 from .download import download_variant
+from .layer_filter import LayerFilter
 from .library import Library
+from .merge import MergeItem, merge_checkpoint
+from .model import find_objective
 from .variants import VARIANTS
+
+log = logging.getLogger(__name__)
 
 
 def run_models(args: argparse.Namespace) -> list[str]:
@@ -47,3 +58,47 @@ def run_download(args: argparse.Namespace) -> list[str]:
             lambda done, total: on_progress(args.name, done, total),
         )
     return [str(folder)]
+
+
+def run_merge(args: argparse.Namespace) -> list[str]:
+    """Write a checkpoint with LoRAs merged into it; its path."""
+    single = args.out.suffix == ".safetensors"
+    target = args.out if single else args.out / WEIGHTS_NAME
+    check_outputs([target], args.force, new_folder=not single)
+    items = [
+        MergeItem(
+            read_adapter(find_lora(args, spec.file)), spec.strength, layers=LayerFilter(spec.layers)
+        )
+        for spec in given_loras(args)
+    ]
+    model = find_model(args, args.model, "model")
+    with Bars() as on_progress:
+        written = merge_checkpoint(
+            model,
+            items,
+            args.out,
+            pick_dtype(args.dtype),
+            args.copy_text_encoder,
+            lambda done, total: on_progress("merge", done, total),
+        )
+    if single:
+        _warn_of_lost_objective(model, written)
+    return [str(written)]
+
+
+def _warn_of_lost_objective(model: Path, written: Path) -> None:
+    """A single file does not state the objective: its name does, or the user must."""
+    config = open_checkpoint(model, ("dit",)).config
+    source = model.parent.name if model.name == WEIGHTS_NAME else model.stem
+    had, _ = find_objective(config, source)
+    has, _ = find_objective(open_checkpoint(written, ("dit",)).config, written.stem)
+    if had != has:
+        log.warning(
+            "%s will be taken for %s, but the model is %s, which %s states. Give --objective %s "
+            "when you use it, put _base into its name, or make a folder with --out.",
+            written.name,
+            has,
+            had,
+            CONFIG_NAME if config.objective else "its name",
+            had,
+        )
