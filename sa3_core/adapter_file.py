@@ -24,7 +24,7 @@ _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _FACTORS = {False: ("lora_A", "lora_B"), True: ("M_xs",)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTensors:
     """One layer of a LoRA file, in the file's own precision.
 
@@ -50,7 +50,7 @@ class LayerTensors:
         return tensor.shape[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdapterFile:
     """A LoRA file, read and checked, not yet matched with a model.
 

@@ -43,7 +43,7 @@ XS_SUFFIX = "-xs"
 ADAPTER_TYPES = tuple(name + suffix for suffix in ("", XS_SUFFIX) for name in RULES.names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LowRank:
     """The update B A of a plain low-rank pair.
 
@@ -65,7 +65,7 @@ class LowRank:
         return _float(self.b, device), _float(self.a, device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LowRankXS:
     """The update U M V^T between frozen singular vectors of the original weight.
 
@@ -92,7 +92,7 @@ class LowRankXS:
 Packed = tuple[str, float, tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdapterWeight:
     """What one adapter does to one weight.
 

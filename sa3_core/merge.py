@@ -32,7 +32,7 @@ OnTensor = Callable[[int, int], None]
 Changes = dict[str, list[tuple[AdapterWeight, float]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MergeItem:
     """A LoRA and how strongly it goes into the checkpoint.
 
