@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.inpaint import MASK_RULES
 from ..sa3_core.regions import bar_seconds
 from .bridge.continuing import continue_audio, make_loop
 from .bridge.editing import Masked, MaskSettings, mask_regions
@@ -15,10 +14,9 @@ from .bridge.picture import mask_picture
 from .bridge.region_input import RegionRequest, check_text
 from .bridge.runtime import show
 from .common import CATEGORY
+from .edit_inputs import END, SECONDS_MAX, START, region_inputs, rule_input, where_input
 
-END, START = "at the end", "before the start"
 REMAKE, LEAVE = "make anew too", "keep as they are"
-_SECONDS_MAX = 100_000.0
 
 Regions = io.Custom("SA3_REGIONS")
 
@@ -57,8 +55,8 @@ class SA3InpaintMask(io.ComfyNode):
                     ),
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Needed when only audio is given."),
-                *_region_inputs(),
-                _rule(),
+                *region_inputs(),
+                rule_input(),
                 io.Float.Input(
                     "feather_ms",
                     default=0.0,
@@ -140,16 +138,16 @@ class SA3ContinueAudio(io.ComfyNode):
                     "seconds",
                     default=10.0,
                     min=0.01,
-                    max=_SECONDS_MAX,
+                    max=SECONDS_MAX,
                     step=0.1,
                     tooltip="Seconds to add.",
                 ),
-                _where(),
+                where_input(),
                 io.Float.Input(
                     "context_seconds",
                     default=0.0,
                     min=0.0,
-                    max=_SECONDS_MAX,
+                    max=SECONDS_MAX,
                     step=0.5,
                     optional=True,
                     tooltip=(
@@ -157,7 +155,7 @@ class SA3ContinueAudio(io.ComfyNode):
                         "The rest is put back when decoding with keep_source_exactly."
                     ),
                 ),
-                _rule(),
+                rule_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -234,7 +232,7 @@ class SA3Loop(io.ComfyNode):
                     "seconds",
                     default=0.0,
                     min=0.0,
-                    max=_SECONDS_MAX,
+                    max=SECONDS_MAX,
                     step=0.1,
                     optional=True,
                     tooltip="Length of the loop in seconds; 0 = the whole source.",
@@ -243,12 +241,12 @@ class SA3Loop(io.ComfyNode):
                     "seam_seconds",
                     default=2.0,
                     min=0.1,
-                    max=_SECONDS_MAX,
+                    max=SECONDS_MAX,
                     step=0.1,
                     optional=True,
                     tooltip="How much around the seam is made anew; half the loop at most.",
                 ),
-                _rule(),
+                rule_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
@@ -301,7 +299,7 @@ class SA3PasteBack(io.ComfyNode):
                     optional=True,
                     tooltip="The source, where no latent carries it; give the regions too.",
                 ),
-                *_region_inputs(),
+                *region_inputs(),
                 io.Float.Input(
                     "crossfade_ms",
                     default=20.0,
@@ -350,84 +348,6 @@ def _report(node: Any, masked: Masked) -> dict[str, Any]:
     """Text and picture of a mask."""
     picture = mask_picture(masked.latent, masked.keep, masked.asked)
     return {**show(node, masked.notes), **picture}
-
-
-def _rule() -> Any:
-    return io.Combo.Input(
-        "rule",
-        options=MASK_RULES.names,
-        default="cover",
-        optional=True,
-        tooltip=(
-            "Rounding to latent frames (93 ms): cover = every frame that is touched is made anew; "
-            "upstream = those whose first sample is."
-        ),
-        advanced=True,
-    )
-
-
-def _where() -> Any:
-    return io.Combo.Input(
-        "where",
-        options=[END, START],
-        default=END,
-        optional=True,
-        tooltip="Which side of the source is added to.",
-    )
-
-
-def _region_inputs() -> list[Any]:
-    return [
-        io.String.Input(
-            "regions",
-            default="",
-            multiline=True,
-            optional=True,
-            placeholder="4-8, 0:16.5-0:20, 90%-100%, bar 5-9",
-            tooltip=(
-                "What is made anew: 4-8 (seconds), 0:16.5-0:20 (minutes), 90%-100% (of the "
-                "piece), bar 5-9 (from bar 5 to the start of bar 9; needs bpm). Separate with "
-                "commas, spaces or lines."
-            ),
-        ),
-        io.Boolean.Input(
-            "one_list_per_line",
-            default=False,
-            optional=True,
-            tooltip="On: every line that is not blank holds the regions of one batch item.",
-        ),
-        io.AnyType.Input(
-            "region_list",
-            optional=True,
-            tooltip=(
-                "Regions from another node, added to the text: a list of (start, end) pairs in "
-                "seconds, a text, or a list of either with one entry per batch item."
-            ),
-        ),
-        io.Boolean.Input(
-            "invert",
-            default=False,
-            optional=True,
-            tooltip="On: the regions are kept and everything else is made anew.",
-        ),
-        io.Float.Input(
-            "bpm",
-            default=0.0,
-            min=0.0,
-            max=1000.0,
-            step=0.1,
-            optional=True,
-            tooltip="Beats per minute, for regions in bars; 0 = not given.",
-        ),
-        io.Int.Input(
-            "beats_per_bar",
-            default=4,
-            min=1,
-            max=64,
-            optional=True,
-            tooltip="4 in 4/4, 3 in 3/4, ...; for regions in bars.",
-        ),
-    ]
 
 
 NODES = [SA3InpaintMask, SA3ContinueAudio, SA3Loop, SA3PasteBack]

@@ -6,12 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.inpaint import MASK_RULES
 from ..sa3_core.settings import AUTO, KEEP_MODES, SampleSettings
 from .bridge.extending import Extension, extend
 from .bridge.runtime import show
 from .common import CATEGORY
-from .editing import END, START
+from .edit_inputs import END, SECONDS_MAX, START, rule_input, where_input
 from .sampling import SA3Sampler
 
 _SAMPLING = ("seed", "steps", "sampler", "shift", "cfg", "apg")
@@ -44,17 +43,11 @@ class SA3ExtendAudio(io.ComfyNode):
                     "seconds",
                     default=60.0,
                     min=0.01,
-                    max=100_000.0,
+                    max=SECONDS_MAX,
                     step=0.5,
                     tooltip="Seconds to add in all.",
                 ),
-                io.Combo.Input(
-                    "where",
-                    options=[END, START],
-                    default=END,
-                    optional=True,
-                    tooltip="Which side of the source is added to.",
-                ),
+                where_input(),
                 io.Float.Input(
                     "context_seconds",
                     default=30.0,
@@ -95,17 +88,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     advanced=True,
                 ),
                 sampler["keep_mode"],
-                io.Combo.Input(
-                    "rule",
-                    options=MASK_RULES.names,
-                    default="cover",
-                    optional=True,
-                    tooltip=(
-                        "cover = only latent frames that the source fills are kept; upstream = "
-                        "also the last, partly filled one."
-                    ),
-                    advanced=True,
-                ),
+                rule_input(),
             ],
             outputs=[io.Audio.Output()],
             hidden=[io.Hidden.unique_id],

@@ -94,8 +94,8 @@ def keep_of(latent: Latent) -> Tensor | None:
     frames = latent["samples"].shape[-1]
     if mask.ndim == 2:
         mask = mask[:, None]
-    elif mask.ndim == 4 and 1 in mask.shape[1:3]:
-        mask = mask.flatten(1, 2)
+    elif mask.ndim == 4 and mask.shape[1:3] == (1, 1):  # SetLatentNoiseMask, of one row
+        mask = mask[:, 0]
     if mask.ndim != 3 or mask.shape[-1] != frames:
         raise InputError(
             f"The latent's noise_mask has shape {tuple(latent['noise_mask'].shape)}; it must be "

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.nodes import editing_support
+
 
 @pytest.fixture(scope="session")
 def bridge(pack: ModuleType) -> SimpleNamespace:
@@ -47,3 +49,15 @@ def prompt() -> list[Any]:
     generator = torch.Generator().manual_seed(5)
     tokens = torch.randn(1, 5, 768, generator=generator)
     return [[tokens, {"pooled_output": None, "attention_mask": torch.ones(1, 5, dtype=torch.bool)}]]
+
+
+@pytest.fixture(scope="session")
+def small(pack: ModuleType, tiny_s: Path) -> editing_support.Loaded:
+    """MODEL, CLIP and VAE of tiny-s, with the nodes around them."""
+    return editing_support.load(pack, tiny_s)
+
+
+@pytest.fixture(scope="session")
+def medium(pack: ModuleType, tiny_m: Path) -> editing_support.Loaded:
+    """The same of tiny-m: differential attention, SAME-L."""
+    return editing_support.load(pack, tiny_m)
