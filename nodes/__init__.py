@@ -4,18 +4,31 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension
 
-from . import audio, editing, extending, latent, loaders, sampling, schedule, takes, text
+from . import adapters, audio, editing, extending, latent, loaders, sampling, schedule, takes, text
 from .bridge.files import register_folder
+from .bridge.routes import register_routes
 
-FAMILIES = (loaders, text, latent, sampling, schedule, audio, editing, extending, takes)
+FAMILIES = (
+    loaders,
+    text,
+    latent,
+    sampling,
+    schedule,
+    audio,
+    editing,
+    extending,
+    takes,
+    adapters,
+)
 
 
 class SA3Extension(ComfyExtension):
     """Hands the node classes to ComfyUI."""
 
     async def on_load(self) -> None:
-        """Make the model folder known before the first schema is read."""
+        """Make the model folder known before the first schema is read; add our routes."""
         register_folder()
+        register_routes()
 
     async def get_node_list(self) -> list[type[Any]]:
         """Every node of every family."""

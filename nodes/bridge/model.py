@@ -229,6 +229,7 @@ class ModelInfo:
     """What is known about a loaded MODEL beside its nets."""
 
     name: str
+    path: str
     config: ModelConfig
     objective: str
     objective_source: str
@@ -273,7 +274,7 @@ def load_patcher(
     load_conditioner(checkpoint, model.conditioner)
     model.device = mm.unet_offload_device()
     found, source = find_objective(config, name, objective)
-    model.info = ModelInfo(name, config, found, source, find_sample_size(config))
+    model.info = ModelInfo(name, path, config, found, source, find_sample_size(config))
     mm.archive_model_dtypes(model)
     classic = comfy.model_patcher.ModelPatcher
     make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher

@@ -10,6 +10,8 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
+from .lora_patch import INTERVAL_KEY
+
 try:
     from server import PromptServer
 except ImportError:  # in-process tests import the pack without a server
@@ -18,6 +20,7 @@ except ImportError:  # in-process tests import the pack without a server
 log = logging.getLogger(__name__)
 
 COMPILE_KEY = "torch.compile"
+KNOWN_WRAPPERS = (COMPILE_KEY, INTERVAL_KEY)
 COMPILE_OPTIONS = "torch_compile_kwargs"
 
 
@@ -75,7 +78,7 @@ def unused_options(patcher: Any) -> list[str]:
     names += [key for key, value in inner.items() if key != "wrappers" and value]
     for group in (inner.get("wrappers", {}), patcher.wrappers):
         for kind, wrappers in group.items():
-            names += [f"{kind} wrapper {key!r}" for key in wrappers if key != COMPILE_KEY]
+            names += [f"{kind} wrapper {key!r}" for key in wrappers if key not in KNOWN_WRAPPERS]
     return names
 
 

@@ -11,6 +11,7 @@ from ...sa3_core.noise import ItemNoise
 from ...sa3_core.sample import Seeds, StartLatent, sample_latent
 from ...sa3_core.samplers import SAMPLERS
 from ...sa3_core.settings import SampleSettings, advice
+from .lora_patch import Variants
 from .model import core_model, require_sa3
 from .runtime import intermediate, loaded, step_reporter, unused_options
 from .values import (
@@ -49,7 +50,9 @@ def sample(
     rows = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
     rows *= 2 if settings.guidance.active else 1
     shape = [rows, start.frames.shape[1], start.frames.shape[2]]
-    with loaded(patcher, model.memory_required(shape)):
+    memory = model.memory_required(shape)
+    variants = Variants(patcher, memory)
+    with loaded(patcher, memory):
         out = sample_latent(
             core_model(patcher, model),
             start,
@@ -58,6 +61,7 @@ def sample(
             against,
             seeds,
             on_step=step_reporter(settings.steps),
+            switch=variants if variants.intervals else None,
         )
     return _result(latent, start, intermediate(out)), notes
 

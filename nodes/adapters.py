@@ -1,0 +1,230 @@
+"""LoRA Loader, LoRA Stack and Save SA3 Model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .bridge import loras
+from .bridge.runtime import show
+from .common import CATEGORY, PRECISIONS
+
+NONE = "none"
+SLOTS = 6
+
+
+def _strength(name: str, what: str) -> Any:
+    return io.Float.Input(
+        name,
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        tooltip=f"Strength for {what}; 0 leaves it untouched, negative turns the effect around.",
+        optional=True,
+    )
+
+
+class SA3LoraLoader(io.ComfyNode):
+    """One LoRA with every control, chainable without limit."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3LoraLoader",
+            display_name="LoRA Loader",
+            category=CATEGORY,
+            description=(
+                "Puts a Stable Audio 3 LoRA on the model: every adapter type (LoRA, DoRA, BoRA and "
+                "their -XS forms) and plain LoRAs with PEFT, diffusers or kohya keys. A LoRA that "
+                "does not fit is an error that says what does not."
+            ),
+            search_aliases=["lora", "dora", "sa3 lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="MODEL of Load SA3 Model, or of a LoRA Loader."),
+                io.Combo.Input(
+                    "lora", options=loras.lora_names(), tooltip="A file from models/loras."
+                ),
+                _strength("strength", "the diffusion transformer"),
+                _strength("strength_conditioner", "the duration embedding"),
+                io.Float.Input(
+                    "interval_start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Lowest noise level at which it acts (0 = finished sound).",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "interval_end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Highest noise level at which it acts (1 = pure noise).",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.String.Input(
+                    "layer_filter",
+                    default="",
+                    tooltip=(
+                        "Only layers whose name holds one of these parts, e.g. layers[0-5], "
+                        "self_attn; a leading - leaves layers out. Empty = all."
+                    ),
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Boolean.Input(
+                    "partial",
+                    default=False,
+                    tooltip="Apply the layers that fit even when others of the file do not.",
+                    optional=True,
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str, **_others: Any) -> str:
+        """Changes when the file is replaced."""
+        return loras.lora_fingerprint(lora)
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        lora: str,
+        strength: float = 1.0,
+        strength_conditioner: float = 1.0,
+        interval_start: float = 0.0,
+        interval_end: float = 1.0,
+        layer_filter: str = "",
+        partial: bool = False,
+    ) -> io.NodeOutput:
+        """Patch a clone of the model."""
+        interval = (interval_start, interval_end)
+        use = loras.LoraUse(lora, strength, strength_conditioner, interval, layer_filter, partial)
+        patched, notes = loras.apply_lora(model, use, "LoRA Loader")
+        return io.NodeOutput(patched, ui=show(cls, notes))
+
+
+class SA3LoraStack(io.ComfyNode):
+    """Several LoRAs at once, in order."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        slots: list[Any] = []
+        for number in range(1, SLOTS + 1):
+            slots += [
+                io.Combo.Input(
+                    f"lora_{number}",
+                    options=[NONE, *loras.lora_names()],
+                    default=NONE,
+                    tooltip=f"LoRA number {number} of the stack, applied after those above.",
+                    optional=True,
+                ),
+                _strength(f"strength_{number}", f"LoRA {number} on the diffusion transformer"),
+                _strength(f"conditioner_{number}", f"LoRA {number} on the duration embedding"),
+            ]
+        return io.Schema(
+            node_id="SA3LoraStack",
+            display_name="LoRA Stack",
+            category=CATEGORY,
+            description="Puts up to six LoRAs on the model; chain another stack for more.",
+            search_aliases=["lora stack", "multi lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="MODEL of Load SA3 Model, or of a LoRA Loader."),
+                *slots,
+            ],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> str:
+        """Changes when one of the files is replaced."""
+        names = (inputs.get(f"lora_{number}", NONE) for number in range(1, SLOTS + 1))
+        return ",".join(loras.lora_fingerprint(name) for name in names if name != NONE)
+
+    @classmethod
+    def execute(cls, model: Any, **slots: Any) -> io.NodeOutput:
+        """Patch a clone of the model with every slot that is set."""
+        notes: list[str] = []
+        for number in range(1, SLOTS + 1):
+            name = slots.get(f"lora_{number}", NONE)
+            if name == NONE:
+                continue
+            strengths = (
+                slots.get(f"strength_{number}", 1.0),
+                slots.get(f"conditioner_{number}", 1.0),
+            )
+            use = loras.LoraUse(name, *strengths)
+            model, lines = loras.apply_lora(model, use, "LoRA Stack")
+            notes += lines
+        return io.NodeOutput(model, ui=show(cls, notes or ["No LoRA is chosen."]))
+
+
+class SA3SaveModel(io.ComfyNode):
+    """A checkpoint in the published layout with the LoRAs merged in."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3SaveModel",
+            display_name="Save SA3 Model",
+            category=CATEGORY,
+            description=(
+                "Writes the model's file again with the LoRAs of LoRA Loader merged in: same keys "
+                "and shapes, readable by Load SA3 Model and by ComfyUI's own loader."
+            ),
+            search_aliases=["merge lora", "save checkpoint"],
+            inputs=[
+                io.Model.Input("model", tooltip="MODEL of Load SA3 Model with LoRAs on it."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="checkpoints/sa3_merged",
+                    tooltip="Folder and name inside the output folder; never overwrites.",
+                    optional=True,
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=PRECISIONS,
+                    default="auto",
+                    tooltip="Dtype of the written weights; auto keeps the source's.",
+                    optional=True,
+                ),
+                io.Boolean.Input(
+                    "with_text_encoder",
+                    default=False,
+                    tooltip="Copy the model folder's text encoder beside it.",
+                    optional=True,
+                ),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        filename_prefix: str = "checkpoints/sa3_merged",
+        precision: str = "auto",
+        with_text_encoder: bool = False,
+    ) -> io.NodeOutput:
+        """Merge and write."""
+        path = loras.save_merged(model, filename_prefix, precision, with_text_encoder)
+        return io.NodeOutput(ui=show(cls, [f"written to {path}"]))
+
+
+NODES = [SA3LoraLoader, SA3LoraStack, SA3SaveModel]
