@@ -5,7 +5,7 @@
 
 SAME-S attends within chunks of 2 latents, shifted by half in the second half of its layers; SAME-L
 within a sliding window of one latent to each side. Nothing here depends on the batch or needs
-memory beyond the tokens themselves: layers run in pieces (`same_block`).
+memory beyond the tokens themselves: layers run in pieces (`same_block`, `same_layers`).
 
 Letters: B batch, T latents, N = 4096 T samples, D width. State-dict keys are the published ones
 with weight norm folded (`weight_norm`).
@@ -16,13 +16,12 @@ Source: arXiv 2605.18613 (SAME).
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SAMEConfig
 from .layers import cast_to
 from .ops import Ops, TorchOps
-from .same_block import OnPiece, Resampler
+from .same_block import DecoderBlock, EncoderBlock, OnPiece
 
 BOTTLENECK_NOISE = 1e-3  # of running_std, the decoder's optional regularising noise
 NOISE_SEEDS = 2**63
@@ -101,68 +100,23 @@ class SoftNormBottleneck(nn.Module):
         return z * std + cast_to(noise, z) * std * BOTTLENECK_NOISE
 
 
-def patch(audio: Tensor, size: int) -> Tensor:
-    """[B, A, F * size] -> frames [B, A * size, F], channel-major."""
-    return audio.unflatten(-1, (-1, size)).transpose(2, 3).flatten(1, 2)
-
-
-def unpatch(frames: Tensor, size: int) -> Tensor:
-    """Frames [B, A * size, F] -> [B, A, F * size]."""
-    return frames.unflatten(1, (-1, size)).transpose(2, 3).flatten(2)
-
-
-class _Encoder(Resampler):
-    """Frames to latent tokens."""
-
-    def __init__(self, config: SAMEConfig, ops: Ops, device=None, dtype=None) -> None:
-        super().__init__(config.encoder, config.stride, ops, device, dtype)
-        sizes = (config.encoder.channels, config.encoder.width, config.encoder.kernel)
-        self.mapping = ops.Conv1d(*sizes, padding=sizes[2] // 2, device=device, dtype=dtype)
-
-    def forward(self, frames: Tensor, on_piece: OnPiece) -> Tensor:
-        """Frames [B, 512, 16 * T] -> latent tokens [B, T, D]."""
-        x = self.mapping(frames).transpose(1, 2).unflatten(1, (-1, self.stride))
-        tokens = self.buffer(x.shape[0], x.shape[1], x)
-        groups = self.groups(tokens)
-        groups[:, :, : self.stride] = x
-        groups[:, :, self.stride] = cast_to(self.new_tokens, x)
-        self.transform(tokens, on_piece)
-        return groups[:, :, self.stride]
-
-
-class _Decoder(Resampler):
-    """Latent tokens to frames."""
-
-    def __init__(self, config: SAMEConfig, ops: Ops, device=None, dtype=None) -> None:
-        super().__init__(config.decoder, config.stride, ops, device, dtype)
-        sizes = (config.decoder.width, config.decoder.channels, config.decoder.kernel)
-        self.mapping = ops.Conv1d(*sizes, padding=sizes[2] // 2, device=device, dtype=dtype)
-
-    def forward(self, x: Tensor, noise: Tensor | None, on_piece: OnPiece) -> Tensor:
-        """Latent tokens [B, T, D] -> frames [B, 512, 16 * T]."""
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.grid))
-        tokens = self.buffer(x.shape[0], x.shape[1], x)
-        groups = self.groups(tokens)
-        groups[:, :, 0] = x
-        groups[:, :, 1:] = cast_to(self.new_tokens, x)
-        if noise is not None:
-            groups[:, :, 1:] += cast_to(noise, x) * self.config.mask_noise
-        self.transform(tokens, on_piece)
-        return self.mapping(groups[:, :, 1:].flatten(1, 2).transpose(1, 2))
-
-
 class _Side(nn.Module):
-    """Gives the encoder's and decoder's parts their published names, `layers.<number>`."""
+    """Gives the parts of the encoder or decoder their published names, `layers.<number>`."""
 
-    def __init__(self, **layers: nn.Module) -> None:
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({name[1:]: layer for name, layer in layers.items()})
+        self.layers = nn.ModuleDict(layers)
+
+
+def _nothing() -> None:
+    """The `on_piece` of callers who do not count."""
 
 
 class SAMEAutoencoder(nn.Module):
     """The autoencoder. Compute dtype and device are the input's; results are float32.
 
     Attributes:
+        hop: audio samples of one latent frame (4096).
         chunk_grid: latents that a cut must be a multiple of, for exact chunking.
         halo: latents to add on each side of a chunk, for exact chunking.
     """
@@ -170,14 +124,13 @@ class SAMEAutoencoder(nn.Module):
     def __init__(self, config: SAMEConfig, ops: Ops = TorchOps, device=None, dtype=None) -> None:
         super().__init__()
         self.config = config
-        encoder = _Encoder(config, ops, device, dtype)
-        decoder = _Decoder(config, ops, device, dtype)
-        widths = encoder.config.width, decoder.config.width
+        encoder = EncoderBlock(config, ops, device, dtype)
+        decoder = DecoderBlock(config, ops, device, dtype)
         channels = config.latent_channels
-        out = ops.Linear(widths[0], channels, device=device, dtype=dtype)
-        into = ops.Linear(channels, widths[1], device=device, dtype=dtype)
-        self.encoder = _Side(_0=encoder, _2=out)
-        self.decoder = _Side(_1=into, _3=decoder)
+        out = ops.Linear(config.encoder.width, channels, device=device, dtype=dtype)
+        into = ops.Linear(channels, config.decoder.width, device=device, dtype=dtype)
+        self.encoder = _Side({"0": encoder, "2": out})
+        self.decoder = _Side({"1": into, "3": decoder})
         self.bottleneck = SoftNormBottleneck(channels, device, dtype)
         self.hop = config.patch * config.stride
         self.chunk_grid = max(encoder.grid, decoder.grid)
@@ -192,7 +145,7 @@ class SAMEAutoencoder(nn.Module):
         return self.decoder.layers["3"].pieces(batch, latents, device)
 
     @torch.no_grad()
-    def encode(self, audio: Tensor, on_piece: OnPiece = lambda: None) -> Tensor:
+    def encode(self, audio: Tensor, on_piece: OnPiece = _nothing) -> Tensor:
         """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32.
 
         Zeros are appended to fill the last frame.
@@ -201,16 +154,12 @@ class SAMEAutoencoder(nn.Module):
             audio: N >= 1, in the dtype and on the device to compute in.
             on_piece: called after every piece of work; may raise to stop.
         """
-        resampler, out = self.encoder.layers["0"], self.encoder.layers["2"]
-        latents = -(-audio.shape[-1] // self.hop)
-        whole = (latents + -latents % resampler.grid) * self.hop
-        frames = patch(F.pad(audio, (0, whole - audio.shape[-1])), self.config.patch)
-        tokens = resampler(frames, on_piece)[:, :latents]
-        return self.bottleneck.encode(out(tokens).transpose(1, 2))
+        block, out = self.encoder.layers["0"], self.encoder.layers["2"]
+        return self.bottleneck.encode(out(block(audio, on_piece)).transpose(1, 2))
 
     @torch.no_grad()
     def decode(
-        self, latent: Tensor, noise: DecoderNoise | None = None, on_piece: OnPiece = lambda: None
+        self, latent: Tensor, noise: DecoderNoise | None = None, on_piece: OnPiece = _nothing
     ) -> Tensor:
         """Latent [B, 256, T] -> audio [B, 2, 4096 * T] float32.
 
@@ -219,9 +168,7 @@ class SAMEAutoencoder(nn.Module):
             noise: the decoder's random terms (`draw_decoder_noise`), None = off.
             on_piece: called after every piece of work; may raise to stop.
         """
-        into, resampler = self.decoder.layers["1"], self.decoder.layers["3"]
+        into, block = self.decoder.layers["1"], self.decoder.layers["3"]
         z = self.bottleneck.decode(latent, noise.latent if noise else None)
         tokens = into(z.to(latent.dtype).transpose(1, 2))
-        frames = resampler(tokens, noise.tokens if noise else None, on_piece)
-        audio = unpatch(frames, self.config.patch)
-        return audio[..., : latent.shape[-1] * self.hop].float()
+        return block(tokens, noise.tokens if noise else None, on_piece)

@@ -1,9 +1,11 @@
-"""SAME's resampling block: a transformer over groups of 16 frames and one latent token each.
+"""SAME's resampling blocks: frames to latent tokens and back, 16 frames and one token per latent.
 
-The token buffer is updated in place, layer by layer and in pieces of rows, so that temporary memory
-does not grow with the length of the signal and stays within the CPU's caches.
+All tokens of the signal lie in one buffer that the layers update in place, layer after layer, each
+in pieces of rows: temporary memory does not grow with the signal, and a piece stays in the caches.
 
-Letters: B batch, T latents, D width, H heads of 64 channels, E tokens per attention chunk (34).
+Letters: B batch, T latents, D width, A audio channels, P samples of a patch (256).
+
+Source: arXiv 2605.18613 (SAME).
 """
 
 import math
@@ -13,172 +15,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend, fold_windows, window_bias
-from .config import HEAD_DIM, ResamplerConfig
-from .layers import DynamicTanh, Gate, GatedFeedForward, cast_to, rotary_table
+from .config import ResamplerConfig, SAMEConfig
+from .errors import ConfigError
+from .host_memory import keep_freed_memory
+from .layers import Gate, cast_to, rotary_table
 from .ops import Ops
+from .same_layers import WINDOW_BLOCK_REACHES, SAMELayer, WindowPiece
 
 OnPiece = Callable[[], None]
-Table = tuple[Tensor, Tensor]  # cosines and sines [N, 32]
+Spans = list[tuple[int, int]]  # (start, stop)
 
-WINDOW_BLOCK_REACHES = 2  # queries of one block of window attention, in units of the reach
-
-
-def piece_rows(device: torch.device) -> int:
-    """Token rows of one piece: enough to fill the matrix units, few enough for the caches."""
-    return 544 if device.type == "cpu" else 8704
+# Values (rows times width) of one piece. Measured on a CPU: fewer leave the matrix units waiting
+# for weights, more no longer fit into the caches. A GPU needs more to be busy.
+CPU_PIECE = 1088 * 768
+GPU_PIECE = 16 * CPU_PIECE
 
 
-class RotaryFrequencies(nn.Module):
-    """Holds `inv_freq` [16] of a layer, cast where it is used."""
-
-    def __init__(self, channels: int, device=None) -> None:
-        super().__init__()
-        self.register_buffer("inv_freq", torch.empty(channels // 2, device=device))
+def piece_rows(device: torch.device, width: int) -> int:
+    """Token rows that one piece of work has at most."""
+    return (CPU_PIECE if device.type == "cpu" else GPU_PIECE) // width
 
 
-class SAMEAttention(nn.Module):
-    """Differential self-attention with DyT on queries and keys. `to_qkv` rows: q, k, v, q', k'."""
-
-    def __init__(self, width: int, ops: Ops, device=None, dtype=None) -> None:
-        super().__init__()
-        self.heads = width // HEAD_DIM
-        self.to_qkv = ops.Linear(width, 5 * width, bias=False, device=device, dtype=dtype)
-        self.to_out = ops.Linear(width, width, bias=False, device=device, dtype=dtype)
-        self.q_norm = DynamicTanh(HEAD_DIM, device, dtype)
-        self.k_norm = DynamicTanh(HEAD_DIM, device, dtype)
-
-    def project(self, x: Tensor, table: Table) -> tuple[Tensor, Tensor, Tensor]:
-        """[M, N, D] -> q, k, v of both halves, each [M, N, 2H, 64], q and k bent and rotated."""
-        rows = self.to_qkv(x).unflatten(-1, (5, self.heads, HEAD_DIM))
-        q = _bend_and_rotate(rows[:, :, 0::3], self.q_norm, table)
-        k = _bend_and_rotate(rows[:, :, 1::3], self.k_norm, table)
-        v = rows[:, :, 2:3].expand(-1, -1, 2, -1, -1)
-        return q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)
-
-    def merge(self, heads: Tensor) -> Tensor:
-        """[M, 2H, N, 64] -> difference of the halves through `to_out`, [M, N, D]."""
-        plus, minus = heads.transpose(1, 2).unflatten(2, (2, self.heads)).unbind(2)
-        return self.to_out((plus - minus).flatten(2))
-
-
-def _bend_and_rotate(x: Tensor, norm: DynamicTanh, table: Table) -> Tensor:
-    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64].
-
-    Both are affine once x is bent, so gain, shift and rotation are multiplied together first: they
-    have N rows of 64 channels, x has M * 2H times as many.
-    """
-    cos, sin = table
-    width, half = cos.shape[-1], cos.shape[-1] // 2
-    bent, gain, shift = norm.bend(x)
-    direct, base = gain.repeat(len(cos), 1), shift.repeat(len(cos), 1)  # [N, 64]
-    direct[:, :width] *= cos
-    base[:, :width] *= cos
-    base[:, :half] -= shift[half:width] * sin[:, :half]
-    base[:, half:width] += shift[:half] * sin[:, half:]
-    out = torch.addcmul(base[:, None, None], bent, direct[:, None, None])
-    crossed = -gain[half:width] * sin[:, :half], gain[:half] * sin[:, half:]
-    out[..., :half].addcmul_(bent[..., half:width], crossed[0][:, None, None])
-    out[..., half:width].addcmul_(bent[..., :half], crossed[1][:, None, None])
-    return out.to(x.dtype)
-
-
-class SAMELayer(nn.Module):
-    """x += attention(dyt(x)); x += feed_forward(dyt(x)), in place on a piece of the tokens."""
-
-    def __init__(
-        self, width: int, mult: int, gate: Gate, ops: Ops, device=None, dtype=None
-    ) -> None:
-        super().__init__()
-        self.pre_norm = DynamicTanh(width, device, dtype)
-        self.self_attn = SAMEAttention(width, ops, device, dtype)
-        self.ff_norm = DynamicTanh(width, device, dtype)
-        self.ff = GatedFeedForward(width, mult, gate, ops, device, dtype)
-        self.rope = RotaryFrequencies(HEAD_DIM // 2, device)
-
-    def update_chunks(self, x: Tensor, table: Table) -> None:
-        """Update x [B, M, E, D]; attention stays within each of the B * M chunks."""
-        h = self.pre_norm(x).flatten(0, 1)
-        q, k, v = (part.transpose(1, 2) for part in self.self_attn.project(h, table))
-        x += self.self_attn.merge(attend(q, k, v)).view(x.shape)
-        x += self.ff(self.ff_norm(x))
-
-    def update_window(self, x: Tensor, around: Tensor, piece: "WindowPiece", table: Table) -> None:
-        """Update x [B, N, D]; each token attends `reach` tokens to both sides.
-
-        Args:
-            x: the piece.
-            around: the piece with its neighbours within reach, none of them updated yet.
-            piece: where the piece lies.
-            table: RoPE table of the tokens of `around`.
-        """
-        q, k, v = self.self_attn.project(self.pre_norm(around), table)
-        x += self.self_attn.merge(piece.attend(q, k, v))
-        x += self.ff(self.ff_norm(x))
-
-
-class WindowPiece:
-    """One piece [start, stop) of a sequence under sliding-window attention.
-
-    Folded into blocks of queries, each with a halo of keys on both sides, so that no mask is larger
-    than a block.
-
-    Attributes:
-        before, after: tokens of the neighbouring pieces within reach.
-    """
-
-    def __init__(self, start: int, stop: int, total: int, reach: int) -> None:
-        self.start, self.stop, self.reach = start, stop, reach
-        self.before, self.after = min(reach, start), min(reach, total - stop)
-        self.block = WINDOW_BLOCK_REACHES * reach
-        mask = window_bias(stop - start, self.block, reach, self.before, self.after)
-        self.bias = torch.zeros(mask.shape).masked_fill_(~mask, -math.inf)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q, k, v [B, before + N + after, 2H, 64] -> [B, 2H, N, 64]."""
-        b, n = q.shape[0], self.stop - self.start
-        blocks = math.ceil(n / self.block)
-        q = q[:, self.before : self.before + n]
-        q = F.pad(q, (0, 0, 0, 0, 0, blocks * self.block - n))
-        q = q.unflatten(1, (blocks, self.block)).flatten(0, 1).transpose(1, 2)
-        k = fold_windows(k, n, self.block, self.reach, self.before)
-        v = fold_windows(v, n, self.block, self.reach, self.before)
-        self.bias = cast_to(self.bias, q)
-        bias = self.bias if self.bias.shape[0] == 1 else self.bias.repeat(b, 1, 1, 1)
-        out = attend(q, k, v, bias).transpose(1, 2)  # [B * blocks, block, 2H, 64]
-        return out.unflatten(0, (b, blocks)).flatten(1, 2)[:, :n].transpose(1, 2)
+def even_spans(count: int, most: int) -> Spans:
+    """Cut range(count) into as few spans of at most `most` as possible, all about as long."""
+    step = math.ceil(count / math.ceil(count / max(1, most)))
+    return [(at, min(at + step, count)) for at in range(0, count, step)]
 
 
 class Resampler(nn.Module):
-    """Base of the two resampling blocks: 16 frames and one latent token per group, transformer.
+    """What encoder and decoder share: the token buffer and the transformer that works in it.
 
     Attributes:
         new_tokens: [1, 1, D].
+        group: tokens of one latent (17).
         grid: latents that a cut of the signal must be a multiple of.
         halo: latents on each side that decide a latent's result, rounded up to the grid.
+        margin: tokens of the buffer on each side, into which the shifted chunks reach.
     """
 
     def __init__(self, config: ResamplerConfig, stride: int, ops: Ops, device=None, dtype=None):
         super().__init__()
-        self.config, self.stride = config, stride
-        self.group = stride + 1
+        self.config, self.stride, self.group = config, stride, stride + 1
         self.new_tokens = nn.Parameter(torch.empty(1, 1, config.width, device=device, dtype=dtype))
         self.transformers = nn.ModuleList(
-            SAMELayer(config.width, config.ff_mult, gate, ops, device, dtype)
-            for gate in _gates(config)
+            SAMELayer(config.width, config.ff_mult, _gate(config, number), ops, device, dtype)
+            for number in range(config.depth)
         )
-        if config.window is None:
-            assert config.chunk is not None
-            self.grid = config.chunk // stride
-            self.halo = self.grid
+        if config.chunk is not None:
+            self.grid = self.halo = config.chunk // stride
+            self.margin = self.grid * self.group // 2
         else:
-            self.grid = 1
+            assert config.window is not None
+            self.grid, self.margin = 1, 0
             self.halo = config.depth * config.window + config.kernel // 2
-        # Where the shifted chunks of the second half reach beyond the signal.
-        self.margin = 0 if config.window is not None else self.grid * self.group // 2
 
     def buffer(self, batch: int, latents: int, like: Tensor) -> Tensor:
-        """Token memory [B, margin + 17 * T + margin, D] of `like`'s dtype."""
+        """Uninitialised tokens [B, margin + 17 * T + margin, D] of `like`'s dtype and device."""
         rows = latents * self.group + 2 * self.margin
         return like.new_empty(batch, rows, self.config.width)
 
@@ -187,75 +79,145 @@ class Resampler(nn.Module):
         inner = tokens[:, self.margin : tokens.shape[1] - self.margin]
         return inner.unflatten(1, (-1, self.group))
 
-    def transform(self, tokens: Tensor, on_piece: OnPiece) -> None:
-        """Run all layers on the token buffer, in place."""
-        if self.config.window is None:
-            self._transform_chunks(tokens, on_piece)
-        else:
-            self._transform_windows(tokens, on_piece)
+    def spans(self, batch: int, latents: int, device: torch.device) -> list[Spans]:
+        """The pieces of each layer: spans of chunks (SAME-S) or of tokens (SAME-L).
+
+        Args:
+            latents: T, on the grid.
+        """
+        depth, tokens = self.config.depth, latents * self.group
+        rows = piece_rows(device, self.config.width) // batch
+        if self.margin:
+            chunk = 2 * self.margin
+            first = even_spans(tokens // chunk, rows // chunk)
+            second = even_spans(tokens // chunk + 1, rows // chunk)
+            return [first] * (depth // 2) + [second] * (depth - depth // 2)
+        unit = WINDOW_BLOCK_REACHES * self.config.window * self.group
+        blocks = even_spans(math.ceil(tokens / unit), rows // unit)
+        return [[(a * unit, min(b * unit, tokens)) for a, b in blocks]] * depth
 
     def pieces(self, batch: int, latents: int, device: torch.device) -> int:
         """How often `transform` calls `on_piece`."""
-        rows = (latents + -latents % self.grid) * self.group
-        if self.config.window is not None:
-            return self.config.depth * math.ceil(rows / self._window_rows(batch, device))
-        chunk = 2 * self.margin
-        step, first = self._chunk_step(batch, device), self.config.depth // 2
-        return first * math.ceil(rows // chunk / step) + (self.config.depth - first) * math.ceil(
-            (rows // chunk + 1) / step
-        )
+        return sum(map(len, self.spans(batch, latents + -latents % self.grid, device)))
 
-    def _chunk_step(self, batch: int, device: torch.device) -> int:
-        return max(1, piece_rows(device) // (batch * 2 * self.margin))
+    def transform(self, tokens: Tensor, on_piece: OnPiece) -> None:
+        """Run all layers on the token buffer, in place."""
+        if tokens.is_cpu:
+            keep_freed_memory()
+        latents = (tokens.shape[1] - 2 * self.margin) // self.group
+        spans = self.spans(tokens.shape[0], latents, tokens.device)
+        run = self._transform_chunks if self.margin else self._transform_windows
+        run(tokens, spans, on_piece)
 
-    def _window_rows(self, batch: int, device: torch.device) -> int:
-        unit = WINDOW_BLOCK_REACHES * self.group
-        return max(1, piece_rows(device) // (batch * unit)) * unit
-
-    def _transform_chunks(self, tokens: Tensor, on_piece: OnPiece) -> None:
+    def _transform_chunks(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
         """First half on aligned chunks, second half on chunks shifted by half a chunk."""
         half = self.margin
-        first = self.config.depth // 2
-        step = self._chunk_step(tokens.shape[0], tokens.device)
-        inner = tokens[:, half:-half]
+        inner, first = tokens[:, half:-half], self.config.depth // 2
         for number, layer in enumerate(self.transformers):
-            if number == first:
+            if number == first:  # what the shifted chunks see beyond the ends
                 tokens[:, :half] = inner[:, :half]
                 tokens[:, -half:] = inner[:, -half:]
             chunks = (inner if number < first else tokens).unflatten(1, (-1, 2 * half))
             table = rotary_table(layer.rope.inv_freq, 2 * half, tokens.device)
-            for start in range(0, chunks.shape[1], step):
-                layer.update_chunks(chunks[:, start : start + step], table)
+            for start, stop in spans[number]:
+                layer.update_chunks(chunks[:, start:stop], table)
                 on_piece()
 
-    def _transform_windows(self, tokens: Tensor, on_piece: OnPiece) -> None:
+    def _transform_windows(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
         """Every layer over the whole sequence, piece after piece."""
-        total = tokens.shape[1]
-        reach = self.config.window * self.group
-        rows = self._window_rows(tokens.shape[0], tokens.device)
-        pieces = [
-            WindowPiece(start, min(start + rows, total), total, reach)
-            for start in range(0, total, rows)
-        ]
+        total, reach = tokens.shape[1], self.config.window * self.group
+        pieces = [WindowPiece(start, stop, total, reach) for start, stop in spans[0]]
         for layer in self.transformers:
             cos, sin = rotary_table(layer.rope.inv_freq, total, tokens.device)
             left = tokens[:, :0]
             for piece in pieces:
-                low, high = piece.start - piece.before, piece.stop + piece.after
-                around = torch.cat([left, tokens[:, piece.start : high]], 1)
-                left = tokens[:, piece.stop - reach : piece.stop].clone()
-                layer.update_window(
-                    tokens[:, piece.start : piece.stop],
-                    around,
-                    piece,
-                    (cos[low:high], sin[low:high]),
-                )
+                around = torch.cat([left, tokens[:, piece.start : piece.high]], 1)
+                left = tokens[:, piece.stop - reach : piece.stop].clone()  # before it is updated
+                table = cos[piece.low : piece.high], sin[piece.low : piece.high]
+                layer.update_window(tokens[:, piece.start : piece.stop], around, piece, table)
                 on_piece()
 
+    def mapping_spans(self, batch: int, latents: int, device: torch.device) -> Spans:
+        """Spans of latents in which the mapping convolution is computed."""
+        return even_spans(latents, piece_rows(device, self.config.width) // (batch * self.stride))
 
-def _gates(config: ResamplerConfig) -> list[Gate]:
-    """The gate function of each layer: the last `sinusoidal - 1` use sin(pi x)."""
-    return [
-        "sin" if config.depth - number < config.sinusoidal else "silu"
-        for number in range(config.depth)
-    ]
+
+def _gate(config: ResamplerConfig, number: int) -> Gate:
+    """The gate function of a layer: the last `sinusoidal - 1` use sin(pi x)."""
+    return "sin" if config.depth - number < config.sinusoidal else "silu"
+
+
+class EncoderBlock(Resampler):
+    """Audio to latent tokens."""
+
+    def __init__(self, config: SAMEConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__(config.encoder, config.stride, ops, device, dtype)
+        if config.encoder.kernel != 1:
+            raise ConfigError(
+                f"The encoder's mapping has {config.encoder.kernel} taps; 1 is implemented, as in "
+                "every published SAME."
+            )
+        self.patch = config.patch
+        sizes = config.encoder.channels, config.encoder.width, 1
+        self.mapping = ops.Conv1d(*sizes, device=device, dtype=dtype)
+
+    def forward(self, audio: Tensor, on_piece: OnPiece) -> Tensor:
+        """Audio [B, A, N] -> latent tokens [B, ceil(N / 4096), D]; zeros follow the audio."""
+        hop = self.patch * self.stride
+        latents = -(-audio.shape[-1] // hop)
+        padded = latents + -latents % self.grid
+        tokens = self.buffer(audio.shape[0], padded, audio)
+        groups = self.groups(tokens)
+        groups[:, :, self.stride] = cast_to(self.new_tokens, audio)
+        for start, stop in self.mapping_spans(audio.shape[0], padded, audio.device):
+            part = audio[..., start * hop : stop * hop]
+            part = F.pad(part, (0, (stop - start) * hop - part.shape[-1]))
+            # "b c (l h) -> b (c h) l": channel-major patches
+            frames = part.unflatten(-1, (-1, self.patch)).transpose(2, 3).flatten(1, 2)
+            mapped = self.mapping(frames).transpose(1, 2)
+            groups[:, start:stop, : self.stride] = mapped.unflatten(1, (-1, self.stride))
+        self.transform(tokens, on_piece)
+        return groups[:, :latents, self.stride]
+
+
+class DecoderBlock(Resampler):
+    """Latent tokens to audio."""
+
+    def __init__(self, config: SAMEConfig, ops: Ops, device=None, dtype=None) -> None:
+        super().__init__(config.decoder, config.stride, ops, device, dtype)
+        self.patch, self.audio_channels = config.patch, config.audio_channels
+        sizes = config.decoder.width, config.decoder.channels, config.decoder.kernel
+        self.mapping = ops.Conv1d(*sizes, padding=sizes[2] // 2, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor, noise: Tensor | None, on_piece: OnPiece) -> Tensor:
+        """Latent tokens [B, T, D] -> audio [B, A, 4096 * T] float32.
+
+        Args:
+            noise: [B, T on the grid, 16, D] of unit variance for the new tokens, or None.
+        """
+        latents = x.shape[1]
+        tokens = self.buffer(x.shape[0], latents + -latents % self.grid, x)
+        groups = self.groups(tokens)
+        groups[:, :latents, 0] = x
+        groups[:, latents:, 0] = 0
+        groups[:, :, 1:] = cast_to(self.new_tokens, x)
+        if noise is not None:
+            groups[:, :, 1:] += cast_to(noise, x) * self.config.mask_noise
+        self.transform(tokens, on_piece)
+        return self._to_audio(groups, latents)
+
+    def _to_audio(self, groups: Tensor, latents: int) -> Tensor:
+        """Map tokens [B, T on the grid, 17, D] to audio [B, A, 4096 * latents] float32."""
+        batch, padded = groups.shape[:2]
+        size = batch, self.audio_channels, latents * self.stride, self.patch
+        audio = groups.new_empty(size, dtype=torch.float32)
+        seen = self.config.kernel // 2  # latents on each side that a tap can reach into
+        for start, stop in self.mapping_spans(batch, latents, groups.device):
+            low, high = max(0, start - seen), min(padded, stop + seen)
+            frames = groups[:, low:high, 1:].flatten(1, 2).transpose(1, 2).contiguous()
+            first = (start - low) * self.stride
+            mapped = self.mapping(frames)[..., first : first + (stop - start) * self.stride]
+            # "b (c h) l -> b c l h"
+            mapped = mapped.unflatten(1, (self.audio_channels, self.patch)).transpose(2, 3)
+            audio[:, :, start * self.stride : stop * self.stride] = mapped
+        return audio.flatten(2)

@@ -102,7 +102,7 @@ def test_long_signals_run_in_pieces_without_a_trace(nets, rel_l2, variant, monke
     net = nets[variant]
     latent = torch.randn(1, 256, 61, generator=torch.Generator().manual_seed(4))
     whole, counted = net.decode(latent), []
-    monkeypatch.setattr("sa3_core.same_block.piece_rows", lambda device: 150)
+    monkeypatch.setattr("sa3_core.same_block.piece_rows", lambda *_: 150)
     pieces = net.decode(latent, on_piece=lambda: counted.append(1))
     assert rel_l2(pieces, whole) <= 2e-5
     assert len(counted) == net.decode_pieces(1, 61, latent.device) > 4 * 4
