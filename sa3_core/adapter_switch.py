@@ -5,7 +5,7 @@ interval; those of the conditioner are computed with once per generation, so the
 whenever its strength is not 0.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -71,7 +71,7 @@ class AdapterSwitch:
         self._dit = _modules(model.dit, DIT_PREFIX, self._uses)
         self._conditioner = _modules(model.conditioner, CONDITIONER_PREFIX, self._uses)
         modules = {**self._dit, **self._conditioner}
-        self._originals = {key: module.weight for key, module in modules.items()}
+        self._originals = {key: m.get_parameter("weight") for key, m in modules.items()}
         known = len(set().union(*(use.weights for use in self._uses))) if self._uses else 0
         if known != len(modules):
             raise AdapterError(
@@ -83,8 +83,9 @@ class AdapterSwitch:
         """Indices of the adapters in force on the DiT at noise level t."""
         return tuple(i for i, use in enumerate(self._uses) if use.acts_at(t) and use.strength)
 
-    def activate(self, key: tuple[int, ...]) -> None:
-        """Put exactly those adapters into the DiT."""
+    def activate(self, key: Hashable) -> None:
+        """Put exactly those adapters into the DiT; `key` is what `active` returned."""
+        assert isinstance(key, tuple)
         self._put(self._dit, [self._uses[i] for i in key])
 
     def __enter__(self) -> "AdapterSwitch":
@@ -106,7 +107,8 @@ class AdapterSwitch:
         for key, module in modules.items():
             original = self._originals[key]
             weight = _chained(original, key, chosen)
-            module.weight = original if weight is original else nn.Parameter(weight, False)
+            changed = weight is not original
+            module.weight = nn.Parameter(weight, False) if changed else original
 
 
 def _chained(original: Tensor, key: str, uses: Iterable[AdapterUse]) -> Tensor:

@@ -32,7 +32,7 @@ def encode(
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Tensor:
     """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32 on the CPU."""
-    place = autoencoder.bottleneck.bias
+    place = next(autoencoder.parameters())
     if chunk is None and place.is_cuda:
         free, frames = torch.cuda.mem_get_info(place.device)[0], frames_covering(audio.shape[-1])
         chunk = auto_chunk(autoencoder.config, frames, free, place.dtype, encode_memory)
@@ -66,7 +66,7 @@ def decode(
     Returns:
         B tensors [2, N_b] float32 on the CPU.
     """
-    place, pieces = autoencoder.bottleneck.bias, []
+    place, pieces = next(autoencoder.parameters()), []
     batch, _, total = latents.frames.shape
     if chunk is None and place.is_cuda:
         free = torch.cuda.mem_get_info(place.device)[0]

@@ -321,7 +321,7 @@ def test_chunks_are_chosen_by_free_memory_on_cuda(small, monkeypatch):
 
     class Autoencoder:
         config, chunk_grid, halo = small.autoencoder.config, 2, 2
-        bottleneck = type("Bottleneck", (), {"bias": OnCuda})
+        parameters = staticmethod(lambda: iter([OnCuda]))
 
     monkeypatch.setattr(autoencode, "decode_chunked", fake_decode)
     latents = Latents(torch.zeros(1, 256, 4000), (300.0,))

@@ -1,0 +1,39 @@
+"""The package's public face: every name is there, and importing it costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import sa3_core
+from tests.support import ROOT
+
+
+def test_every_public_name_resolves():
+    for name in sa3_core.__all__:
+        assert getattr(sa3_core, name) is not None
+        assert name in dir(sa3_core)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sa3_core.nothing
+
+
+def test_no_public_name_is_shadowed_by_a_module():
+    # importing a submodule sets an attribute of that name on the package
+    modules = {module.name for module in pkgutil.iter_modules(sa3_core.__path__)}
+    assert not modules & set(sa3_core.__all__)
+    importlib.import_module("sa3_core.pipeline")
+    assert inspect.isfunction(sa3_core.generate)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "('torch', 'av', 'transformers')"
+    code = f"import sys, sa3_core; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
