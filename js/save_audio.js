@@ -1,0 +1,84 @@
+// Save Audio: a player in the node and, for several files, a selector of the one it plays.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { after, doNotSerialize, growToFit, setHidden } from "./widgets.js";
+
+const NODES = ["SA3SaveAudio"]; // node ids whose `audio` output names saved files
+const PLAYER = "audioUI";
+const SELECTOR = "play";
+
+function fileUrl({ filename, subfolder, type }) {
+  const query = new URLSearchParams({ filename, subfolder: subfolder ?? "", type });
+  return api.apiURL(`/view?${query}`);
+}
+
+/** Names of the choices: numbered, because a list of runs may save one name into many folders. */
+function labels(files) {
+  return files.map((file, index) => `${index + 1}: ${file.filename}`);
+}
+
+function findWidget(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+function play(node, file) {
+  const player = findWidget(node, PLAYER);
+  if (!player || !file) return;
+  const url = fileUrl(file);
+  player.element.src = url;
+  player.element.classList.remove("empty-audio-widget");
+  player.value = url; // what Nodes 2.0 shows
+}
+
+/** Take over a run's files: the first one is ready to play. */
+function setFiles(node, files) {
+  const selector = findWidget(node, SELECTOR);
+  if (!selector) return;
+  const names = labels(files);
+  node.sa3Files = Object.fromEntries(names.map((name, index) => [name, files[index]]));
+  selector.options.values = names;
+  selector.value = names[0] ?? "";
+  setHidden(selector, names.length < 2);
+  play(node, files[0]);
+  growToFit(node);
+}
+
+function addSelector(node) {
+  const choose = (name) => play(node, node.sa3Files?.[name]);
+  const selector = node.addWidget("combo", SELECTOR, "", choose, { values: [] });
+  doNotSerialize(selector);
+  setHidden(selector, true);
+}
+
+/** The node that an output belongs to; outputs of nodes in subgraphs are named "graph:node". */
+function nodeOf(locator) {
+  const [id, subgraph] = String(locator).split(":").reverse();
+  const graph = subgraph ? app.rootGraph.subgraphs.get(subgraph) : app.rootGraph;
+  return graph?.getNodeById(id);
+}
+
+app.registerExtension({
+  name: "SA3.SaveAudio",
+
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!NODES.includes(nodeData.name)) return;
+    nodeData.input.required[PLAYER] = ["AUDIO_UI", {}];
+  },
+
+  nodeCreated(node) {
+    if (!NODES.includes(node.comfyClass)) return;
+    addSelector(node);
+    after(node, "onExecuted", (output) => setFiles(node, output?.audio ?? []));
+  },
+
+  // Outputs of earlier runs, as when a graph is opened from the history.
+  onNodeOutputsUpdated(outputs) {
+    for (const [locator, output] of Object.entries(outputs)) {
+      const node = nodeOf(locator);
+      if (output.audio?.length && node && NODES.includes(node.comfyClass)) {
+        setFiles(node, output.audio);
+      }
+    }
+  },
+});

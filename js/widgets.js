@@ -1,0 +1,30 @@
+// What several of our nodes do with widgets, in the canvas renderer and in Nodes 2.0.
+
+/** Hide or show a widget. Nodes 2.0 watches the options object, so it is changed in place. */
+export function setHidden(widget, hidden) {
+  widget.hidden = hidden;
+  widget.options.hidden = hidden;
+}
+
+/** Keep a widget's value out of saved graphs and out of what is queued. */
+export function doNotSerialize(widget) {
+  widget.serialize = false;
+  widget.options.serialize = false;
+}
+
+/** Make a node tall enough for its widgets without narrowing it. */
+export function growToFit(node) {
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
+  node.setDirtyCanvas(true, true);
+}
+
+/** Call `then` after a method of an object, with the same arguments. */
+export function after(object, method, then) {
+  const before = object[method];
+  object[method] = function (...args) {
+    const result = before?.apply(this, args);
+    then.apply(this, args);
+    return result;
+  };
+}

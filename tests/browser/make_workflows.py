@@ -1,0 +1,193 @@
+"""Make the UI form of the example workflows, and their thumbnails, in the real frontend.
+
+    python -m tests.browser.make_workflows [NAME ...]
+
+Reads example_workflows/api/NAME.json (default: all) and writes example_workflows/NAME.json and
+NAME.jpg. Run it after an API workflow or a node's inputs changed; the tests compare the two forms.
+"""
+
+# ruff: noqa: T201 - a command, it prints
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.browser.chromium import find_browser, launch_options
+from tests.browser.frontend import Frontend
+from tests.browser.workflow_notes import NOTES
+from tests.server.harness import ComfyServer
+from tests.support import ROOT, comfyui_root
+
+WORKFLOWS = ROOT / "example_workflows"
+API = WORKFLOWS / "api"
+VIEWPORT = {"width": 1800, "height": 800}
+MARGIN = 30  # around the graph in its thumbnail
+THUMBNAIL_WIDTH = 1200
+JPEG_QUALITY = 82
+HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
+TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
+
+# Columns by the longest way from a node without inputs; the note stands left of them.
+ARRANGE = """([note, modelsOf]) => {
+    const GAP_X = 60, GAP_Y = 60, NOTE_WIDTH = 380, MIN_WIDTH = 300;
+    const graph = app.graph;
+    const depths = new Map();
+    const depth = (node) => {
+        if (!depths.has(node.id)) {
+            const links = node.inputs.map((input) => graph.links.get(input.link)).filter(Boolean);
+            const before = links.map((link) => depth(graph.getNodeById(link.origin_id)));
+            depths.set(node.id, Math.max(-1, ...before) + 1);
+        }
+        return depths.get(node.id);
+    };
+    const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
+    const columns = [];
+    for (const node of nodes) (columns[depth(node)] ??= []).push(node);
+    let x = 0;
+    for (const column of columns) {
+        let y = 0, width = 0;
+        for (const node of column) {
+            const size = node.computeSize();
+            const isText = node.widgets?.some((widget) => widget.options.multiline ||
+                widget.element?.tagName === "TEXTAREA");
+            node.setSize([Math.max(size[0], MIN_WIDTH), Math.max(size[1], isText ? 180 : 0)]);
+            node.pos = [x, y];
+            y += node.size[1] + GAP_Y;
+            width = Math.max(width, node.size[0]);
+        }
+        x += width + GAP_X;
+    }
+    for (const node of nodes) {
+        const models = modelsOf[node.widgets?.find((widget) => widget.name === "model")?.value];
+        if (node.type === "SA3LoadModel" && models) node.properties.models = models;
+        // Decoder noise belongs to a take: a new seed at every run would decode anew for nothing.
+        const seed = node.widgets?.find((widget) => widget.name === "noise_seed");
+        for (const control of seed?.linkedWidgets ?? []) control.value = "fixed";
+    }
+    const text = LiteGraph.createNode("MarkdownNote");
+    graph.add(text);
+    text.title = "Read me";
+    text.widgets[0].value = note;
+    text.setSize([NOTE_WIDTH, 420]);
+    text.pos = [-NOTE_WIDTH - GAP_X, 0];
+}"""
+
+# Corners of what is drawn, in pixels of the page.
+BOUNDS = """() => {
+    const nodes = app.graph.nodes;
+    const left = Math.min(...nodes.map((node) => node.pos[0]));
+    const top = Math.min(...nodes.map((node) => node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT));
+    const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0]));
+    const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1]));
+    const { scale, offset } = app.canvas.ds;
+    const at = (x, y) => [(x + offset[0]) * scale, (y + offset[1]) * scale];
+    return [...at(left, top), ...at(right, bottom)];
+}"""
+
+
+def model_links() -> dict[str, list[dict[str, str]]]:
+    """`properties.models` of a loader by the variant it names: ComfyUI's single files."""
+    names = ("small-music", "small-sfx", "medium")
+    variants = [*names, *(f"{name}-base" for name in names)]
+    return {
+        variant: [
+            {"name": file, "url": f"{HUB}/{folder}/{file}", "directory": folder}
+            for file, folder in (
+                (f"stable_audio_3_{variant.replace('-', '_')}.safetensors", "checkpoints"),
+                TEXT_ENCODER,
+            )
+        ]
+        for variant in variants
+    }
+
+
+def make(ui: Frontend, name: str) -> None:
+    """Write the UI form and the thumbnail of one API workflow."""
+    api = json.loads((API / f"{name}.json").read_text("utf-8"))
+    ui.reset()
+    ui.page.evaluate("([graph, name]) => window.app.loadApiJson(graph, name)", [api, name])
+    ui.settle(500)
+    ui.page.evaluate(ARRANGE, [NOTES[name], model_links()])
+    ui.settle(500)
+    workflow = tidy(ui.workflow(), name)
+    text = json.dumps(workflow, indent=1, ensure_ascii=False)
+    (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    ui.load(workflow)
+    ui.fit()
+    ui.settle(1000)
+    save_thumbnail(ui, WORKFLOWS / f"{name}.jpg")
+
+
+def save_thumbnail(ui: Frontend, path: Path) -> None:
+    """The part of the page that the graph covers."""
+    left, top, right, bottom = ui.page.evaluate(BOUNDS)
+    box = (left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN)
+    picture = Image.open(io.BytesIO(ui.page.screenshot())).convert("RGB").crop(box)
+    size = (THUMBNAIL_WIDTH, round(THUMBNAIL_WIDTH * picture.height / picture.width))
+    small = picture.resize(size, Image.Resampling.LANCZOS)
+    small.save(path, quality=JPEG_QUALITY, optimize=True)
+
+
+def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
+    """Leave out what differs from run to run or says nothing, so that changes show in a diff."""
+    workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"ComfyUI-SA3/{name}"))
+    workflow["extra"] = {}
+    for node in workflow["nodes"]:
+        node["pos"] = [round(value) for value in node["pos"]]
+        node["size"] = [round(value) for value in node["size"]]
+        for slots, link in (("inputs", "link"), ("outputs", "links")):
+            node[slots] = [
+                {key: value for key, value in slot.items() if value is not None or key == link}
+                for slot in node.get(slots) or []
+            ]
+    return workflow
+
+
+def show_graph_only(ui: Frontend) -> None:
+    """No side bars, and text however small."""
+    ui.set_setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
+    ui.set_setting("Comfy.Minimap.Visible", False)
+    ui.set_setting("Comfy.Graph.CanvasInfo", False)
+    ui.set_setting("Comfy.Graph.CanvasMenu", False)
+    ui.page.evaluate("() => app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
+    ui.settle(500)
+
+
+def main(names: list[str]) -> int:
+    names = names or sorted(path.stem for path in API.glob("*.json"))
+    unknown = [name for name in names if name not in NOTES]
+    if unknown:
+        print(f"write a note for {', '.join(unknown)} in {Path(__file__).parent}/workflow_notes.py")
+        return 1
+    browser = find_browser()
+    if browser is None:
+        print("no Chrome, Chromium or Edge; set SA3_BROWSER")
+        return 1
+    with (
+        tempfile.TemporaryDirectory() as base,
+        ComfyServer(comfyui_root(), Path(base)) as server,
+        sync_playwright() as playwright,
+    ):
+        chromium = playwright.chromium.launch(**launch_options(browser))
+        page = chromium.new_page(viewport=VIEWPORT, reduced_motion="reduce")
+        ui = Frontend(page, server)
+        ui.open()
+        show_graph_only(ui)
+        for name in names:
+            make(ui, name)
+            print(f"{name}: {WORKFLOWS / name}.json, .jpg")
+        chromium.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
