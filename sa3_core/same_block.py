@@ -20,7 +20,7 @@ from .errors import ConfigError
 from .host_memory import keep_freed_memory
 from .layers import Gate, cast_to, rotary_table
 from .ops import Ops
-from .same_layers import WINDOW_BLOCK_REACHES, SAMELayer, WindowPiece
+from .same_layers import WINDOW_BLOCK, SAMELayer, WindowPiece
 
 OnPiece = Callable[[], None]
 Spans = list[tuple[int, int]]  # (start, stop)
@@ -92,7 +92,8 @@ class Resampler(nn.Module):
             first = even_spans(tokens // chunk, rows // chunk)
             second = even_spans(tokens // chunk + 1, rows // chunk)
             return [first] * (depth // 2) + [second] * (depth - depth // 2)
-        unit = WINDOW_BLOCK_REACHES * self.config.window * self.group
+        # A piece is no shorter than the reach, so that it only sees its direct neighbours.
+        unit = WINDOW_BLOCK * math.ceil(self.config.window * self.group / WINDOW_BLOCK)
         blocks = even_spans(math.ceil(tokens / unit), rows // unit)
         return [[(a * unit, min(b * unit, tokens)) for a, b in blocks]] * depth
 

@@ -21,7 +21,7 @@ from .ops import Ops
 
 Table = tuple[Tensor, Tensor]  # RoPE cosines and sines, [tokens, 32] each
 
-WINDOW_BLOCK_REACHES = 2  # queries of one block of window attention, in units of the reach
+WINDOW_BLOCK = 32  # queries of one block of window attention: torch's own tile on a CPU
 
 
 class RotaryFrequencies(nn.Module):
@@ -91,19 +91,18 @@ class WindowPiece:
     def __init__(self, start: int, stop: int, total: int, reach: int) -> None:
         self.start, self.stop, self.reach = start, stop, reach
         self.low, self.high = max(0, start - reach), min(total, stop + reach)
-        self.block = WINDOW_BLOCK_REACHES * reach
-        self.blocks = math.ceil((stop - start) / self.block)
+        self.blocks = math.ceil((stop - start) / WINDOW_BLOCK)
         before, after = start - self.low, self.high - stop
-        mask = window_bias(stop - start, self.block, reach, before, after)
+        mask = window_bias(stop - start, WINDOW_BLOCK, reach, before, after)
         self.bias = torch.zeros(mask.shape).masked_fill_(~mask, -math.inf)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v [B, high - low, 2H, 64] -> [B, stop - start, 2H, 64]."""
         b, n, before = q.shape[0], self.stop - self.start, self.start - self.low
-        q = F.pad(q[:, before : before + n], (0, 0, 0, 0, 0, self.blocks * self.block - n))
-        q = q.unflatten(1, (self.blocks, self.block)).flatten(0, 1)
-        k = fold_windows(k, n, self.block, self.reach, before)
-        v = fold_windows(v, n, self.block, self.reach, before)
+        q = F.pad(q[:, before : before + n], (0, 0, 0, 0, 0, self.blocks * WINDOW_BLOCK - n))
+        q = q.unflatten(1, (self.blocks, WINDOW_BLOCK)).flatten(0, 1)
+        k = fold_windows(k, n, WINDOW_BLOCK, self.reach, before)
+        v = fold_windows(v, n, WINDOW_BLOCK, self.reach, before)
         self.bias = cast_to(self.bias, q)  # once: the piece is used by every layer
         bias = self.bias if self.bias.shape[0] == 1 else self.bias.repeat(b, 1, 1, 1)
         out = attend(q.transpose(1, 2), k, v, bias).transpose(1, 2)  # [B * blocks, block, 2H, 64]
