@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.support import rel_l2
 
@@ -224,3 +225,44 @@ def test_names_cannot_leave_the_folder(loras):
 def test_foreign_models_are_refused(loras):
     with pytest.raises(ValueError, match="Load SA3 Model"):
         loras.loras.apply_lora(SimpleNamespace(model=object()), use(loras, "lora"), "LoRA Loader")
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_a_merged_file_is_the_patched_model(
+    bridge, loras, tiny_s, comfyui, prompt, precision, tmp_path
+):
+    single = tmp_path / "stable_audio_3_tiny.safetensors"
+    shutil.copy(tiny_s / "model.safetensors", single)
+    patcher = bridge.model.load_patcher(str(single), "tiny", "fp32", "auto")
+    patched = patcher
+    for name in ("dora-rows", "bora-xs"):
+        chosen = use(loras, name, strength=0.7, layer_filter="-layers[2]")
+        patched, _ = loras.loras.apply_lora(patched, chosen, "test")
+    path = loras.loras.save_merged(patched, f"merged/{precision}", precision, False)
+    assert comfyui / "output" in path.parents
+    tensors, source = load_file(path), load_file(single)
+    assert {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in source.items()}
+    if precision == "auto":
+        assert all(tensors[key].dtype == source[key].dtype for key in source)
+    again = bridge.model.load_patcher(str(path), "merged", "auto", "auto")
+    bound = 1e-5 if precision == "auto" else 0.1
+    assert rel_l2(sample(bridge, again, prompt), sample(bridge, patched, prompt)) < bound
+    native = importlib.import_module("comfy.sd").load_checkpoint_guess_config(
+        str(path), output_vae=False, output_clip=False
+    )[0]
+    assert type(native.model).__name__ == "StableAudio3"
+    state = native.model.diffusion_model.state_dict()
+    ours = {k.removeprefix("model.model."): v for k, v in tensors.items() if "model.model." in k}
+    assert set(ours) <= set(state)
+    assert all(torch.equal(state[key].float(), value.float()) for key, value in ours.items())
+
+
+def test_what_cannot_be_merged_says_so(loras, patcher):
+    gated, _ = loras.loras.apply_lora(patcher, use(loras, "lora", interval=(0.2, 0.8)), "test")
+    with pytest.raises(ValueError, match="has no intervals"):
+        loras.loras.save_merged(gated, "merged/x", "auto", False)
+    foreign = patcher.clone()
+    key = "diffusion_model.transformer.layers.0.self_attn.to_out.weight"
+    foreign.add_patches({key: ("diff", (torch.zeros(128, 128),))})
+    with pytest.raises(ValueError, match="patches of other nodes"):
+        loras.loras.save_merged(foreign, "merged/x", "auto", False)
