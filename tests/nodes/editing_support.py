@@ -91,3 +91,11 @@ def _chord(samples: int, rate: int, channels: int, item: int) -> Tensor:
     ]
     noise = torch.randn(channels, samples, generator=torch.Generator().manual_seed(item)) * 0.01
     return torch.stack(rows).float() + noise
+
+
+def seam_steps(wave: Tensor, at: int, near: int = 1024) -> tuple[float, float]:
+    """Largest sample-to-sample step at a seam, and the largest one near it on either side."""
+    steps = wave.diff(dim=-1).abs().flatten(0, -2).amax(dim=0)
+    first, last = max(at - near, 0), at + near
+    beside = torch.cat([steps[first : max(at - 3, 0)], steps[at + 2 : last]])
+    return float(steps[max(at - 3, 0) : at + 2].max()), float(beside.max())
