@@ -87,7 +87,8 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     text_encoder = _text_encoder(path, choice.text_encoder)
     same = here.resolve(choice.autoencoder, "autoencoder") if choice.autoencoder else path
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
-    clip = load_clip(str(text_encoder), choice.precision)
+    # Half precision is about the model's size; the text encoder runs once and chooses for itself.
+    clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else "auto")
     return patcher, clip, load_vae(str(same), choice.precision)
 
 

@@ -30,7 +30,6 @@ from .runtime import chunk_reporter, intermediate, loaded
 
 log = logging.getLogger(__name__)
 
-SUPPORTED_DTYPES = [torch.bfloat16, torch.float32]
 OnChunk = Callable[[int, int], None]
 
 
@@ -44,7 +43,7 @@ class SA3VAE(comfy.sd.VAE):
         self.device = patcher.load_device
         self.output_device = mm.intermediate_device()
         self.vae_dtype = dtype
-        self.working_dtypes = SUPPORTED_DTYPES
+        self.working_dtypes = [dtype]
         self.disable_offload = False
         self.size = None
         self.audio_sample_rate = SAMPLE_RATE
@@ -165,14 +164,13 @@ def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) 
 
     Args:
         path: model folder or .safetensors file.
-        precision: auto (what ComfyUI uses for VAEs here, never fp16), fp32, bf16 or fp16.
+        precision: auto, fp32, bf16 or fp16. auto computes in float32 (half precision leaves a
+            noise floor that can be heard), unless the host was started with a --*-vae flag.
         disable_dynamic: asked for by the host when it needs a classic patcher.
     """
     device = mm.vae_device()
-    weight = DTYPES.get(precision) or mm.vae_dtype(device, SUPPORTED_DTYPES)
-    # A CPU computes in float32 whatever the weights are kept in.
-    compute = torch.float32 if device.type == "cpu" else weight
     checkpoint = open_checkpoint(Path(path), need=("same",), read=read_tensors())
+    weight, compute = _dtypes(checkpoint.dtype, precision, device)
     net = load_same(checkpoint, weight, comfy.ops.manual_cast)
     mm.archive_model_dtypes(net)
     classic = comfy.model_patcher.ModelPatcher
@@ -180,6 +178,21 @@ def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) 
     patcher = make(net, load_device=device, offload_device=mm.vae_offload_device())
     patcher.cached_patcher_init = (_load_patcher, (path, precision))
     return SA3VAE(patcher, compute)
+
+
+def _dtypes(
+    stored: torch.dtype, precision: str, device: torch.device
+) -> tuple[torch.dtype, torch.dtype]:
+    """Dtype of the weights and of the computation. A CPU always computes in float32."""
+    on_cpu = device.type == "cpu"
+    chosen = DTYPES.get(precision)
+    if chosen is not None:
+        return chosen, torch.float32 if on_cpu else chosen
+    compute = mm.vae_dtype(device, [torch.float32])
+    if on_cpu:
+        return torch.float32, torch.float32
+    # On a card weights stay as small as the file's and are cast layer by layer.
+    return (stored if compute == torch.float32 else compute), compute
 
 
 def _load_patcher(path: str, precision: str, disable_dynamic: bool = False) -> Any:

@@ -101,7 +101,7 @@ def keep_of(latent: Latent) -> Tensor | None:
             f"The latent's noise_mask has shape {tuple(latent['noise_mask'].shape)}; it must be "
             f"[batch, 1, {frames}]. Masks of images do not lie on time: use Inpaint Mask."
         )
-    return 1 - mask[:, :1].float().round()
+    return 1 - mask[:, :1].float().cpu().round()
 
 
 def start_latent(latent: Latent, node: str) -> StartLatent:
@@ -109,7 +109,7 @@ def start_latent(latent: Latent, node: str) -> StartLatent:
     samples = latent_samples(latent, node)
     index = latent.get("batch_index")
     return StartLatent(
-        frames=samples.float(),
+        frames=samples.float().cpu(),
         seconds=latent_seconds(latent),
         keep=keep_of(latent),
         batch_index=tuple(int(i) for i in index) if index is not None else None,
