@@ -19,7 +19,7 @@ from .geometry import (
 )
 from .latent_file import Latents
 from .memory import auto_chunk, decode_memory, encode_memory
-from .same import SAMEAutoencoder, draw_decoder_noise
+from .same import DecoderNoise, SAMEAutoencoder, draw_decoder_noise
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total; may raise to stop
 
@@ -73,15 +73,11 @@ def decode(
         chunk = auto_chunk(autoencoder.config, total, free, place.dtype, decode_memory)
     for item, seconds in enumerate(latents.seconds):
         stage = "decode" if batch == 1 else f"decode {item + 1}/{batch}"
-        piece = effective_frames(seconds)
-        needed = min(total, piece + -piece % autoencoder.chunk_grid + autoencoder.halo)
+        needed = frames_needed(autoencoder, seconds, total)
         frames = latents.frames[item : item + 1]
         noise = None
         if noise_seed is not None:
-            own = target_frames(seconds, total * HOP)  # not T: a batch must not change a result
-            shape = (1, LATENT_CHANNELS, own)
-            noise = draw_decoder_noise(noise_seed + item, shape, autoencoder.config)
-            noise = noise.slice(0, needed)
+            noise = item_noise(autoencoder, noise_seed + item, seconds, total).slice(0, needed)
         audio = decode_chunked(
             autoencoder,
             frames[..., :needed].to(place.device, place.dtype),
@@ -92,3 +88,15 @@ def decode(
         )
         pieces.append(audio[0, :, : samples_of(seconds)])
     return pieces
+
+
+def frames_needed(autoencoder: SAMEAutoencoder, seconds: float, total: int) -> int:
+    """Latent frames, of `total`, that the samples of a piece depend on."""
+    piece = effective_frames(seconds)
+    return min(total, piece + -piece % autoencoder.chunk_grid + autoencoder.halo)
+
+
+def item_noise(autoencoder: SAMEAutoencoder, seed: int, seconds: float, total: int) -> DecoderNoise:
+    """The decoder's random terms of one item, drawn at its own length: no batch changes them."""
+    own = target_frames(seconds, total * HOP)
+    return draw_decoder_noise(seed, (1, LATENT_CHANNELS, own), autoencoder.config)

@@ -112,7 +112,7 @@ def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) 
     same = require_same(vae, "SAME Decode Chunked")
     samples = latent_samples(latent, "SAME Decode Chunked")
     seconds = latent_seconds(latent)
-    audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter())
+    audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter(), seconds)
     if seconds is None:
         return audio_value(audio)
     lengths = [min(samples_of(s), audio.shape[-1]) for s in seconds]

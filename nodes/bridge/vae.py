@@ -5,7 +5,7 @@ the centre, mono is doubled instead of crashing, and long signals need memory li
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,19 @@ import torch
 from torch import Tensor
 
 from ...sa3_core.audio import prepare_source
+from ...sa3_core.autoencode import frames_needed, item_noise
 from ...sa3_core.checkpoint import load_same, open_checkpoint
 from ...sa3_core.chunking import decode_chunked, encode_chunked
 from ...sa3_core.errors import InputError
-from ...sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, frames_covering
+from ...sa3_core.geometry import (
+    HOP,
+    LATENT_CHANNELS,
+    SAMPLE_RATE,
+    frames_covering,
+    seconds_of_frames,
+)
 from ...sa3_core.memory import auto_chunk, decode_memory, encode_memory
-from ...sa3_core.same import SAMEAutoencoder, draw_decoder_noise
+from ...sa3_core.same import SAMEAutoencoder
 from .files import read_tensors
 from .model import DTYPES
 from .runtime import chunk_reporter, intermediate, loaded
@@ -98,6 +105,7 @@ class SA3VAE(comfy.sd.VAE):
         chunk: int | None = None,
         noise_seed: int | None = None,
         on_chunk: OnChunk | None = None,
+        seconds: Sequence[float] | None = None,
     ) -> Tensor:
         """Decode [B, 256, T] to [B, 2, 4096 T] at 44.1 kHz, item by item.
 
@@ -106,6 +114,8 @@ class SA3VAE(comfy.sd.VAE):
             chunk: latents per chunk, None = whole where it fits in free memory.
             noise_seed: seed of the decoder's random terms, None = off.
             on_chunk: progress.
+            seconds: duration of each item: only what these samples depend on is decoded, the
+                rest of the result is silence. None = everything.
         """
         if latent.ndim != 3 or latent.shape[1] != LATENT_CHANNELS:
             raise InputError(
@@ -115,14 +125,21 @@ class SA3VAE(comfy.sd.VAE):
         frames = latent.shape[-1]
         chunk = chunk or self._auto(frames, decode_memory)
         needed = decode_memory(self.config, 1, frames, chunk, self.vae_dtype)
-        out = torch.empty(latent.shape[0], 2, frames * HOP)
+        out = torch.zeros(latent.shape[0], 2, frames * HOP)
+        lengths = seconds or [seconds_of_frames(frames)] * latent.shape[0]
         with loaded(self.patcher, needed) as net:
-            for index, item in enumerate(latent.split(1)):
+            for index, (item, length) in enumerate(zip(latent.split(1), lengths, strict=True)):
+                part = frames if seconds is None else frames_needed(net, length, frames)
                 noise = None
                 if noise_seed is not None:
-                    noise = draw_decoder_noise(noise_seed + index, tuple(item.shape), self.config)
-                out[index : index + 1] = decode_chunked(
-                    net, self._ready(item), chunk, noise=noise, on_chunk=on_chunk, out_device="cpu"
+                    noise = item_noise(net, noise_seed + index, length, frames).slice(0, part)
+                out[index, :, : part * HOP] = decode_chunked(
+                    net,
+                    self._ready(item[..., :part]),
+                    chunk,
+                    noise=noise,
+                    on_chunk=on_chunk,
+                    out_device="cpu",
                 )
         return intermediate(out)
 
