@@ -211,7 +211,8 @@ def _layer(
         if not tensor.is_floating_point() or not torch.isfinite(tensor.float()).all():
             raise ValueError(f"{role} holds values that are not finite numbers.")
     magnitudes = tuple(roles[name].flatten() for name in rule.names)
-    low_rank, core, shape = None, None, [None, None]
+    low_rank, core = None, None
+    shape: list[int | None] = [None, None]
     if is_xs:
         core = roles["M_xs"]
         if core.ndim != 2 or not core.numel() or core.shape[0] != core.shape[1]:
@@ -225,7 +226,8 @@ def _layer(
             raise ValueError(f"{name} has {magnitude.numel()} values instead of {shape[axis]}.")
         shape[axis] = magnitude.numel()
     alpha = roles["alpha"].item() if "alpha" in roles else config.alpha_of(path, rank)
-    layer = LayerTensors(low_rank, core, magnitudes, config.scale(alpha, rank), (*shape,))
+    scale = config.scale(alpha, rank)
+    layer = LayerTensors(low_rank, core, magnitudes, scale, (shape[0], shape[1]))
     return _from_diffusers(layer) if module.diffusers and "to_qkv" in module.key else layer
 
 

@@ -242,7 +242,7 @@ def _write_tensor(
             f"{entry.name} has values that do not fit {target}. Choose bfloat16 or float32, or "
             "lower the LoRA's strength."
         )
-    file.write(memoryview(result.reshape(-1).view(torch.uint8).numpy()))
+    file.write(result.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _copy_span(raw: BinaryIO, file: BinaryIO, span: tuple[int, int]) -> None:
