@@ -84,6 +84,7 @@ class SA3InpaintMask(io.ComfyNode):
             ],
             outputs=[io.Latent.Output(), Regions.Output(display_name="regions")],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -159,6 +160,7 @@ class SA3ContinueAudio(io.ComfyNode):
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -250,6 +252,7 @@ class SA3Loop(io.ComfyNode):
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

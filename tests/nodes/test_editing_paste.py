@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.nodes.editing_support import FRAME, RATE, music, seam_steps
+from tests.support import rel_l2
 
 FADE_MS = 20.0
 
@@ -99,6 +100,33 @@ def test_repeated_and_picked_batches_find_their_source(small, nodes):
     assert torch.equal(wave, out["waveform"].repeat(2, 1, 1))
     (second,) = stock.LatentFromBatch().frombatch(sampled, 1, 1)
     assert torch.equal(small.decode(second)["waveform"], out["waveform"][1:])
+
+
+def test_several_prompts_over_one_masked_source_all_keep_it(small, nodes):
+    audio = music(1.5)
+    masked = nodes.SA3InpaintMask.execute(latent=small.encode(audio), regions="0.5-1").args[0]
+    out = small.decode(small.sample(masked, positive=small.prompt("a pad", "a bell")))
+    assert out["lengths"] == [66150, 66150]
+    for wave in out["waveform"]:
+        assert torch.equal(wave[:, RATE:], audio["waveform"][0, :, RATE:])
+    assert not torch.equal(*out["waveform"])
+
+
+def test_an_edited_region_stays_while_another_is_made(small, nodes):
+    audio = music(3.0)
+    first = small.sample(
+        nodes.SA3InpaintMask.execute(latent=small.encode(audio), regions="0.3-0.9").args[0]
+    )
+    again = nodes.SA3InpaintMask.execute(
+        latent=first, regions="2-2.5", earlier_regions="keep as they are"
+    ).args[0]
+    before = small.decode(first)["waveform"]
+    after = small.decode(small.sample(again, seed=9, keep_mode="hard"))["waveform"]
+    assert rel_l2(after[..., : int(1.5 * RATE)], before[..., : int(1.5 * RATE)]) <= 1e-5
+    assert torch.equal(after[..., -RATE // 2 :], audio["waveform"][..., -RATE // 2 :])
+    assert not torch.equal(
+        after[..., 2 * RATE : int(2.5 * RATE)], before[..., 2 * RATE : int(2.5 * RATE)]
+    )
 
 
 def test_continue_audio_adds_at_the_end(small, nodes):

@@ -157,6 +157,24 @@ def test_batch_of_prompts(comfy):
     assert rel_l2(takes[1], single) <= 1e-4
 
 
+def test_regions_come_through_links_too(comfy, source):
+    graph = {
+        **base_graph(),
+        "a": node("LoadAudio", audio=SOURCE),
+        "t": node("PrimitiveString", value="1-2"),
+        "i": node("SA3InpaintMask", audio=["a", 0], vae=["m", 2], regions=["t", 0]),
+        "j": node("SA3InpaintMask", audio=["a", 0], vae=["m", 2], region_list=["i", 1]),
+        "v": node("PreviewAny", source=["i", 1]),
+    }
+    for name in "ij":
+        graph[f"k{name}"] = sampler(latent=[name, 0])
+        graph |= saved(f"k{name}", name)
+    run = comfy.client.run(graph)
+    assert run.status == "success", run.error
+    assert run.outputs["i"]["text"] == run.outputs["j"]["text"]
+    assert "asked for 1.000-2.000 s" in run.texts("j")[-1]
+
+
 def test_regions_and_files_are_refused_before_anything_runs(comfy, source):
     graph = json.loads((EXAMPLES / "inpaint_one_region.json").read_text(encoding="utf-8"))
     for regions, message in (("8-4", "reversed"), ("4-4", "empty"), ("nan-2", "cannot be read")):
