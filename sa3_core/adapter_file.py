@@ -220,7 +220,8 @@ def _layer(
         rank = core.shape[0]
     else:
         low_rank = _pair(roles["lora_A"], roles["lora_B"])
-        rank, shape = low_rank.a.shape[0], [low_rank.b.shape[0], low_rank.a.shape[1]]
+        rank = low_rank.a.shape[0]
+        shape = [low_rank.b.shape[0], low_rank.a.shape[1]]
     for name, axis, magnitude in zip(rule.names, rule.axes, magnitudes, strict=True):
         if shape[axis] not in (None, magnitude.numel()):
             raise ValueError(f"{name} has {magnitude.numel()} values instead of {shape[axis]}.")
