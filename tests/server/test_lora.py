@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from tests.server.client import PromptRejectedError, node
 from tests.server.graphs import base_graph, failure, read, results, sampler, saved
-from tests.support import rel_l2
+from tests.support import ROOT, rel_l2
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny-s"
 
@@ -103,6 +104,17 @@ def test_an_interval_acts_alike_in_ours_and_in_stock_samplers(comfy, lora_files)
     stock, ours, plain = results(comfy.client, graph, "ks", "xs", "os")
     assert rel_l2(stock, ours) < 1e-4
     assert rel_l2(ours, plain) > 1e-3
+
+
+def test_the_shipped_graph_with_two_loras(comfy, lora_files):
+    graph = json.loads((ROOT / "example_workflows/api/two_loras.json").read_text("utf-8"))
+    graph["1"]["inputs"]["model"] = "tiny-s"
+    graph["2"]["inputs"]["lora"], graph["3"]["inputs"]["lora"] = lora_files[:2]
+    graph["5"]["inputs"]["seconds"] = 1.5
+    graph["8"]["inputs"]["format"] = "wav-32f"
+    (audio,) = results(comfy.client, graph, "8")
+    assert audio.shape == (2, int(1.5 * 44100))
+    assert torch.isfinite(audio).all()
 
 
 def test_bad_loras(comfy, lora_files):
