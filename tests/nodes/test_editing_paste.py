@@ -42,9 +42,10 @@ def test_kept_samples_are_the_sources_own_at_its_rate_and_channels(small, nodes,
         fade = round(FADE_MS / 1000 * rate)
         inside = slice(first + fade, last - fade)
         assert (wave - source)[..., inside].std() > 0.01
+    largest = float(source.diff(dim=-1).abs().max())
     for at in edges:
         step, beside = seam_steps(wave, at)
-        assert step <= beside
+        assert step <= min(beside, largest)
 
 
 def test_same_l_edits_alike(medium):

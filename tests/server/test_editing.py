@@ -49,6 +49,7 @@ def example(comfy, name, **settings):
 def check_edit(wave, source, spans):
     """Kept samples are equal, spans (in samples) are not, and no seam steps out."""
     kept = torch.ones(wave.shape[-1], dtype=torch.bool)
+    largest = float(source.diff(dim=-1).abs().max())
     for first, last in spans:
         kept[first:last] = False
         inside = slice(first + FADE, last - FADE)
@@ -56,7 +57,7 @@ def check_edit(wave, source, spans):
     assert torch.equal(wave[:, kept], source[:, kept])
     for at in {edge for span in spans for edge in span if 0 < edge < wave.shape[-1]}:
         step, beside = seam_steps(wave, at)
-        assert step <= beside
+        assert step <= min(beside, largest)
 
 
 @pytest.mark.smoke
