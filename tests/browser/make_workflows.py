@@ -22,13 +22,17 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import find_browser, launch_options
+from tests.browser.example_inputs import (
+    WORKFLOWS,
+    api_workflow,
+    workflow_names,
+    write_example_inputs,
+)
 from tests.browser.frontend import Frontend
 from tests.browser.workflow_notes import NOTES
 from tests.server.harness import ComfyServer
-from tests.support import ROOT, comfyui_root
+from tests.support import comfyui_root
 
-WORKFLOWS = ROOT / "example_workflows"
-API = WORKFLOWS / "api"
 VIEWPORT = {"width": 1800, "height": 800}
 MARGIN = 30  # around the graph in its thumbnail
 THUMBNAIL_WIDTH = 1200
@@ -52,6 +56,15 @@ ARRANGE = """([note, modelsOf]) => {
     const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
     const columns = [];
     for (const node of nodes) (columns[depth(node)] ??= []).push(node);
+    for (const node of nodes) {
+        // Unfold where an advanced input matters: one that is not as in a fresh node.
+        const fresh = LiteGraph.createNode(node.type);
+        const differs = (widget) => widget.options.advanced &&
+            widget.value !== fresh.widgets.find((other) => other.name === widget.name)?.value;
+        if (node.widgets?.some(differs)) {
+            node.widgets.find((widget) => widget.name === "advanced").callback();
+        }
+    }
     let x = 0;
     for (const column of columns) {
         let y = 0, width = 0;
@@ -69,9 +82,12 @@ ARRANGE = """([note, modelsOf]) => {
     for (const node of nodes) {
         const models = modelsOf[node.widgets?.find((widget) => widget.name === "model")?.value];
         if (node.type === "SA3LoadModel" && models) node.properties.models = models;
-        // Decoder noise belongs to a take: a new seed at every run would decode anew for nothing.
-        const seed = node.widgets?.find((widget) => widget.name === "noise_seed");
-        for (const control of seed?.linkedWidgets ?? []) control.value = "fixed";
+        for (const { name, linkedWidgets = [] } of node.widgets ?? []) {
+            // Decoder noise belongs to a take: a new one at every run would decode anew for nothing.
+            for (const control of linkedWidgets) {
+                control.value = name === "noise_seed" ? "fixed" : "randomize";
+            }
+        }
     }
     const text = LiteGraph.createNode("MarkdownNote");
     graph.add(text);
@@ -112,9 +128,9 @@ def model_links() -> dict[str, list[dict[str, str]]]:
 
 def make(ui: Frontend, name: str) -> None:
     """Write the UI form and the thumbnail of one API workflow."""
-    api = json.loads((API / f"{name}.json").read_text("utf-8"))
     ui.reset()
-    ui.page.evaluate("([graph, name]) => window.app.loadApiJson(graph, name)", [api, name])
+    script = "([graph, name]) => window.app.loadApiJson(graph, name)"
+    ui.page.evaluate(script, [api_workflow(name), name])
     ui.settle(500)
     ui.page.evaluate(ARRANGE, [NOTES[name], model_links()])
     ui.settle(500)
@@ -163,7 +179,7 @@ def show_graph_only(ui: Frontend) -> None:
 
 
 def main(names: list[str]) -> int:
-    names = names or sorted(path.stem for path in API.glob("*.json"))
+    names = names or workflow_names()
     unknown = [name for name in names if name not in NOTES]
     if unknown:
         print(f"write a note for {', '.join(unknown)} in {Path(__file__).parent}/workflow_notes.py")
@@ -180,6 +196,7 @@ def main(names: list[str]) -> int:
         chromium = playwright.chromium.launch(**launch_options(browser))
         page = chromium.new_page(viewport=VIEWPORT, reduced_motion="reduce")
         ui = Frontend(page, server)
+        write_example_inputs(server)
         ui.open()
         show_graph_only(ui)
         for name in names:

@@ -1,0 +1,75 @@
+"""Save Audio in the page: its player, several files, and graphs back from saved files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.browser.frontend import RENDERERS
+from tests.support import ROOT
+
+GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
+LOAD, EMPTY, SAVE = 1, 3, 6  # node ids in it
+PLAYERS = """() => [...document.querySelectorAll('audio')].filter(audio => audio.src)
+    .map(audio => [new URL(audio.src).searchParams.get('filename'), audio.duration])"""
+
+
+def prepare(ui, seconds=1.0, items=1, file_format="flac-24"):
+    ui.load(GRAPH)
+    ui.set_widget(LOAD, "model", "tiny-s")
+    ui.set_widget(EMPTY, "seconds", seconds)
+    ui.set_widget(EMPTY, "batch_size", items)
+    ui.set_widget(SAVE, "format", file_format)
+
+
+def wait_for_players(ui, filename):
+    script = f"name => ({PLAYERS})().some(([file, length]) => file === name && length > 0)"
+    ui.page.wait_for_function(script, arg=filename, timeout=10_000)
+    return ui.page.evaluate(PLAYERS)
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_every_file_of_a_batch_can_be_played(ui, renderer):
+    ui.use_renderer(renderer)
+    prepare(ui, items=3)
+    files = ui.queue()["outputs"][str(SAVE)]["audio"]
+    names = [file["filename"] for file in files]
+    assert len(names) == 3
+    ((playing, length),) = wait_for_players(ui, names[0])
+    assert (playing, length) == (names[0], pytest.approx(1.0, abs=0.01))
+    choices = ui.page.evaluate(
+        "id => app.graph.getNodeById(id).widgets.find(w => w.name === 'play').options.values", SAVE
+    )
+    assert choices == [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    ui.set_widget(SAVE, "play", choices[2])
+    assert [name for name, _ in wait_for_players(ui, names[2])] == [names[2]]
+    ui.fit()
+    ui.screenshot(f"save-audio-{renderer}")
+
+
+def test_one_file_has_a_player_and_no_selector(ui):
+    prepare(ui)
+    (saved,) = ui.queue()["outputs"][str(SAVE)]["audio"]
+    wait_for_players(ui, saved["filename"])
+    hidden = "id => app.graph.getNodeById(id).widgets.find(w => w.name === 'play').options.hidden"
+    assert ui.page.evaluate(hidden, SAVE)
+
+
+def test_player_and_selector_are_in_no_saved_graph(ui):
+    prepare(ui, items=2)
+    ui.queue()
+    (node,) = [node for node in ui.workflow()["nodes"] if node["id"] == SAVE]
+    assert node["widgets_values"] == ["audio/sa3", "flac-24"]
+    assert set(ui.api_graph()[str(SAVE)]["inputs"]) == {"audio", "filename_prefix", "format"}
+
+
+@pytest.mark.parametrize("file_format", ["flac-16", "mp3-V0"])
+def test_a_dropped_file_brings_its_graph_back(ui, comfy, file_format):
+    prepare(ui, file_format=file_format)
+    before = ui.api_graph()  # the seed changes after queueing
+    (saved,) = ui.queue()["outputs"][str(SAVE)]["audio"]
+    ui.page.evaluate("() => app.graph.clear()")
+    types = ui.drop(comfy.base / "output" / saved["subfolder"] / saved["filename"])
+    assert sorted(types) == sorted(node["type"] for node in GRAPH["nodes"])
+    assert ui.api_graph() == before
