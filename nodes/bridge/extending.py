@@ -96,7 +96,9 @@ class Nets:
                 Seeds(seed),
                 on_step=lambda i, n, _: on_part("sample", i + 1, n),
             )
-        audio = self.vae.decode_latent(made, on_chunk=lambda i, n: on_part("decode", i, n))
+        audio = self.vae.decode_latent(
+            made, on_chunk=lambda i, n: on_part("decode", i, n), seconds=(plan.seconds,)
+        )
         return audio[..., : samples_of(plan.seconds)]
 
 
