@@ -49,6 +49,18 @@ class SA3SaveAudio(io.ComfyNode):
                     ),
                     optional=True,
                 ),
+                io.Float.Input(
+                    "loudness_lufs",
+                    default=0.0,
+                    min=-40.0,
+                    max=0.0,
+                    step=0.5,
+                    tooltip=(
+                        "Brings every file to this loudness, e.g. -14 (streaming) or -23 "
+                        "(broadcast), but never above a true peak of -1 dB. 0 = as it is."
+                    ),
+                    optional=True,
+                ),
             ],
             outputs=[io.Audio.Output()],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -57,10 +69,14 @@ class SA3SaveAudio(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, audio: Any, filename_prefix: str = "audio/sa3", format: str = "flac-24"
+        cls,
+        audio: Any,
+        filename_prefix: str = "audio/sa3",
+        format: str = "flac-24",
+        loudness_lufs: float = 0.0,
     ) -> io.NodeOutput:
         """Write the files and show a player."""
-        files, notes = save(audio, filename_prefix, format, cls.hidden)
+        files, notes = save(audio, filename_prefix, format, cls.hidden, loudness_lufs)
         return io.NodeOutput(audio, ui={"audio": files, **show(cls, notes)})
 
 

@@ -62,6 +62,7 @@ class SA3Sampler(io.ComfyNode):
         seeds: str = "",
         variation_seed: int = 0,
         variation_strength: float = 0.0,
+        live_preview: bool = True,
     ) -> io.NodeOutput:
         """Sample under the host's memory management."""
         settings = SampleSettings(
@@ -82,7 +83,7 @@ class SA3Sampler(io.ComfyNode):
             variation_seed if variation_strength > 0 else None,
             variation_strength,
         )
-        out, notes = sample(model, latent, settings, positive, negative, drawn)
+        out, notes = sample(model, latent, settings, positive, negative, drawn, live_preview)
         return io.NodeOutput(out, ui=show(cls, notes))
 
 
@@ -243,6 +244,16 @@ def _advanced_inputs() -> list[Any]:
             max=1.0,
             step=0.01,
             tooltip="0 = the seed's own take, 1 = the variation seed's; in between stays near.",
+            advanced=True,
+            optional=True,
+        ),
+        io.Boolean.Input(
+            "live_preview",
+            default=True,
+            tooltip=(
+                "Shows the forming sound as a picture (energy of the latent over time) where "
+                "ComfyUI's previews are on: Settings > Live preview method, or --preview-method."
+            ),
             advanced=True,
             optional=True,
         ),

@@ -95,7 +95,7 @@ def encode_sources(
         rider: value of `sa3_source`.
     """
     own = [aligned_frames([s]) for s in seconds]
-    report, encoded = chunk_reporter(), {}
+    report, encoded = chunk_reporter("encoding"), {}
     for item, frames in enumerate(own):
         # An item of a batch is encoded as it would be alone; sharing its source saves the work.
         key = (item % len(sources), frames)
@@ -112,7 +112,7 @@ def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) 
     same = require_same(vae, "SAME Decode Chunked")
     samples = latent_samples(latent, "SAME Decode Chunked")
     seconds = latent_seconds(latent)
-    audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter(), seconds)
+    audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter("decoding"), seconds)
     if seconds is None:
         return audio_value(audio)
     lengths = [min(samples_of(s), audio.shape[-1]) for s in seconds]

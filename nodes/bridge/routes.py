@@ -9,7 +9,7 @@ from aiohttp import web
 from ...sa3_core.library import Kind, Library
 from ...sa3_core.variants import VARIANTS, Variant
 from .files import library
-from .runtime import PromptServer
+from .progress import PromptServer
 
 MODELS_ROUTE = "/sa3/models"
 

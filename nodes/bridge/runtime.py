@@ -11,11 +11,7 @@ import comfy.utils
 import torch
 
 from .lora_patch import INTERVAL_KEY
-
-try:
-    from server import PromptServer
-except ImportError:  # in-process tests import the pack without a server
-    PromptServer = None
+from .progress import Countdown, send_text
 
 log = logging.getLogger(__name__)
 
@@ -87,26 +83,42 @@ def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def step_reporter(steps: int) -> Callable[[int, int, torch.Tensor], None]:
-    """An `on_step` that drives the node's progress bar and notices interruption."""
+def step_reporter(
+    steps: int, preview: Callable[[torch.Tensor], Any] | None = None
+) -> Callable[[int, int, torch.Tensor], None]:
+    """An `on_step` that drives the node's progress bar and notices interruption.
+
+    Args:
+        steps: how many there will be.
+        preview: makes what the bar shows of the predicted data; None = nothing.
+    """
     bar = comfy.utils.ProgressBar(steps)
+    countdown = Countdown("sampling", "step")
 
     def report(step: int, total: int, denoised: torch.Tensor) -> None:
         check_interrupted()
-        bar.update_absolute(step + 1, total)
+        bar.update_absolute(step + 1, total, preview(denoised) if preview else None)
+        countdown.update(step + 1, total)
 
     return report
 
 
-def chunk_reporter() -> Callable[[int, int], None]:
-    """An `on_chunk` or `on_bytes` that drives the node's progress bar."""
+def chunk_reporter(part: str | None = None) -> Callable[[int, int], None]:
+    """An `on_chunk` or `on_bytes` that drives the node's progress bar.
+
+    Args:
+        part: what is done chunk by chunk, shown as text in the node; None = nothing is shown.
+    """
     bar: Any = None
+    countdown = Countdown(part, "chunk") if part else None
 
     def report(done: int, total: int) -> None:
         nonlocal bar
         check_interrupted()
         bar = bar or comfy.utils.ProgressBar(max(total, 1))
         bar.update_absolute(done, max(total, 1))
+        if countdown and done:
+            countdown.update(done, total)
 
     return report
 
@@ -119,7 +131,6 @@ def show(node: Any, lines: list[str]) -> dict[str, Any]:
         lines: sentences, one per line.
     """
     unique_id = getattr(node.hidden, "unique_id", None)
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and unique_id is not None and lines:
-        server.send_progress_text("\n".join(lines), unique_id)
+    if unique_id is not None and lines:
+        send_text("\n".join(lines), unique_id)
     return {"text": lines}

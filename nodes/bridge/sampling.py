@@ -13,6 +13,8 @@ from ...sa3_core.samplers import SAMPLERS
 from ...sa3_core.settings import SampleSettings, advice
 from .lora_patch import Variants
 from .model import core_model, require_sa3
+from .preview import live_preview
+from .progress import send_text
 from .runtime import intermediate, loaded, step_reporter, unused_options
 from .values import (
     Latent,
@@ -33,8 +35,18 @@ def sample(
     positive: list[Any],
     negative: list[Any] | None,
     seeds: Seeds,
+    previews: bool = False,
 ) -> tuple[Latent, list[str]]:
     """Denoise a LATENT with our MODEL.
+
+    Args:
+        patcher: MODEL.
+        latent: LATENT.
+        settings: autos are resolved here.
+        positive: CONDITIONING.
+        negative: CONDITIONING or None.
+        seeds: which noise to draw.
+        previews: show the forming sound, where the host shows previews at all.
 
     Returns:
         The LATENT with its samples replaced, and sentences to show in the node.
@@ -52,6 +64,7 @@ def sample(
     shape = [rows, start.frames.shape[1], start.frames.shape[2]]
     memory = model.memory_required(shape)
     variants = Variants(patcher, memory)
+    send_text("loading the model")
     with loaded(patcher, memory):
         out = sample_latent(
             core_model(patcher, model),
@@ -60,7 +73,7 @@ def sample(
             text,
             against,
             seeds,
-            on_step=step_reporter(settings.steps),
+            on_step=step_reporter(settings.steps, live_preview(previews)),
             switch=variants if variants.intervals else None,
         )
     return _result(latent, start, intermediate(out)), notes

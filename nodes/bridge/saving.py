@@ -1,22 +1,27 @@
 """Saving audio into ComfyUI's output folder."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
+from torch import Tensor
 
+from ...sa3_core.audio import as_batch
 from ...sa3_core.audio_file import WriteReport, sidecar_needed, write_audio, write_sidecar
 from ...sa3_core.audio_formats import FORMATS
 from ...sa3_core.errors import InputError
+from ...sa3_core.loudness import CEILING, gain_to, measure, to_db
 from .coding import audio_lengths, source_of
 
 NODE = "Save Audio"
+OFF = 0.0
 
 
 def save(
-    audio: Any, prefix: str, format_name: str, hidden: Any
+    audio: Any, prefix: str, format_name: str, hidden: Any, lufs: float = OFF
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Write every item of an AUDIO.
 
@@ -25,6 +30,7 @@ def save(
         prefix: folder and name inside the output folder.
         format_name: a name of FORMATS.
         hidden: the node's hidden inputs (prompt and workflow).
+        lufs: loudness that every item is brought to; 0 = as it is.
 
     Returns:
         The saved files as ComfyUI shows them, and sentences for the node.
@@ -36,8 +42,9 @@ def save(
     files, notes = [], []
     for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
         path, counter = free_path(folder, numbered(name, index), counter, form.suffix)
-        report = write_audio(path, item[:, :length], rate, form, tags)
-        notes += _notes(report)
+        samples, said = _at_loudness(item[:, :length], rate, lufs)
+        report = write_audio(path, samples, rate, form, tags)
+        notes += [_note(report) + said]
         if tags and sidecar_needed(form, tags):
             beside = write_sidecar(path, tags)
             notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")
@@ -89,6 +96,22 @@ def free_path(folder: Path, name: str, counter: int, suffix: str) -> tuple[Path,
             return path, counter
 
 
-def _notes(report: WriteReport) -> list[str]:
+def _note(report: WriteReport) -> str:
     text = f"{report.path.name}: peak {report.peak:.3f}"
-    return [f"{text}, clipped at full scale" if report.clipped else text]
+    return f"{text}, clipped at full scale" if report.clipped else text
+
+
+def _at_loudness(item: Tensor, rate: int, lufs: float) -> tuple[Tensor, str]:
+    """An item [A, N] brought to a loudness, and what to say about it."""
+    if lufs == OFF:
+        return item, ""
+    item = as_batch(item)[0]
+    before = measure(item, rate)
+    gain, held = gain_to(before, lufs)
+    if not math.isfinite(before.lufs):
+        return item, ", silent: left as it is"
+    change = to_db(gain)
+    text = f", {before.lufs + change:.1f} LUFS ({change:+.1f} dB)"
+    if held:
+        text += f"; {lufs:g} LUFS would have peaked above {CEILING:g} dBTP"
+    return item * gain, text

@@ -1,0 +1,186 @@
+"""Listening nodes in process: loudness when saving, progress, live previews."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import av
+import pytest
+import torch
+
+from tests.nodes.editing_support import Loaded, music
+
+
+@pytest.fixture(scope="session")
+def part(pack: ModuleType) -> Any:
+    """part("bridge.preview"): a module below the pack's nodes."""
+    return lambda name: importlib.import_module(f"sa3_pack.nodes.{name}")
+
+
+@pytest.fixture(scope="session")
+def loudness(pack: ModuleType) -> ModuleType:
+    return importlib.import_module("sa3_pack.sa3_core.loudness")
+
+
+class FakeClock:
+    """Seconds that only pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- Save Audio ---------------------------------------------------------------------------------
+def _save(part: Any, audio: dict[str, Any], **inputs: Any) -> tuple[dict[str, Any], list[str]]:
+    node = part("audio").SA3SaveAudio
+    hidden = SimpleNamespace(prompt=None, extra_pnginfo=None, unique_id="1")
+    prepared = type("Prepared", (node,), {"hidden": hidden})
+    out = prepared.execute(audio, filename_prefix="loud/x", format="wav-32f", **inputs)
+    return out.ui["audio"], out.ui["text"]
+
+
+def _read(comfyui: Any, saved: dict[str, str]) -> torch.Tensor:
+    with av.open(str(comfyui / "output" / saved["subfolder"] / saved["filename"])) as container:
+        frames = [torch.from_numpy(f.to_ndarray()) for f in container.decode(audio=0)]
+    return torch.cat([frame.reshape(-1, 2).T for frame in frames], dim=-1)
+
+
+def test_saving_at_a_loudness(part, loudness, comfyui):
+    audio = music(2.0, batch=2)
+    audio["waveform"][1] *= 0.1
+    files, text = _save(part, audio, loudness_lufs=-23.0)
+    for file, line in zip(files, text, strict=True):
+        assert loudness.integrated(_read(comfyui, file), 44100) == pytest.approx(-23.0, abs=0.1)
+        assert "-23.0 LUFS" in line
+    plain, _ = _save(part, audio)
+    assert torch.equal(_read(comfyui, plain[1]), audio["waveform"][1])
+
+
+def test_saving_never_peaks_above_the_ceiling(part, loudness, comfyui):
+    click = torch.zeros(1, 2, 44100)
+    click[..., 20_000:20_020] = 0.5
+    (file,), (line,) = _save(part, {"waveform": click, "sample_rate": 44100}, loudness_lufs=-6.0)
+    assert loudness.measure(_read(comfyui, file), 44100).dbtp == pytest.approx(-1.0, abs=0.05)
+    assert "-6 LUFS would have peaked above -1 dBTP" in line
+
+
+def test_saving_silence_leaves_it(part, comfyui):
+    silent = {"waveform": torch.zeros(1, 2, 4410), "sample_rate": 44100}
+    (file,), (line,) = _save(part, silent, loudness_lufs=-14.0)
+    assert "silent" in line
+    assert not _read(comfyui, file).any()
+
+
+# --- progress -----------------------------------------------------------------------------------
+def test_texts_come_four_times_a_second_at_most(part):
+    progress = part("bridge.progress")
+    clock, said = FakeClock(), []
+    countdown = progress.Countdown("sampling", "step", clock, said.append)
+    for step in range(1, 101):
+        clock.now += 0.05
+        countdown.update(step, 100)
+    assert len(said) <= 5.0 / progress.INTERVAL + 2
+    assert said[0] == "sampling: step 1 of 100"
+    assert said[1] == "sampling: step 6 of 100, 5 s left"
+    assert said[-1] == "sampling: 100 steps in 5.0 s"
+
+
+def test_a_slow_first_step_says_nothing_about_the_others(part):
+    clock, said = FakeClock(), []
+    countdown = part("bridge.progress").Countdown("decoding", "chunk", clock, said.append)
+    for step, cost in enumerate((60.0, 1.0, 1.0), 1):
+        clock.now += cost
+        countdown.update(step, 10)
+    assert said == [
+        "decoding: chunk 1 of 10",
+        "decoding: chunk 2 of 10, 8 s left",
+        "decoding: chunk 3 of 10, 7 s left",
+    ]
+
+
+def test_durations_are_readable(part):
+    duration = part("bridge.progress").duration
+    shown = [duration(seconds) for seconds in (0.2, 59, 125, 3840)]
+    assert shown == ["1 s", "59 s", "2 min 5 s", "1 h 4 min"]
+
+
+# --- live preview -------------------------------------------------------------------------------
+def test_pictures_stay_below_their_share_of_the_time(part, monkeypatch):
+    """Steps of 100 ms, pictures of 20 ms: only every fifth or so fits into 4 %."""
+    preview = part("bridge.preview")
+    clock = FakeClock()
+
+    def slow(denoised: torch.Tensor) -> Any:
+        clock.now += 0.02
+        return SimpleNamespace(size=(4, 4))
+
+    monkeypatch.setattr(preview, "draw", slow)
+    live = preview.LivePreview(clock)
+    made = []
+    for _ in range(200):
+        clock.now += 0.1
+        made.append(live(torch.zeros(1, 256, 8)) is not None)
+    assert made[0]
+    assert live.drawn == sum(made)
+    assert 0.02 * live.drawn <= 0.05 * clock.now
+    assert live.drawn > 30
+
+
+def test_the_picture_costs_little_beside_a_step(part, patcher, prompt):
+    """Counted in floating point operations: one pass over the latent, no product of matrices."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    preview = part("bridge.preview")
+    latent = torch.randn(1, 256, 1024)
+    with FlopCounterMode(display=False) as counter:
+        image = preview.draw(latent)
+    assert counter.get_total_flops() == 0
+    assert image.size == (preview.WIDTH, preview.HEIGHT)
+
+
+def test_the_picture_follows_the_sound(part):
+    """A latent that is loud in its second half is bright there."""
+    latent = torch.randn(2, 256, 200, generator=torch.Generator().manual_seed(0))
+    latent[..., :100] *= 0.1
+    preview = part("bridge.preview")
+    image = preview.draw(latent)
+    assert image.size == (preview.WIDTH, 2 * preview.HEIGHT + preview.GAP)
+    grey = torch.tensor(list(image.convert("L").tobytes())).view(image.height, image.width).float()
+    assert grey[:, preview.WIDTH // 2 :].mean() > 3 * grey[:, : preview.WIDTH // 2].mean()
+
+
+@pytest.mark.parametrize(("wanted", "method"), [(False, "Auto"), (True, "NoPreviews")])
+def test_node_and_host_can_turn_it_off(part, monkeypatch, wanted, method):
+    preview = part("bridge.preview")
+    monkeypatch.setattr(
+        preview.args, "preview_method", getattr(preview.LatentPreviewMethod, method)
+    )
+    assert preview.live_preview(wanted) is None
+    monkeypatch.setattr(preview.args, "preview_method", preview.LatentPreviewMethod.Auto)
+    assert preview.live_preview(True) is not None
+
+
+def test_the_sampler_sends_pictures_where_the_host_wants_them(part, monkeypatch, small: Loaded):
+    import comfy.utils
+
+    preview = part("bridge.preview")
+    sent: list[Any] = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_ENABLED", True)
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, image, **_: sent.append(image)
+    )
+    monkeypatch.setattr(preview.args, "preview_method", preview.LatentPreviewMethod.Auto)
+    empty = part("latent").SA3EmptyLatent.execute(1.0).args[0]
+    with_pictures = small.sample(empty)
+    shown = [image for image in sent if image is not None]
+    assert shown
+    assert shown[0][0] == "JPEG"
+    sent.clear()
+    without = small.sample(empty, live_preview=False)
+    assert sent
+    assert not any(sent)
+    assert torch.equal(with_pictures["samples"], without["samples"])
