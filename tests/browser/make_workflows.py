@@ -83,7 +83,7 @@ ARRANGE = """([note, modelsOf]) => {
         const models = modelsOf[node.widgets?.find((widget) => widget.name === "model")?.value];
         if (node.type === "SA3LoadModel" && models) node.properties.models = models;
         for (const { name, linkedWidgets = [] } of node.widgets ?? []) {
-            // Decoder noise belongs to a take: a new one at every run would decode anew for nothing.
+            // Decoder noise belongs to a take: a new one at every run decodes anew for nothing.
             for (const control of linkedWidgets) {
                 control.value = name === "noise_seed" ? "fixed" : "randomize";
             }
