@@ -4,12 +4,27 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension
 
-from . import adapters, audio, editing, extending, latent, loaders, sampling, schedule, takes, text
+from . import (
+    adapters,
+    audio,
+    editing,
+    extending,
+    latent,
+    listening,
+    loaders,
+    prompting,
+    sampling,
+    schedule,
+    takes,
+    text,
+)
 from .bridge.files import register_folder
+from .bridge.prompt_routes import register_prompt_routes
 from .bridge.routes import register_routes
 
 FAMILIES = (
     loaders,
+    prompting,
     text,
     latent,
     sampling,
@@ -18,6 +33,7 @@ FAMILIES = (
     editing,
     extending,
     takes,
+    listening,
     adapters,
 )
 
@@ -29,6 +45,7 @@ class SA3Extension(ComfyExtension):
         """Make the model folder known before the first schema is read; add our routes."""
         register_folder()
         register_routes()
+        register_prompt_routes()
 
     async def get_node_list(self) -> list[type[Any]]:
         """Every node of every family."""

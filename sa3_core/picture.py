@@ -58,8 +58,8 @@ def spectrogram(audio: Tensor, sample_rate: int, columns: int, rows: int) -> Ten
     """Level of [A, N] over time and frequency, [rows, columns] in dB.
 
     Rows are spaced logarithmically from half the sample rate (top) to 30 Hz. 0 dB is a sine at
-    full scale; nothing is below -96 dB. Channels are averaged as powers, and so are the windows
-    that share a column.
+    full scale where a row is no wider than a bin of the transform; nothing is below -96 dB.
+    Averaged as powers: channels, the windows that share a column, the bins that share a row.
     """
     length = audio.shape[-1]
     hop = min(max(length // columns, _SMALLEST_HOP), _WINDOW)

@@ -184,3 +184,140 @@ def test_the_sampler_sends_pictures_where_the_host_wants_them(part, monkeypatch,
     assert sent
     assert not any(sent)
     assert torch.equal(with_pictures["samples"], without["samples"])
+
+
+# --- Look at Audio ------------------------------------------------------------------------------
+def _run(node: type[Any], *values: Any, **inputs: Any) -> Any:
+    hidden = SimpleNamespace(prompt={"1": {}}, extra_pnginfo=None, unique_id="1")
+    return type("Prepared", (node,), {"hidden": hidden}).execute(*values, **inputs)
+
+
+def test_look_draws_a_row_per_item_and_says_the_numbers(part, loudness, comfyui):
+    audio = music(1.5, batch=2)
+    audio["lengths"] = [66_150, 30_000]
+    out = _run(part("listening").SA3LookAudio, audio)
+    passed, picture = out.args
+    bridge = part("bridge.look")
+    assert passed is audio
+    assert picture.shape == (1, 2 * bridge.ROW - bridge.GAP, bridge.LEFT + bridge.WIDTH, 3)
+    (file,) = out.ui["images"]
+    assert file["type"] == "temp"
+    assert (comfyui / "temp" / file["filename"]).is_file()
+    first, second = out.ui["text"]
+    expected = loudness.measure(audio["waveform"][0], 44100)
+    assert f"{expected.lufs:.1f} LUFS, true peak {expected.dbtp:.1f} dBTP" in first
+    assert second.startswith("item 2: 0.68 s")
+
+
+def test_look_keeps_a_picture_with_the_graph_on_request(part, comfyui):
+    from PIL import Image
+
+    node = part("listening").SA3LookAudio
+    names = [
+        _run(node, music(0.5), True, "pictures/x").ui["images"][0]["filename"] for _ in range(2)
+    ]
+    assert names[0] != names[1]
+    for name in names:
+        with Image.open(comfyui / "output" / "pictures" / name) as image:
+            assert image.text == {"prompt": '{"1": {}}'}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("samples", [1, 50, 44100])
+def test_look_takes_any_audio(part, channels, samples):
+    wave = torch.full((1, channels, samples), 1.5)
+    out = _run(part("listening").SA3LookAudio, {"waveform": wave, "sample_rate": 48000})
+    red = torch.tensor(part("bridge.look").CLIPPED) / 255
+    assert bool(((out.args[1] - red).abs() < 0.01).all(-1).any())
+
+
+def test_look_says_silence(part):
+    silent = {"waveform": torch.zeros(20, 2, 4410), "sample_rate": 44100}
+    out = _run(part("listening").SA3LookAudio, silent)
+    assert out.ui["text"][0] == "item 1: 0.10 s, silence"
+    assert out.ui["text"][-1] == "4 more items are not shown."
+
+
+# --- Compare Audio ------------------------------------------------------------------------------
+def _compare(part: Any, **inputs: Any) -> Any:
+    return _run(part("listening").SA3CompareAudio, **inputs).ui
+
+
+def test_compare_aligns_length_rate_and_loudness(part, loudness, comfyui):
+    quiet, loud = music(1.0), music(1.5, rate=48000)
+    quiet["waveform"] *= 0.25
+    ui = _compare(part, a=loud, c=quiet, regions=[[(0.25, 0.5)]])
+    takes = ui["sa3_takes"]
+    assert [take["label"] for take in takes] == ["A", "C"]
+    assert ui["sa3_regions"] == [[0.25, 0.5]]
+    assert ui["sa3_seconds"] == [1.5]
+    assert [take["seconds"] for take in takes] == [1.5, 1.0]
+    waves = []
+    for take in takes:
+        with av.open(str(comfyui / "temp" / take["filename"])) as container:
+            assert container.streams.audio[0].rate == 48000
+            frames = [torch.from_numpy(f.to_ndarray()) for f in container.decode(audio=0)]
+        wave = torch.cat([frame.reshape(-1, 2).T for frame in frames], dim=-1) / 2**31
+        waves.append(wave * take["level"] * take["gain"])
+        assert len(take["outline"]) == part("bridge.compare").OUTLINE
+    assert {wave.shape[-1] for wave in waves} == {72_000}
+    levels = [loudness.integrated(waves[0], 48000), loudness.integrated(waves[1][:, :48000], 48000)]
+    assert levels[0] == pytest.approx(levels[1], abs=0.1)
+    assert max(take["gain"] for take in takes) == 1.0
+
+
+def test_compare_plays_the_items_of_a_single_batch(part):
+    ui = _compare(part, b=music(0.5, batch=6))
+    assert [take["label"] for take in ui["sa3_takes"]] == list("ABCD")
+    assert ui["text"][0] == "The first 4 of 6 items are played."
+
+
+def test_compare_keeps_what_is_above_full_scale(part, comfyui):
+    loud = {"waveform": torch.full((1, 1, 4410), 2.0), "sample_rate": 44100}
+    (take,) = _compare(part, a=loud)["sa3_takes"]
+    assert take["level"] == 2.0
+
+
+def test_compare_takes_the_named_item_and_a_batch_of_one_for_all(part):
+    batch, one = music(0.5, batch=3), music(0.5)
+    ui = _compare(part, a=batch, b=one, item=2)
+    (low, high), *_ = ui["sa3_takes"][0]["outline"]
+    first = batch["waveform"][2, :, : 22050 // 400]
+    assert (low, high) == (
+        pytest.approx(float(first.min()), abs=1e-3),
+        pytest.approx(float(first.max()), abs=1e-3),
+    )
+    with pytest.raises(Exception, match="a has 3 items"):
+        _compare(part, a=batch, b=one, item=3)
+
+
+def test_compare_without_audio_is_an_error(part):
+    with pytest.raises(Exception, match="Connect audio"):
+        _compare(part)
+
+
+# --- Prompt Builder and its tokens --------------------------------------------------------------
+def test_the_prompt_builder_writes_and_shows(part):
+    node = part("prompting").SA3PromptBuilder
+    out = _run(node, genre="Ambient", bpm=80.0, key="C major")
+    assert out.args[0] == (
+        "TrackType: Music, VocalType: Instrumental, Genre: Ambient. 80 BPM, in C major."
+    )
+    assert out.ui["text"] == [out.args[0]]
+    assert _run(node).args[0] == "TrackType: Music, VocalType: Instrumental."
+
+
+def test_tokens_are_counted_with_what_is_on_disk(part, monkeypatch, tiny_s):
+    routes = part("bridge.prompt_routes")
+    core = importlib.import_module("sa3_pack.sa3_core.library")
+    empty = core.Library({})
+    monkeypatch.setattr(routes, "library", lambda: empty)
+    assert routes.count_tokens("a warm pad, slow") == {"limit": 256, "exact": False, "counts": [5]}
+    here = core.Library({"stable_audio_3": [tiny_s.parent]})
+    monkeypatch.setattr(routes, "library", lambda: here)
+    found = routes.count_tokens("warm pad\n\nslow pad please", lines=True)
+    tokenizer = importlib.import_module("sa3_pack.sa3_core.prompt_form").open_tokenizer(
+        tiny_s / "t5gemma-b-b-ul2"
+    )
+    expected = [tokenizer.tokenize(text, 256).total for text in ("warm pad", "slow pad please")]
+    assert found == {"limit": 256, "exact": True, "counts": expected}
