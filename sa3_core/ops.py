@@ -2,7 +2,9 @@
 
 from typing import Any, ClassVar, Protocol
 
-from torch import nn
+from torch import Tensor, nn
+
+from .cpu_linear import linear
 
 
 class Ops(Protocol):
@@ -12,8 +14,16 @@ class Ops(Protocol):
     Conv1d: Any
 
 
-class TorchOps:
-    """Plain torch.nn layers."""
+class Linear(nn.Linear):
+    """torch.nn.Linear through the faster of torch's CPU matrix libraries."""
 
-    Linear: ClassVar[Any] = nn.Linear
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return linear(input, self.weight, self.bias)
+
+
+class TorchOps:
+    """torch.nn's layers, without a host."""
+
+    Linear: ClassVar[Any] = Linear
     Conv1d: ClassVar[Any] = nn.Conv1d

@@ -30,6 +30,7 @@ from ...sa3_core.memory import dit_memory
 from ...sa3_core.model import SA3Model, find_objective, find_sample_size
 from ...sa3_core.schedule import shift_from_options
 from .files import read_tensors
+from .ops import faster_on_cpu, layer_classes
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class SA3BaseModel(comfy.model_base.BaseModel):
         shift = shift_from_options(model_config.shift)
         length = find_sample_size(model_config) // HOP
         self.model_sampling = SA3ModelSampling(config, shift, length)
-        operations = comfy.ops.manual_cast
+        operations = faster_on_cpu(comfy.ops.manual_cast)
         self.conditioner = Conditioner(model_config, operations, device, torch.float32)
         self.info: ModelInfo | None = None
 
@@ -269,6 +270,7 @@ def load_patcher(
     dtype, cast = _dtypes(checkpoint, precision, count)
     host = SA3Config({"config": config.dit})
     host.set_inference_dtype(dtype, cast)
+    host.custom_operations = layer_classes(dtype, cast)
     model = SA3BaseModel(host, config, torch.device("meta"))
     load_dit(checkpoint, model.diffusion_model, dtype)
     load_conditioner(checkpoint, model.conditioner)

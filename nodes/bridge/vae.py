@@ -33,6 +33,7 @@ from ...sa3_core.memory import auto_chunk, decode_memory, encode_memory
 from ...sa3_core.same import SAMEAutoencoder
 from .files import read_tensors
 from .model import DTYPES
+from .ops import faster_on_cpu
 from .runtime import chunk_reporter, intermediate, loaded
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) 
     device = mm.vae_device()
     checkpoint = open_checkpoint(Path(path), need=("same",), read=read_tensors())
     weight, compute = _dtypes(checkpoint.dtype, precision, device)
-    net = load_same(checkpoint, weight, comfy.ops.manual_cast)
+    net = load_same(checkpoint, weight, faster_on_cpu(comfy.ops.manual_cast))
     mm.archive_model_dtypes(net)
     classic = comfy.model_patcher.ModelPatcher
     make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
