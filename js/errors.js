@@ -1,0 +1,88 @@
+// An error while a node of ours runs points at the input it names, as ComfyUI does before a run.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const STYLE_ID = "sa3-errors";
+const SHORTEST = 3; // letters of a name; shorter ones are words of any sentence
+const COLOUR = "var(--error-text, #ff4444)";
+
+let marked = []; // {node, input} of the last error
+
+/** The node that an error names; inside subgraphs the ids stand behind one another: "5:3". */
+function nodeAt(path) {
+  let graph = app.rootGraph;
+  let node = null;
+  for (const id of String(path).split(":")) {
+    node = graph?.getNodeById(id);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+/** Index of the input that a message names first, or -1. */
+export function namedInput(inputs, message) {
+  let best = { at: Infinity, length: 0, index: -1 };
+  for (const [index, { name }] of inputs.entries()) {
+    if (name.length < SHORTEST) continue;
+    const at = message.search(new RegExp(`(?<!\\w)${name.replace(/\W/g, "\\$&")}(?!\\w)`));
+    if (at < 0) continue;
+    if (at < best.at || (at === best.at && name.length > best.length)) {
+      best = { at, length: name.length, index };
+    }
+  }
+  return best.index;
+}
+
+function widgetElement(node, input) {
+  return node.widgets?.find((widget) => widget.name === input.widget?.name)?.element;
+}
+
+/** Nodes 2.0 draws inputs itself; a style rule survives its drawing anew. */
+function setStyle(rules) {
+  let style = document.getElementById(STYLE_ID);
+  if (!style) {
+    style = document.createElement("style");
+    style.id = STYLE_ID;
+    document.head.append(style);
+  }
+  style.textContent = rules;
+}
+
+function mark(node, index) {
+  const input = node.inputs[index];
+  input.hasErrors = true; // what the canvas renderer draws a ring for
+  const element = widgetElement(node, input);
+  if (element) element.style.outline = `2px solid ${COLOUR}`;
+  const slot = `[data-slot-key="${node.id}-in-${index}"]`;
+  setStyle(`.lg-node-widget:has(${slot}), .lg-slot:has(${slot}) {
+    outline: 2px solid ${COLOUR}; outline-offset: -1px; border-radius: 6px; }`);
+  marked.push({ node, input });
+  node.setDirtyCanvas(true, true);
+}
+
+function clear() {
+  for (const { node, input } of marked) {
+    input.hasErrors = false;
+    const element = widgetElement(node, input);
+    if (element) element.style.outline = "";
+    node.setDirtyCanvas?.(true, true);
+  }
+  marked = [];
+  setStyle("");
+}
+
+app.registerExtension({
+  name: "SA3.Errors",
+
+  setup() {
+    api.addEventListener("execution_start", clear);
+    api.addEventListener("execution_error", ({ detail }) => {
+      if (!detail?.node_type?.startsWith("SA3")) return;
+      clear();
+      const node = nodeAt(detail.node_id);
+      const index = node?.inputs ? namedInput(node.inputs, detail.exception_message ?? "") : -1;
+      if (index >= 0) mark(node, index);
+    });
+  },
+});
