@@ -14,6 +14,7 @@ Source: arXiv 2605.18613 (SAME).
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,11 @@ def draw_decoder_noise(seed: int, shape: tuple[int, int, int], config: SAMEConfi
 
 class SoftNormBottleneck(nn.Module):
     """Affine map between the encoder's output and latents of unit scale, in float32."""
+
+    scaling_factor: nn.Parameter
+    bias: nn.Parameter
+    running_std: nn.Parameter
+    noise_scaling_factor: nn.Parameter
 
     def __init__(self, channels: int, device=None, dtype=None) -> None:
         super().__init__()
@@ -138,11 +144,11 @@ class SAMEAutoencoder(nn.Module):
 
     def encode_pieces(self, batch: int, latents: int, device: torch.device) -> int:
         """How often `encode` of that many latents calls `on_piece`."""
-        return self.encoder.layers["0"].pieces(batch, latents, device)
+        return cast(EncoderBlock, self.encoder.layers["0"]).pieces(batch, latents, device)
 
     def decode_pieces(self, batch: int, latents: int, device: torch.device) -> int:
         """How often `decode` of that many latents calls `on_piece`."""
-        return self.decoder.layers["3"].pieces(batch, latents, device)
+        return cast(DecoderBlock, self.decoder.layers["3"]).pieces(batch, latents, device)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, on_piece: OnPiece = _nothing) -> Tensor:

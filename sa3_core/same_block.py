@@ -10,6 +10,7 @@ Source: arXiv 2605.18613 (SAME).
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,11 +52,13 @@ class Resampler(nn.Module):
         grid: latents that a cut of the signal must be a multiple of.
         halo: latents on each side that decide a latent's result, rounded up to the grid.
         margin: tokens of the buffer on each side, into which the shifted chunks reach.
+        reach: tokens that window attention sees on each side (SAME-L), else 0.
     """
 
     def __init__(self, config: ResamplerConfig, stride: int, ops: Ops, device=None, dtype=None):
         super().__init__()
         self.config, self.stride, self.group = config, stride, stride + 1
+        self.reach = (config.window or 0) * self.group
         self.new_tokens = nn.Parameter(torch.empty(1, 1, config.width, device=device, dtype=dtype))
         self.transformers = nn.ModuleList(
             SAMELayer(config.width, config.ff_mult, _gate(config, number), ops, device, dtype)
@@ -68,6 +71,9 @@ class Resampler(nn.Module):
             assert config.window is not None
             self.grid, self.margin = 1, 0
             self.halo = config.depth * config.window + config.kernel // 2
+
+    def _layers(self) -> list[SAMELayer]:
+        return [cast(SAMELayer, layer) for layer in self.transformers]
 
     def buffer(self, batch: int, latents: int, like: Tensor) -> Tensor:
         """Uninitialised tokens [B, margin + 17 * T + margin, D] of `like`'s dtype and device."""
@@ -93,7 +99,7 @@ class Resampler(nn.Module):
             second = even_spans(tokens // chunk + 1, rows // chunk)
             return [first] * (depth // 2) + [second] * (depth - depth // 2)
         # A piece is no shorter than the reach, so that it only sees its direct neighbours.
-        unit = WINDOW_BLOCK * math.ceil(self.config.window * self.group / WINDOW_BLOCK)
+        unit = WINDOW_BLOCK * math.ceil(self.reach / WINDOW_BLOCK)
         blocks = even_spans(math.ceil(tokens / unit), rows // unit)
         return [[(a * unit, min(b * unit, tokens)) for a, b in blocks]] * depth
 
@@ -114,7 +120,7 @@ class Resampler(nn.Module):
         """First half on aligned chunks, second half on chunks shifted by half a chunk."""
         half = self.margin
         inner, first = tokens[:, half:-half], self.config.depth // 2
-        for number, layer in enumerate(self.transformers):
+        for number, layer in enumerate(self._layers()):
             if number == first:  # what the shifted chunks see beyond the ends
                 tokens[:, :half] = inner[:, :half]
                 tokens[:, -half:] = inner[:, -half:]
@@ -126,9 +132,9 @@ class Resampler(nn.Module):
 
     def _transform_windows(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
         """Every layer over the whole sequence, piece after piece."""
-        total, reach = tokens.shape[1], self.config.window * self.group
+        total, reach = tokens.shape[1], self.reach
         pieces = [WindowPiece(start, stop, total, reach) for start, stop in spans[0]]
-        for layer in self.transformers:
+        for layer in self._layers():
             cos, sin = rotary_table(layer.rope.inv_freq, total, tokens.device)
             left = tokens[:, :0]
             for piece in pieces:

@@ -27,6 +27,8 @@ WINDOW_BLOCK = 32  # queries of one block of window attention: torch's own tile 
 class RotaryFrequencies(nn.Module):
     """Holds `inv_freq` [16] of a layer, cast where it is used."""
 
+    inv_freq: Tensor
+
     def __init__(self, channels: int, device=None) -> None:
         super().__init__()
         self.register_buffer("inv_freq", torch.empty(channels // 2, device=device))
