@@ -21,6 +21,9 @@ const STYLE = `
   border: 1px solid var(--border-color); color: inherit; background: transparent; font: inherit; }
 .sa3-compare button[aria-checked="true"] { background: var(--p-primary-color, #2f7fd6); color: #fff; }
 .sa3-compare button:disabled { opacity: .4; cursor: default; }
+.sa3-compare-play::before { content: ""; display: block; width: 10px; height: 12px; margin: 1px auto;
+  background: currentColor; clip-path: polygon(0 0, 100% 50%, 0 100%); }
+.sa3-compare-play.sa3-playing::before { clip-path: polygon(0 0, 35% 0, 35% 100%, 65% 100%, 65% 0, 100% 0, 100% 100%, 0 100%); }
 .sa3-compare label { display: flex; gap: 4px; align-items: center; }
 .sa3-compare-time { margin-left: auto; font-variant-numeric: tabular-nums; }`;
 
@@ -56,7 +59,7 @@ class CompareView {
     this.regions = [];
     this.duration = 0;
     this.player = null;
-    this.playButton = make("button", { type: "button", "aria-label": text("play") }, "▶");
+    this.playButton = make("button", { type: "button", class: "sa3-compare-play", "aria-label": text("play") });
     this.takeButtons = make("div", { class: "sa3-compare-row", role: "radiogroup", "aria-label": text("takes") });
     this.match = make("input", { type: "checkbox" });
     this.match.checked = true;
@@ -160,7 +163,7 @@ class CompareView {
 
   #showState() {
     const playing = Boolean(this.player?.playing);
-    this.playButton.textContent = playing ? "⏸" : "▶";
+    this.playButton.classList.toggle("sa3-playing", playing);
     this.playButton.setAttribute("aria-label", this.text(playing ? "pause" : "play"));
     for (const [index, button] of [...this.takeButtons.children].entries()) {
       button.setAttribute("aria-checked", String(index === this.player?.current));

@@ -108,7 +108,9 @@ class Suggestions {
   }
 
   #onInput(event) {
-    if (this.accepting || !isPromptBox(event.target)) return;
+    const node = promptNode(event.target);
+    if (node) updateSoon(node); // not every renderer tells the widget of each key
+    if (!node || this.accepting) return;
     const box = event.target;
     const { start, options } = suggest(box.value.slice(0, box.selectionStart));
     if (!options.length || box.selectionStart !== box.selectionEnd) {
@@ -182,13 +184,16 @@ class Suggestions {
   }
 }
 
-/** Whether an element is the prompt box of one of our nodes, in either renderer. */
-function isPromptBox(element) {
-  if (!(element instanceof HTMLTextAreaElement)) return false;
+/** The node of ours whose prompt box an element is, in either renderer; or undefined. */
+function promptNode(element) {
+  if (!(element instanceof HTMLTextAreaElement)) return undefined;
+  const graph = app.canvas.graph;
   const id = element.closest("[data-node-id]")?.dataset.nodeId;
-  if (id !== undefined) return app.canvas.graph?.getNodeById(id)?.comfyClass === NODE;
-  const nodes = app.canvas.graph?.nodes ?? [];
-  return nodes.some((node) => node.comfyClass === NODE && widgetOf(node, PROMPT)?.element === element);
+  const nodes = id === undefined ? (graph?.nodes ?? []) : [graph?.getNodeById(id)];
+  return nodes.find((node) => {
+    if (node?.comfyClass !== NODE) return false;
+    return id !== undefined || widgetOf(node, PROMPT)?.element === element;
+  });
 }
 
 app.registerExtension({

@@ -26,7 +26,10 @@ def parse_durations(text: str) -> list[float]:
     Raises:
         InputError: an entry that is no time, or zero.
     """
-    values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
+    try:
+        values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
+    except InputError as error:
+        raise InputError(f"durations: {error}") from None
     if any(value <= 0 for value in values):
         raise InputError(f"durations {text!r}: every duration must be more than 0 seconds.")
     return values
