@@ -6,6 +6,8 @@ import { app } from "../../scripts/app.js";
 const STYLE_ID = "sa3-errors";
 const SHORTEST = 3; // letters of a name; shorter ones are words of any sentence
 const COLOUR = "var(--error-text, #ff4444)";
+const PAINTED = "#ff4444"; // a canvas knows no variables
+const OUTLINE = "outline_color"; // what the canvas renderer strokes a widget with
 
 let marked = []; // {node, input} of the last error
 
@@ -34,8 +36,16 @@ export function namedInput(inputs, message) {
   return best.index;
 }
 
-function widgetElement(node, input) {
-  return node.widgets?.find((widget) => widget.name === input.widget?.name)?.element;
+function widgetOf(node, input) {
+  return node.widgets?.find((widget) => widget.name === input.widget?.name);
+}
+
+/** Outline a widget of the canvas renderer: one that it paints, or an element that it places. */
+function outline(widget, isOn) {
+  if (!widget) return;
+  if (widget.element) widget.element.style.outline = isOn ? `2px solid ${COLOUR}` : "";
+  else if (isOn) Object.defineProperty(widget, OUTLINE, { value: PAINTED, configurable: true });
+  else if (Object.getOwnPropertyDescriptor(widget, OUTLINE)?.value === PAINTED) delete widget[OUTLINE];
 }
 
 /** Nodes 2.0 draws inputs itself; a style rule survives its drawing anew. */
@@ -52,8 +62,7 @@ function setStyle(rules) {
 function mark(node, index) {
   const input = node.inputs[index];
   input.hasErrors = true; // what the canvas renderer draws a ring for
-  const element = widgetElement(node, input);
-  if (element) element.style.outline = `2px solid ${COLOUR}`;
+  outline(widgetOf(node, input), true);
   const slot = `[data-slot-key="${node.id}-in-${index}"]`;
   setStyle(`.lg-node-widget:has(${slot}), .lg-slot:has(${slot}) {
     outline: 2px solid ${COLOUR}; outline-offset: -1px; border-radius: 6px; }`);
@@ -64,8 +73,7 @@ function mark(node, index) {
 function clear() {
   for (const { node, input } of marked) {
     input.hasErrors = false;
-    const element = widgetElement(node, input);
-    if (element) element.style.outline = "";
+    outline(widgetOf(node, input), false);
     node.setDirtyCanvas?.(true, true);
   }
   marked = [];

@@ -127,7 +127,7 @@ def test_tags_are_completed_and_tokens_counted(ui, renderer):
     assert box.input_value() == wanted
     assert ui.widgets(node_id)["text"] == wanted
     ui.page.wait_for_function(
-        "() => /^[1-9][0-9]* of 256 tokens$/.test(document.querySelector('.sa3-tokens').textContent)",
+        "() => /^[1-9].* of 256 tokens$/.test(document.querySelector('.sa3-tokens').textContent)",
         timeout=10_000,
     )
     ui.screenshot(f"prompt-help-{renderer}")
@@ -166,9 +166,13 @@ def test_an_error_marks_the_input_it_names(ui, renderer):
         outlined = """() => [...document.querySelectorAll('.lg-node-widget')]
             .filter(e => getComputedStyle(e).outlineStyle === 'solid').map(e => e.innerText)"""
         assert ui.page.evaluate(outlined) == ["durations"]
+    painted = """id => app.graph.getNodeById(id).widgets
+        .filter(w => w.outline_color === '#ff4444').map(w => w.name)"""
+    assert ui.page.evaluate(painted, latent) == ["durations"]
     ui.screenshot(f"error-{renderer}")
     ui.page.keyboard.press("Escape")
     ui.set_widget(latent, "durations", "1, 2")
     ui.queue()
     ui.page.wait_for_function(f"id => !({marked})(id).length", arg=latent, timeout=10_000)
+    assert ui.page.evaluate(painted, latent) == []
     ui.errors.clear()  # the frontend logs the failed run
