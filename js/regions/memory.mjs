@@ -1,0 +1,31 @@
+// What undo must not forget: it builds the whole graph anew, and the editors with it.
+
+const KEPT = 20; // editors
+const SOON = 2000; // ms; a node that comes back later than this is another one
+
+const kept = new Map();
+
+/** Keep where a user was in an editor whose node goes. */
+export function remember(editor) {
+  const { node, view, cursor, selected, row } = editor;
+  kept.delete(node.id);
+  kept.set(node.id, {
+    at: performance.now(),
+    view: { total: view.total, from: view.from, span: view.span },
+    place: { cursor, selected, row },
+    hadFocus: editor.panel.picture === document.activeElement,
+  });
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+}
+
+/** Go back there, if the node has come back. */
+export function recall(editor) {
+  const was = kept.get(editor.node.id);
+  if (!was || performance.now() - was.at > SOON) return;
+  editor.view.setTotal(was.view.total);
+  editor.view.show(was.view.from, was.view.span);
+  Object.assign(editor, was.place);
+  editor.stateKey = ""; // the text is still to come
+  const { picture } = editor.panel;
+  if (was.hadFocus) requestAnimationFrame(() => picture.focus({ preventScroll: true }));
+}
