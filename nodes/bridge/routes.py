@@ -9,6 +9,7 @@ from aiohttp import web
 from ...sa3_core.library import Kind, Library
 from ...sa3_core.variants import VARIANTS, Variant
 from .files import library
+from .lora_routes import register_lora_route
 from .peaks import register_peaks
 from .progress import PromptServer
 
@@ -27,6 +28,7 @@ def register_routes() -> None:
     if server is not None:
         server.routes.get(MODELS_ROUTE)(_answer_models)
         register_peaks(server.routes)
+        register_lora_route(server.routes)
 
 
 async def _answer_models(request: web.Request) -> web.Response:
