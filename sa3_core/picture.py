@@ -3,13 +3,14 @@
 A channels, N samples, C latent channels, V latent frames. Rows of a picture run from top to bottom.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LOWEST_HZ = 30.0
 FLOOR_DB = -96.0
-_WINDOW = 2048  # samples of an STFT window
+_WINDOW = 4096  # samples of an STFT window
 _SMALLEST_HOP = 64
 # Dark to light, equally spaced; lightness rises evenly, so that grey prints keep the order.
 _RAMP = torch.tensor(
@@ -38,20 +39,16 @@ def coloured(levels: Tensor) -> Tensor:
 
 
 def wave_columns(audio: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-    """Outline of [A, N]: the lowest and the highest sample of each column, both [columns].
+    """Outline of [A, N] (on the CPU): lowest and highest sample of each column, both [columns].
 
     Fewer samples than columns are repeated.
     """
-    low, high = audio.amin(dim=0), audio.amax(dim=0)
-    width = -(-low.shape[-1] // columns)
-    if width == 1:
-        at = torch.arange(columns, device=audio.device) * low.shape[-1] // columns
-        return low[at], high[at]
-    # Whole samples per column: the edges of a column lie at most one sample from where they should.
-    edges = torch.arange(columns + 1, device=audio.device) * low.shape[-1] // columns
-    index = edges[:-1, None] + torch.arange(width, device=audio.device)
-    index = index.minimum((edges[1:] - 1)[:, None])
-    return low[index].amin(-1), high[index].amax(-1)
+    low, high = audio.float().amin(dim=0).numpy(), audio.float().amax(dim=0).numpy()
+    edges = np.arange(columns, dtype=np.int64) * len(low) // columns
+    if len(low) < columns:
+        return torch.from_numpy(low[edges]), torch.from_numpy(high[edges])
+    lows, highs = np.minimum.reduceat(low, edges), np.maximum.reduceat(high, edges)
+    return torch.from_numpy(lows), torch.from_numpy(highs)
 
 
 def spectrogram(audio: Tensor, sample_rate: int, columns: int, rows: int) -> Tensor:
