@@ -56,6 +56,6 @@ app.registerExtension({
       editor.lookChanged();
       editor.update();
     });
-    after(node, "onConnectionsChange", () => void editor.look());
+    after(node, "onConnectionsChange", () => editor.sound.look(false));
   },
 });

@@ -1,28 +1,31 @@
-// The region editor of one node: what is marked, what is selected, and what follows from it.
+// The region editor of one node: what is marked, what is selected, and what a user does with it.
 
-import { texts } from "../texts.js";
-import { peaks, spectrograms } from "./data.mjs";
-import { drawMarks, drawSound, readTheme } from "./draw.mjs";
 import {
   addRegion,
+  formatHalves,
   formatRegion,
-  formatSeconds,
   readLines,
   readRegions,
   removeRegion,
   replaceRegion,
+  roundStart,
 } from "./grammar.mjs";
 import { bindKeys } from "./keys.mjs";
 import { maskedSpans } from "./masks.mjs";
-import { bindScroll, buildPanel, listRegions, namePanel } from "./panel.mjs";
+import { bindScroll, buildPanel } from "./panel.mjs";
 import { Player } from "./player.mjs";
 import { bindPointer } from "./pointer.mjs";
-import { gridStep, keyStep, snapTime } from "./snap.mjs";
-import { findSource } from "./source.mjs";
+import { Screen } from "./screen.mjs";
+import { keyStep, snapTime } from "./snap.mjs";
+import { Sound } from "./sound.mjs";
 import { isLinked, readWidgets, writeText } from "./text.mjs";
-import { View } from "./view.mjs";
+import { UNKNOWN, View } from "./view.mjs";
 
 const SHORTEST = 0.001; // seconds; a drag that marks less marks nothing
+const ON_GRID = 1e-4; // seconds; an end so near to the grid is meant to be on it
+const AT_END = 0.05; // seconds; from here on, playing starts over
+const NEW_LENGTH = 1; // seconds of a region that the keyboard makes, a step of the grid at least
+const ROOM = 1.25; // times what is marked, where nothing says how long the piece is
 const PROPERTY = "sa3Regions"; // of the node: how it is looked at, saved with the graph
 
 let editors = 0;
@@ -33,25 +36,23 @@ export class RegionEditor {
     this.id = `sa3-regions-${++editors}`;
     this.view = new View();
     this.regions = [];
-    this.spans = [];
+    this.spans = []; // what is made anew
     this.selected = -1;
     this.cursor = 0;
-    this.pending = null; // {index, region} while it is dragged
+    this.pending = null; // {index, region} while it is dragged; index -1 = a new one
     this.row = 0; // the line that is edited, where each is a batch item
-    this.source = this.peaks = this.image = this.theme = null;
-    this.height = 1;
     this.problem = "";
-    this.frame = 0;
-    this.say = (key) => key;
     this.panel = buildPanel();
-    this.player = new Player(() => this.draw());
+    this.screen = new Screen(this);
+    this.player = new Player(() => this.screen.draw());
+    this.sound = new Sound(node, () => this.soundChanged());
     this.readState();
     this.bind();
   }
 
   /** Seconds of the source, NaN while it is not known. */
   get duration() {
-    return this.peaks?.seconds ?? NaN;
+    return this.sound.seconds;
   }
 
   get isLocked() {
@@ -67,35 +68,38 @@ export class RegionEditor {
   }
 
   setLook(changes) {
-    const before = this.node.properties[PROPERTY];
-    this.node.properties[PROPERTY] = { ...before, ...changes };
+    this.node.properties[PROPERTY] = { ...this.node.properties[PROPERTY], ...changes };
     this.lookChanged();
   }
 
-  // --- what the widgets say
+  // What the widgets say.
 
-  /** Read the widgets. */
+  /** Read the widgets; false where they say what they said before. */
   readState() {
     const state = readWidgets(this.node);
     const key = JSON.stringify([state, this.duration, this.row, this.isLocked]);
     if (key === this.stateKey) return false;
     this.stateKey = key;
     this.state = state;
-    const piece = { duration: this.duration, beat: state.beat };
     const line = this.lineOf(state);
+    const isOther = ({ from, to }) => line !== null && (from < line.from || to > line.to);
+    const piece = { duration: this.duration, beat: state.beat };
     this.regions = readRegions(state.text, piece).map((region) => ({
       ...region,
-      isOther: line !== null && !(region.from >= line.from && region.to <= line.to),
+      isOther: isOther(region),
     }));
-    const ends = this.regions.filter(({ valid }) => valid).map(({ end }) => end);
-    const own = Number.isFinite(this.duration) ? this.duration : 0;
-    const known = own || (ends.length ? 1.25 * Math.max(...ends) : 0);
-    this.view.setTotal(Math.max(known, ...ends));
-    if (!(this.regions[this.selected]?.valid && !this.regions[this.selected].isOther)) {
-      this.selected = -1;
-    }
+    this.view.setTotal(this.lengthInSight());
+    if (!this.isOwn(this.selected)) this.selected = -1;
+    this.pending = null;
     this.mark();
     return true;
+  }
+
+  /** Seconds from the start to the end of the last region, or of the piece. */
+  lengthInSight() {
+    const ends = this.regions.filter(({ valid }) => valid).map(({ end }) => end);
+    if (Number.isFinite(this.duration)) return Math.max(this.duration, ...ends);
+    return Math.max(UNKNOWN, ...ends.map((end) => ROOM * end));
   }
 
   /** The line of the text that is edited; null where the lines do not count. */
@@ -103,28 +107,21 @@ export class RegionEditor {
     if (!state.perLine) return null;
     const lines = readLines(state.text);
     this.row = Math.min(this.row, lines.length);
-    const end = { from: state.text.length, to: state.text.length };
-    return lines[this.row] ?? end;
+    return lines[this.row] ?? { from: state.text.length, to: state.text.length };
   }
 
   /** Follow the widgets after something else has changed them. */
   refresh() {
     if (!this.readState()) return;
-    this.pending = null;
-    this.mark();
-    this.showItems();
-    this.listRegions();
-    this.viewChanged();
+    this.screen.showItems();
+    this.screen.listRegions();
+    this.screen.draw(true);
   }
 
-  /** Change the text, and select what stands at a place of it. */
-  write(text, place = -1) {
-    if (this.isLocked) return;
-    this.pending = null;
-    writeText(this.node, text);
-    this.refresh();
-    this.select(this.regions.findIndex(({ from, to }) => place >= from && place <= to));
-    this.announce();
+  /** Whether a region can be taken hold of. */
+  isOwn(index) {
+    const region = this.regions[index];
+    return Boolean(region?.valid && !region.isOther);
   }
 
   /** The regions as they are drawn, the dragged one in its new place. */
@@ -141,28 +138,45 @@ export class RegionEditor {
     this.spans = asked.length ? maskedSpans(asked, { ...this.state, duration }) : [];
   }
 
-  // --- editing
+  // Editing.
+
+  /** Change the text, and select what stands at a place of it. */
+  write(text, place = -1) {
+    if (this.isLocked) return;
+    this.problem = "";
+    writeText(this.node, text);
+    this.refresh();
+    this.select(this.regions.findIndex(({ from, to }) => place >= from && place <= to));
+    this.screen.announce();
+  }
 
   snapTime(time) {
-    const piece = {
-      beat: this.state.beat,
-      crossings: this.peaks?.crossings ?? null,
-      duration: this.duration,
-    };
+    const crossings = this.sound.peaks?.crossings ?? null;
+    const piece = { beat: this.state.beat, crossings, duration: this.duration };
     return Math.min(Math.max(snapTime(time, this.snap, piece), 0), this.view.total);
+  }
+
+  /** A region from another start on, as long as before. */
+  movedTo(start, { start: oldStart, end: oldEnd }) {
+    const length = oldEnd - oldStart;
+    const last = Math.max(oldStart, this.view.total - length);
+    const from = roundStart(Math.min(this.snapTime(start), last));
+    const onGrid = this.snapTime(from + length);
+    const isMeant = Math.abs(onGrid - from - length) < ON_GRID;
+    return { start: from, end: isMeant ? onGrid : from + length };
   }
 
   preview(index, region) {
     this.pending = { index, region };
     this.mark();
-    this.draw();
+    this.screen.draw();
   }
 
   dropPreview() {
     if (!this.pending) return;
     this.pending = null;
     this.mark();
-    this.draw();
+    this.screen.draw();
   }
 
   commitPreview() {
@@ -192,8 +206,8 @@ export class RegionEditor {
 
   addAtCursor() {
     const start = this.snapTime(this.cursor);
-    const step = keyStep(this.snap, this.state.beat);
-    const end = Math.min(start + Math.max(1, step), this.view.total);
+    const length = Math.max(NEW_LENGTH, keyStep(this.snap, this.state.beat));
+    const end = this.snapTime(start + length);
     if (end - start >= SHORTEST) this.add({ start, end });
   }
 
@@ -211,11 +225,11 @@ export class RegionEditor {
     const middle = (start + end) / 2;
     const at = [this.cursor, this.snapTime(middle), middle].find(isInside);
     if (at === undefined) return;
-    const parts = [{ start, end: at }, { start: at, end }].map(formatRegion).join(", ");
     const { text } = this.state;
-    this.write(text.slice(0, from) + parts + text.slice(to), from);
+    this.write(text.slice(0, from) + formatHalves(region, at) + text.slice(to), from);
   }
 
+  /** Move the selected region ("both"), its "start" or its "end", or the cursor by one step. */
   nudge(side, direction) {
     const step = direction * keyStep(this.snap, this.state.beat);
     const region = this.regions[this.selected];
@@ -223,59 +237,57 @@ export class RegionEditor {
       this.setCursor(this.snapTime(this.cursor + step));
       return;
     }
-    const { start, end } = region;
-    const limit = Math.max(this.view.total, end);
     if (side === "both") {
-      const moved = Math.min(this.snapTime(start + step), Math.max(0, limit - (end - start)));
-      this.change(this.selected, { start: moved, end: moved + end - start });
-    } else {
-      const changed = { start, end, [side]: this.snapTime(region[side] + step) };
-      if (changed.end - changed.start >= SHORTEST) this.change(this.selected, changed);
+      this.change(this.selected, this.movedTo(region.start + step, region));
+      return;
     }
+    const { start, end } = region;
+    const changed = { start, end, [side]: this.snapTime(region[side] + step) };
+    if (changed.end - changed.start >= SHORTEST) this.change(this.selected, changed);
   }
 
-  // --- selection, cursor, view
+  // Selection, cursor and view.
 
   select(index) {
     if (index === this.selected) return;
     this.selected = index;
-    this.listRegions();
-    this.draw();
-    if (index >= 0) this.announce();
+    this.screen.listRegions();
+    this.screen.draw();
+    if (index >= 0) this.screen.announce();
   }
 
   selectNext(direction) {
     const order = [...this.regions.keys()]
-      .filter((index) => this.regions[index].valid && !this.regions[index].isOther)
+      .filter((index) => this.isOwn(index))
       .sort((a, b) => this.regions[a].start - this.regions[b].start);
     if (!order.length) return;
     const at = order.indexOf(this.selected);
-    const next = at < 0 ? (direction > 0 ? 0 : order.length - 1) : at + direction;
+    const next = at < 0 && direction < 0 ? order.length - 1 : at + direction;
     this.select(order[(next + order.length) % order.length]);
     this.view.reveal(this.regions[this.selected].start);
-    this.viewChanged();
+    this.screen.draw(true);
   }
 
   setCursor(time) {
     if (!Number.isFinite(time)) return;
     this.cursor = Math.min(Math.max(time, 0), this.view.total);
     this.view.reveal(this.cursor);
-    this.viewChanged();
+    this.screen.draw(true);
   }
 
   zoomBy(factor) {
-    const middle = (this.view.from + this.view.to) / 2;
-    const isInSight = this.cursor >= this.view.from && this.cursor <= this.view.to;
-    this.view.zoom(factor, isInSight ? this.cursor : middle);
-    this.viewChanged();
+    const { from, to } = this.view;
+    const isInSight = this.cursor >= from && this.cursor <= to;
+    this.view.zoom(factor, isInSight ? this.cursor : (from + to) / 2);
+    this.screen.draw(true);
   }
 
   fit() {
     this.view.fit();
-    this.viewChanged();
+    this.screen.draw(true);
   }
 
-  // --- playing
+  // Sound.
 
   togglePlay(onlyRegion = false) {
     if (this.player.isPlaying) this.player.stop();
@@ -283,12 +295,15 @@ export class RegionEditor {
   }
 
   play(onlyRegion) {
-    if (!this.source) return;
+    const { source } = this.sound;
+    if (!source || !this.sound.peaks) return;
     const region = onlyRegion ? this.regions[this.selected] : null;
-    const atEnd = this.cursor >= this.duration - 0.05;
-    const start = region ? region.start : atEnd ? 0 : this.cursor;
-    const end = region ? Math.min(region.end, this.duration) : this.duration;
-    this.player.play(this.source.file, start, end).catch((error) => this.fail(error));
+    const start = region?.start ?? (this.cursor > this.duration - AT_END ? 0 : this.cursor);
+    const end = Math.min(region?.end ?? Infinity, this.duration);
+    this.player.play(source.file, start, end).catch((error) => {
+      this.problem = error.message;
+      this.screen.draw();
+    });
   }
 
   toggleLoop() {
@@ -296,147 +311,27 @@ export class RegionEditor {
     this.panel.loop.ariaPressed = String(this.player.loop);
   }
 
-  // --- the sound
-
-  /** Find out what sounds here and fetch its picture; `anew` = the file may have changed. */
-  async look(anew = false) {
-    const source = findSource(this.node);
-    if (source?.key === this.source?.key && !anew) return;
-    if (source?.key !== this.source?.key) this.player.release();
-    this.source = source;
-    this.setSound(source && peaks.known(source), source && spectrograms.known(source));
-    if (!source) return;
-    try {
-      const found = await peaks.load(source);
-      if (this.source === source) this.setSound(found, this.image);
-      if (this.showsSpectrogram) await this.loadImage(source);
-    } catch (error) {
-      if (this.source === source) this.fail(error);
-    }
-  }
-
-  async loadImage(source) {
-    const image = await spectrograms.load(source);
-    if (this.source === source) this.setSound(this.peaks, image);
-  }
-
-  setSound(found, image) {
+  soundChanged() {
     this.problem = "";
-    this.peaks = found;
-    this.image = image;
-    this.readState();
-    this.viewChanged();
-  }
-
-  fail(error) {
-    this.problem = error.message;
-    this.draw();
+    this.player.release();
+    this.refresh();
+    this.screen.draw(true);
   }
 
   lookChanged() {
     this.panel.snap.value = this.snap;
     this.panel.spectrogram.ariaPressed = String(this.showsSpectrogram);
-    if (this.showsSpectrogram && this.source && !this.image) {
-      this.loadImage(this.source).catch((error) => this.fail(error));
-    }
-    this.viewChanged();
+    this.sound.showImage(this.showsSpectrogram);
+    this.screen.draw(true);
   }
 
-  // --- showing
-
-  viewChanged() {
-    this.isStale = true;
-    this.draw();
-  }
-
-  /** Draw with the next frame of the screen. */
-  draw() {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
-      this.drawNow();
-    });
-  }
-
-  drawNow() {
-    const { view, height, panel } = this;
-    this.theme ??= readTheme(panel.root);
-    const scene = { view, height, theme: this.theme };
-    if (this.isStale) {
-      this.isStale = false;
-      const spectrogram = this.showsSpectrogram ? this.image : null;
-      const grid = gridStep(this.snap, this.state.beat);
-      drawSound(panel.sound, { ...scene, grid, peaks: this.peaks, spectrogram });
-      panel.thumb.style.left = `${(100 * view.from) / view.total}%`;
-      panel.thumb.style.width = `${(100 * view.span) / view.total}%`;
-    }
-    const playhead = this.player.time;
-    const { spans, cursor, duration } = this;
-    const selected = this.pending?.index === -1 ? this.regions.length : this.selected;
-    const regions = this.shown();
-    drawMarks(panel.marks, { ...scene, spans, regions, selected, cursor, playhead, duration });
-    const isSelected = this.selected >= 0;
-    panel.split.disabled = panel.remove.disabled = panel.playRegion.disabled = !isSelected;
-    panel.play.textContent = this.player.isPlaying ? "\u25a0" : "\u25b6";
-    panel.play.disabled = !this.source;
-    const sentence = this.sentence();
-    if (panel.says.textContent !== sentence) panel.says.textContent = sentence;
-  }
-
-  /** What the line below the picture says. */
-  sentence() {
-    if (this.problem) return this.problem;
-    if (this.isLocked) return this.say("regionsLinked");
-    const active = this.pending?.region ?? this.regions[this.selected];
-    if (active) return this.describe(active);
-    const wrong = this.regions.filter(({ valid }) => !valid);
-    if (wrong.length) {
-      const text = wrong.map(({ from, to }) => this.state.text.slice(from, to)).join(", ");
-      return this.say("regionsWrong", { text });
-    }
-    if (!this.source) return this.say("regionsSilent");
-    const seconds = formatSeconds(this.duration);
-    return this.peaks ? `${this.source.name} (${seconds} s)` : this.source.name;
-  }
-
-  describe({ start, end }) {
-    const made = this.spans.filter((span) => span.start < end && span.end > start);
-    const text = (span) => `${span.start.toFixed(3)}-${span.end.toFixed(3)}`;
-    return this.say("regionsOne", {
-      asked: text({ start, end }),
-      length: (end - start).toFixed(3),
-      made: made.map(text).join(", ") || "-",
-    });
-  }
-
-  announce() {
-    this.panel.status.textContent = this.sentence();
-  }
-
-  listRegions() {
-    const labels = this.regions.map((region, index) =>
-      this.say("regionsOption", { number: index + 1, text: formatRegion(region) }),
-    );
-    listRegions(this.panel, labels, this.selected, this.id);
-  }
-
-  /** The choice of the batch item whose line is edited. */
-  showItems() {
-    const { item } = this.panel;
-    item.hidden = !this.state.perLine;
-    if (!this.state.perLine) return;
-    const count = readLines(this.state.text).length + 1;
-    const numbers = Array.from({ length: count }, (_, row) => row);
-    item.replaceChildren(...numbers.map((row) => new Option(String(row + 1), String(row))));
-    item.value = String(this.row);
-  }
-
-  // --- life
+  // Life.
 
   bind() {
     const { panel } = this;
     const cancel = bindPointer(this, panel.picture);
     bindKeys(this, panel.picture, cancel);
-    bindScroll(panel, this.view, () => this.viewChanged());
+    bindScroll(panel, this.view, () => this.screen.draw(true));
     const clicks = {
       play: () => this.togglePlay(),
       playRegion: () => this.play(true),
@@ -462,44 +357,23 @@ export class RegionEditor {
     panel.root.addEventListener("pointerenter", () => this.update());
   }
 
-  /** Take over whatever changed without telling. */
+  /** Follow whatever changed without telling; `anew`: files may have changed too. */
   update(anew = false) {
     this.refresh();
-    void this.look(anew);
+    this.sound.look(anew);
   }
 
   /** Start to live on a page: the node stands in a graph now. */
   open() {
-    this.sizes = new ResizeObserver(([entry]) => {
-      this.view.width = Math.max(1, entry.contentRect.width);
-      this.height = Math.max(1, entry.contentRect.height);
-      this.viewChanged();
-    });
-    this.sizes.observe(this.panel.stage);
-    this.themes = new MutationObserver(() => {
-      this.theme = null;
-      this.viewChanged();
-    });
-    for (const element of [document.documentElement, document.body]) {
-      this.themes.observe(element, { attributeFilter: ["class", "style"] });
-    }
-    void texts().then((say) => {
-      this.say = say;
-      namePanel(this.panel, say);
-      this.listRegions();
-      this.draw();
-    });
+    this.screen.open();
     this.lookChanged();
     this.update();
   }
 
-  /** Stop everything that outlives the node's elements. */
+  /** Stop everything that outlives the elements. */
   close() {
-    this.sizes?.disconnect();
-    this.themes?.disconnect();
-    cancelAnimationFrame(this.frame);
-    this.frame = 0;
+    this.screen.close();
     this.player.release();
-    this.source = this.peaks = this.image = null;
+    this.sound.clear();
   }
 }

@@ -36,7 +36,7 @@ function readToken(text, at, piece) {
   const bars = matchAt(BARS, text, at);
   if (bars) return [bars[0], readBars(bars, piece.beat)];
   const span = matchAt(SPAN, text, at);
-  if (span) return [span[0], [readTime(span[1], piece.duration), readTime(span[2], piece.duration)]];
+  if (span) return [span[0], span.slice(1).map((part) => readTime(part, piece.duration))];
   return [matchAt(OTHER, text, at)[0], [NaN, NaN]];
 }
 
@@ -75,13 +75,31 @@ export function readLines(text) {
     .map((match) => ({ from: match.index, to: match.index + match[0].length }));
 }
 
-/** Seconds as the widget shows them: to a tenth of a millisecond, without needless zeros. */
+const UNIT = 1e5; // per second: less than a sample
+const SLOP = 1e-3; // units; what floating point loses
+
+/** A start in the widget's precision, never before the given one: that could touch a frame more. */
+export function roundStart(seconds) {
+  return Math.ceil(seconds * UNIT - SLOP) / UNIT;
+}
+
+function roundEnd(seconds) {
+  return Math.floor(seconds * UNIT + SLOP) / UNIT;
+}
+
+/** Seconds for people: to a millisecond, without needless zeros. */
 export function formatSeconds(seconds) {
-  return String(Math.round(Math.max(0, seconds) * 1e4) / 1e4);
+  return String(Math.round(seconds * 1e3) / 1e3);
 }
 
 export function formatRegion({ start, end }) {
-  return `${formatSeconds(start)}-${formatSeconds(end)}`;
+  return `${roundStart(start)}-${roundEnd(end)}`;
+}
+
+/** Two halves of a region that touch each other. */
+export function formatHalves({ start, end }, middle) {
+  const place = roundStart(middle);
+  return `${formatRegion({ start, end: place })}, ${formatRegion({ start: place, end })}`;
 }
 
 /** The text with one region's words replaced. */

@@ -10,9 +10,11 @@ const STYLE = `
   font: 12px/16px sans-serif; }
 .sa3-regions .sa3-tools { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; }
 .sa3-regions button, .sa3-regions select { min-width: 26px; height: 24px; padding: 0 6px;
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; font: inherit; cursor: pointer;
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; font: inherit;
+  cursor: pointer;
   background: var(--comfy-menu-bg, #353535); color: inherit; }
-.sa3-regions button[aria-pressed="true"] { border-color: var(--sa3-region); color: var(--sa3-region); }
+.sa3-regions button[aria-pressed="true"] { border-color: var(--sa3-region);
+  color: var(--sa3-region); }
 .sa3-regions button:disabled { opacity: 0.4; cursor: default; }
 .sa3-regions :focus-visible { outline: 2px solid var(--sa3-cursor); outline-offset: -1px; }
 .sa3-regions .sa3-gap { flex: 1; }

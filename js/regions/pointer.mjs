@@ -13,7 +13,7 @@ function hit(editor, x, pointerType) {
   const indices = [...editor.regions.keys()].reverse();
   const first = editor.selected;
   const order = first >= 0 ? [first, ...indices.filter((index) => index !== first)] : indices;
-  const own = order.filter((i) => editor.regions[i]?.valid && !editor.regions[i].isOther);
+  const own = order.filter((index) => editor.isOwn(index));
   for (const index of own) {
     const { start, end } = editor.regions[index];
     const [left, right] = [editor.view.x(start), editor.view.x(end)];
@@ -35,12 +35,7 @@ function dragged(editor, gesture, time) {
   const { kind, from, original } = gesture;
   const snap = (value) => editor.snapTime(value);
   if (kind === "draw") return ordered(snap(from), snap(time));
-  if (kind === "move") {
-    const length = original.end - original.start;
-    const last = Math.max(original.start, editor.view.total - length);
-    const start = Math.min(Math.max(snap(original.start + time - from), 0), last);
-    return { start, end: start + length };
-  }
+  if (kind === "move") return editor.movedTo(original.start + time - from, original);
   const moved = snap(original[kind] + time - from);
   return ordered(moved, kind === "start" ? original.end : original.start);
 }
@@ -87,7 +82,8 @@ class Gestures {
     this.cancel();
     const [a, b] = [...this.pointers.values()];
     const { view } = this.editor;
-    this.pinch = { gap: Math.max(1, Math.abs(a - b)), span: view.span, time: view.time((a + b) / 2) };
+    const gap = Math.max(1, Math.abs(a - b));
+    this.pinch = { gap, span: view.span, time: view.time((a + b) / 2) };
   }
 
   move(event) {
@@ -110,7 +106,7 @@ class Gestures {
     const { view } = this.editor;
     const span = (this.pinch.span * this.pinch.gap) / Math.max(1, Math.abs(a - b));
     view.show(this.pinch.time - ((a + b) / 2 / view.width) * span, span);
-    this.editor.viewChanged();
+    this.editor.screen.draw(true);
   }
 
   moveGesture(x) {
@@ -156,7 +152,7 @@ class Gestures {
       const factor = Math.exp(-event.deltaY * unit * WHEEL_ZOOM);
       editor.view.zoom(factor, editor.view.time(this.place(event)));
     }
-    editor.viewChanged();
+    editor.screen.draw(true);
   }
 }
 

@@ -67,7 +67,8 @@ function fromReaders(node, slot) {
 function originOf(graph, link) {
   const origin = graph.getNodeById(link.origin_id);
   if (origin?.subgraph) {
-    const inner = linkOf(origin.subgraph, origin.subgraph.outputs?.[link.origin_slot]?.linkIds?.[0]);
+    const { linkIds } = origin.subgraph.outputs?.[link.origin_slot] ?? {};
+    const inner = linkOf(origin.subgraph, linkIds?.[0]);
     return inner ? originOf(origin.subgraph, inner) : null;
   }
   if (origin) return { node: origin, slot: link.origin_slot };

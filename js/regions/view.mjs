@@ -1,22 +1,21 @@
 // The part of the piece that is in sight, and where a time lies in it.
 
 const SHORTEST = 0.25; // seconds
-const EMPTY = 30; // seconds to show where there is no audio
+export const UNKNOWN = 30; // seconds to show at least while no audio says how long it is
 
 export class View {
   constructor() {
-    this.total = EMPTY;
+    this.total = UNKNOWN;
     this.from = 0;
-    this.to = EMPTY;
+    this.to = UNKNOWN;
     this.width = 1; // CSS pixels
   }
 
   /** Tell how long the piece is; what showed all of it goes on doing so. */
   setTotal(seconds) {
-    const total = seconds > 0 ? seconds : EMPTY;
-    if (total === this.total) return;
+    if (seconds === this.total) return;
     const isWhole = this.from === 0 && this.to === this.total;
-    this.total = total;
+    this.total = seconds;
     if (isWhole) this.fit();
     else this.show(this.from, this.to - this.from);
   }
