@@ -20,12 +20,14 @@ from ...sa3_core.text_tokens import TextConditioning
 from .coding import item_sources
 from .continuing import Continuation, plan_continuation
 from .model import SA3BaseModel, core_model, require_sa3
+from .progress import Whole
 from .runtime import check_interrupted, loaded
 from .vae import SA3VAE, require_same
 from .values import Audio, audio_value, text_conditioning
 
 NODE = "Extend Audio"
 WINDOW_SEED = 1_000_003  # between windows, so that no item's window repeats another's noise
+_DOING = {"encode": "encoding", "sample": "sampling", "decode": "decoding"}
 _SHARES = {"encode": (0.0, 0.1), "sample": (0.1, 0.7), "decode": (0.8, 0.2)}  # of a window's time
 
 OnPart = Callable[[str, int, int], None]  # part, done, total
@@ -207,6 +209,7 @@ def _reporter(windows: int) -> Callable[[], OnPart]:
     """One progress bar over all windows; each call starts the next one."""
     scale, started = 1000, -1
     bar = comfy.utils.ProgressBar(windows * scale)
+    whole = Whole()
 
     def begin() -> OnPart:
         nonlocal started
@@ -218,6 +221,8 @@ def _reporter(windows: int) -> Callable[[], OnPart]:
             offset, share = _SHARES[part]
             fraction = offset + share * done / max(total, 1)
             bar.update_absolute(base + round(scale * fraction), windows * scale)
+            place = f"window {base // scale + 1} of {windows}, {_DOING[part]}"
+            whole.update(place, (base / scale + fraction) / windows)
 
         return report
 

@@ -77,6 +77,26 @@ class Countdown:
         return f", {duration((now - self._first[1]) / counted * (total - done))} left"
 
 
+class Whole:
+    """Says "window 2 of 5, sampling: 1 min 20 s left" of a work in several parts."""
+
+    def __init__(
+        self, clock: Clock = time.monotonic, send: Callable[[str], None] = send_text
+    ) -> None:
+        """Start counting; `clock` gives seconds, `send` takes the text."""
+        self._clock, self._send = clock, send
+        self._start, self._said = clock(), float("-inf")
+
+    def update(self, part: str, share: float) -> None:
+        """Say which part runs and, by the share of the whole that is done, how long is left."""
+        now = self._clock()
+        if now - self._said < INTERVAL:
+            return
+        self._said = now
+        left = (now - self._start) / share * (1 - share) if share > 0 else 0.0
+        self._send(f"{part}: {duration(left)} left" if left else part)
+
+
 def _plural(unit: str, count: int) -> str:
     return unit if count == 1 else f"{unit}s"
 

@@ -102,6 +102,15 @@ def test_a_slow_first_step_says_nothing_about_the_others(part):
     ]
 
 
+def test_a_work_in_parts_says_what_is_left_of_the_whole(part):
+    clock, said = FakeClock(), []
+    whole = part("bridge.progress").Whole(clock, said.append)
+    for share in (0.0, 0.1, 0.101, 0.5):
+        whole.update(f"part {share}", share)
+        clock.now += 10 if share != 0.1 else 0.1
+    assert said == ["part 0.0", "part 0.1: 1 min 30 s left", "part 0.5: 20 s left"]
+
+
 def test_durations_are_readable(part):
     duration = part("bridge.progress").duration
     shown = [duration(seconds) for seconds in (0.2, 59, 125, 3840)]
