@@ -23,7 +23,7 @@ function nodeAt(path) {
 }
 
 /** Index of the input that a message names first, or -1. */
-export function namedInput(inputs, message) {
+function namedInput(inputs, message) {
   let best = { at: Infinity, length: 0, index: -1 };
   for (const [index, { name }] of inputs.entries()) {
     if (name.length < SHORTEST) continue;

@@ -139,7 +139,7 @@ def test_pictures_stay_below_their_share_of_the_time(part, monkeypatch):
     assert live.drawn > 30
 
 
-def test_the_picture_costs_little_beside_a_step(part, patcher, prompt):
+def test_the_picture_costs_little_beside_a_step(part):
     """Counted in floating point operations: one pass over the latent, no product of matrices."""
     from torch.utils.flop_counter import FlopCounterMode
 
