@@ -29,6 +29,7 @@ from tests.browser.example_inputs import (
     write_example_inputs,
 )
 from tests.browser.frontend import Frontend
+from tests.browser.layout import ARRANGE, BOUNDS
 from tests.browser.workflow_notes import NOTES
 from tests.server.harness import ComfyServer
 from tests.support import comfyui_root
@@ -40,74 +41,36 @@ JPEG_QUALITY = 82
 HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
 TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
 
-# Columns by the longest way from a node without inputs; the note stands left of them.
-ARRANGE = """([note, modelsOf]) => {
-    const GAP_X = 60, GAP_Y = 60, NOTE_WIDTH = 380, MIN_WIDTH = 300;
+PREPARE = f"""([note, modelsOf]) => {{
+    {ARRANGE}
+    const GAP_X = 60, NOTE_WIDTH = 380;
     const graph = app.graph;
-    const depths = new Map();
-    const depth = (node) => {
-        if (!depths.has(node.id)) {
-            const links = node.inputs.map((input) => graph.links.get(input.link)).filter(Boolean);
-            const before = links.map((link) => depth(graph.getNodeById(link.origin_id)));
-            depths.set(node.id, Math.max(-1, ...before) + 1);
-        }
-        return depths.get(node.id);
-    };
     const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
-    const columns = [];
-    for (const node of nodes) (columns[depth(node)] ??= []).push(node);
-    for (const node of nodes) {
+    for (const node of nodes) {{
         // Unfold where an advanced input matters: one that is not as in a fresh node.
         const fresh = LiteGraph.createNode(node.type);
         const differs = (widget) => widget.options.advanced &&
             widget.value !== fresh.widgets.find((other) => other.name === widget.name)?.value;
-        if (node.widgets?.some(differs)) {
+        if (node.widgets?.some(differs)) {{
             node.widgets.find((widget) => widget.name === "advanced").callback();
-        }
-    }
-    let x = 0;
-    for (const column of columns) {
-        let y = 0, width = 0;
-        for (const node of column) {
-            const size = node.computeSize();
-            const isText = node.widgets?.some((widget) => widget.options.multiline ||
-                widget.element?.tagName === "TEXTAREA");
-            node.setSize([Math.max(size[0], MIN_WIDTH), Math.max(size[1], isText ? 180 : 0)]);
-            node.pos = [x, y];
-            y += node.size[1] + GAP_Y;
-            width = Math.max(width, node.size[0]);
-        }
-        x += width + GAP_X;
-    }
-    for (const node of nodes) {
+        }}
         const models = modelsOf[node.widgets?.find((widget) => widget.name === "model")?.value];
         if (node.type === "SA3LoadModel" && models) node.properties.models = models;
-        for (const { name, linkedWidgets = [] } of node.widgets ?? []) {
+        for (const {{ name, linkedWidgets = [] }} of node.widgets ?? []) {{
             // Decoder noise belongs to a take: a new one at every run decodes anew for nothing.
-            for (const control of linkedWidgets) {
+            for (const control of linkedWidgets) {{
                 control.value = name === "noise_seed" ? "fixed" : "randomize";
-            }
-        }
-    }
+            }}
+        }}
+    }}
+    arrange(nodes, 0);
     const text = LiteGraph.createNode("MarkdownNote");
     graph.add(text);
     text.title = "Read me";
     text.widgets[0].value = note;
     text.setSize([NOTE_WIDTH, 420]);
     text.pos = [-NOTE_WIDTH - GAP_X, 0];
-}"""
-
-# Corners of what is drawn, in pixels of the page.
-BOUNDS = """() => {
-    const nodes = app.graph.nodes;
-    const left = Math.min(...nodes.map((node) => node.pos[0]));
-    const top = Math.min(...nodes.map((node) => node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT));
-    const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0]));
-    const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1]));
-    const { scale, offset } = app.canvas.ds;
-    const at = (x, y) => [(x + offset[0]) * scale, (y + offset[1]) * scale];
-    return [...at(left, top), ...at(right, bottom)];
-}"""
+}}"""
 
 
 def model_links() -> dict[str, list[dict[str, str]]]:
@@ -132,7 +95,7 @@ def make(ui: Frontend, name: str) -> None:
     script = "([graph, name]) => window.app.loadApiJson(graph, name)"
     ui.page.evaluate(script, [api_workflow(name), name])
     ui.settle(500)
-    ui.page.evaluate(ARRANGE, [NOTES[name], model_links()])
+    ui.page.evaluate(PREPARE, [NOTES[name], model_links()])
     ui.settle(500)
     workflow = tidy(ui.workflow(), name)
     text = json.dumps(workflow, indent=1, ensure_ascii=False)

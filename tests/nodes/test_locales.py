@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ HELP = ROOT / "js" / "docs"
 LANGUAGES = ("en", "zh", "ja", "ko", "de", "fr", "es", "ru")
 # vue-i18n gives these a meaning of its own.
 SPECIAL = "{}@|"
+PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 @pytest.fixture(scope="session")
@@ -103,12 +105,19 @@ def test_texts_hold_no_message_syntax(language):
 
 
 def test_the_interface_texts_are_in_every_language(served):
-    english = served["en"]["sa3"]
+    """What our scripts say, with the same {placeholders} everywhere."""
+    english, problems = served["en"]["sa3"], []
     for language in LANGUAGES:
-        assert served[language]["sa3"].keys() == english.keys(), language
-        for key, text in served[language]["sa3"].items():
-            names = {name for name in ("{size}", "{source}") if name in english[key]}
-            assert all(name in text for name in names), f"{language}: {key} lacks one of {names}"
+        own = served[language]["sa3"]
+        path = f"locales/{language}/main.json"
+        problems += [f"{path} lacks sa3.{k}: {english[k]!r}" for k in english if k not in own]
+        problems += [f"{path}: sa3.{key} is not in English" for key in own if key not in english]
+        problems += [
+            f"{path}: sa3.{key} needs {sorted(PLACEHOLDER.findall(english[key]))}"
+            for key in english.keys() & own.keys()
+            if sorted(PLACEHOLDER.findall(own[key])) != sorted(PLACEHOLDER.findall(english[key]))
+        ]
+    _report(problems)
 
 
 def test_every_node_has_a_help_page_that_explains_its_inputs(ours, comfy):
