@@ -35,7 +35,9 @@ def encode(
     place = next(autoencoder.parameters())
     if chunk is None and place.is_cuda:
         free, frames = torch.cuda.mem_get_info(place.device)[0], frames_covering(audio.shape[-1])
-        chunk = auto_chunk(autoencoder.config, frames, free, place.dtype, encode_memory)
+        chunk = auto_chunk(
+            autoencoder.config, frames, free, place.dtype, place.device, encode_memory
+        )
     return encode_chunked(
         autoencoder,
         audio,
@@ -70,7 +72,9 @@ def decode(
     batch, _, total = latents.frames.shape
     if chunk is None and place.is_cuda:
         free = torch.cuda.mem_get_info(place.device)[0]
-        chunk = auto_chunk(autoencoder.config, total, free, place.dtype, decode_memory)
+        chunk = auto_chunk(
+            autoencoder.config, total, free, place.dtype, place.device, decode_memory
+        )
     for item, seconds in enumerate(latents.seconds):
         stage = "decode" if batch == 1 else f"decode {item + 1}/{batch}"
         needed = frames_needed(autoencoder, seconds, total)

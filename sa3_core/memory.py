@@ -8,9 +8,12 @@ from collections.abc import Callable
 import torch
 
 from .config import DiTConfig, ResamplerConfig, SAMEConfig
+from .same_block import piece_rows
 
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
-PIECE_ROWS = 1024  # token rows that SAME works on at a time
+Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
+
+PIECE_COPIES = 14  # widths of a token alive at once: q, k, v twice, rotated copies, the result
 
 
 def dit_memory(config: DiTConfig, batch: int, frames: int, dtype: torch.dtype) -> float:
@@ -32,25 +35,33 @@ def dit_memory(config: DiTConfig, batch: int, frames: int, dtype: torch.dtype) -
 
 
 def encode_memory(
-    config: SAMEConfig, batch: int, frames: int, chunk: int | None, dtype: torch.dtype
+    config: SAMEConfig,
+    frames: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> float:
-    """Peak activations of encoding, the joined result included.
+    """Peak activations of encoding one item, the joined result included.
 
     Args:
         config: sizes.
-        batch: B.
         frames: T, latents of the whole signal.
         chunk: latents per chunk, None = whole.
         dtype: of the computation.
+        device: where it runs; a GPU works on larger pieces.
     """
-    return _same_memory(config, config.encoder, batch, frames, chunk, dtype)
+    return _same_memory(config, config.encoder, frames, chunk, dtype, device)
 
 
 def decode_memory(
-    config: SAMEConfig, batch: int, frames: int, chunk: int | None, dtype: torch.dtype
+    config: SAMEConfig,
+    frames: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> float:
-    """Peak activations of decoding, the joined audio included; arguments as `encode_memory`."""
-    return _same_memory(config, config.decoder, batch, frames, chunk, dtype)
+    """Peak activations of decoding one item; arguments as `encode_memory`."""
+    return _same_memory(config, config.decoder, frames, chunk, dtype, device)
 
 
 def auto_chunk(
@@ -58,7 +69,8 @@ def auto_chunk(
     frames: int,
     free: float,
     dtype: torch.dtype,
-    memory: Callable[[SAMEConfig, int, int, int | None, torch.dtype], float],
+    device: torch.device,
+    memory: Memory,
 ) -> int | None:
     """None (whole) when that fits into half of the free memory, else the longest chunk that does.
 
@@ -67,12 +79,13 @@ def auto_chunk(
         frames: T.
         free: bytes.
         dtype: of the computation.
+        device: where it runs.
         memory: `encode_memory` or `decode_memory`.
     """
-    if memory(config, 1, frames, None, dtype) <= free / 2:
+    if memory(config, frames, None, dtype, device) <= free / 2:
         return None
     chunk = frames
-    while chunk > MIN_CHUNK and memory(config, 1, frames, chunk, dtype) > free / 2:
+    while chunk > MIN_CHUNK and memory(config, frames, chunk, dtype, device) > free / 2:
         chunk //= 2
     return max(chunk, MIN_CHUNK)
 
@@ -80,10 +93,10 @@ def auto_chunk(
 def _same_memory(
     config: SAMEConfig,
     side: ResamplerConfig,
-    batch: int,
     frames: int,
     chunk: int | None,
     dtype: torch.dtype,
+    device: torch.device,
 ) -> float:
     size = torch.empty((), dtype=dtype).element_size()
     reach = side.depth * side.window if side.window is not None else 2
@@ -91,6 +104,6 @@ def _same_memory(
     group = config.stride + 1
     tokens = group * part * side.width  # updated in place, layer by layer
     patches = config.stride * part * side.channels  # the same number of values as its audio
-    piece = PIECE_ROWS * side.width * (10 + 3 * side.ff_mult)
+    piece = min(piece_rows(device, side.width), group * part) * side.width * PIECE_COPIES
     audio = frames * config.stride * side.channels * 4
-    return batch * (size * (tokens + 2 * patches) + audio) + size * piece
+    return size * (tokens + 2 * patches + piece) + audio

@@ -69,10 +69,10 @@ class SA3VAE(comfy.sd.VAE):
         self.pad_channel_value = "replicate"
         self.process_input = self.process_output = lambda audio: audio
         self.memory_used_encode = lambda shape, dtype: encode_memory(
-            self.config, shape[0], frames_covering(shape[-1]), None, dtype
+            self.config, frames_covering(shape[-1]), None, dtype, self.device
         )
         self.memory_used_decode = lambda shape, dtype: decode_memory(
-            self.config, shape[0], shape[-1], None, dtype
+            self.config, shape[-1], None, dtype, self.device
         )
 
     @property
@@ -92,7 +92,7 @@ class SA3VAE(comfy.sd.VAE):
         """
         frames = frames_covering(audio.shape[-1])
         chunk = chunk or self._auto(frames, encode_memory)
-        needed = encode_memory(self.config, 1, frames, chunk, self.vae_dtype)
+        needed = encode_memory(self.config, frames, chunk, self.vae_dtype, self.device)
         with loaded(self.patcher, needed) as net:
             items = [
                 encode_chunked(net, self._ready(item), chunk, on_chunk=on_chunk)
@@ -125,7 +125,7 @@ class SA3VAE(comfy.sd.VAE):
             )
         frames = latent.shape[-1]
         chunk = chunk or self._auto(frames, decode_memory)
-        needed = decode_memory(self.config, 1, frames, chunk, self.vae_dtype)
+        needed = decode_memory(self.config, frames, chunk, self.vae_dtype, self.device)
         out = torch.zeros(latent.shape[0], 2, frames * HOP)
         lengths = seconds or [seconds_of_frames(frames)] * latent.shape[0]
         with loaded(self.patcher, needed) as net:
@@ -174,7 +174,7 @@ class SA3VAE(comfy.sd.VAE):
 
     def _auto(self, frames: int, memory: Callable[..., float]) -> int | None:
         free = mm.get_free_memory(self.device)
-        return auto_chunk(self.config, frames, free, self.vae_dtype, memory)
+        return auto_chunk(self.config, frames, free, self.vae_dtype, self.device, memory)
 
 
 def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) -> SA3VAE:

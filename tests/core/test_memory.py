@@ -1,0 +1,45 @@
+"""Memory estimates: linear in length, smaller in chunks, larger pieces on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sa3_core.config import DiTConfig, ResamplerConfig, SAMEConfig
+from sa3_core.memory import MIN_CHUNK, auto_chunk, decode_memory, dit_memory, encode_memory
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+BLOCK = {"channels": 512, "width": 1536, "depth": 12, "kernel": 1, "chunk": None, "window": 1}
+SAME_L = SAMEConfig(ResamplerConfig(**BLOCK), ResamplerConfig(**BLOCK, sinusoidal=8))
+LONG = 4096  # latents of 380 s
+
+
+@pytest.mark.parametrize("memory", [encode_memory, decode_memory])
+def test_linear_in_length_and_bounded_in_chunks(memory):
+    whole = memory(SAME_L, LONG, None, torch.float32, CPU)
+    half = memory(SAME_L, LONG // 2, None, torch.float32, CPU)
+    assert 1.8 < whole / half < 2.05
+    assert whole < 4e9  # 380 s, whole
+    assert memory(SAME_L, LONG, 64, torch.float32, CPU) < 1e9
+    assert memory(SAME_L, LONG, None, torch.bfloat16, CPU) < 0.65 * whole
+    assert memory(SAME_L, LONG, 64, torch.float32, GPU) > 2 * memory(
+        SAME_L, LONG, 64, torch.float32, CPU
+    )
+
+
+def test_the_chunk_follows_the_free_memory():
+    def chunk(free):
+        return auto_chunk(SAME_L, LONG, free, torch.float32, CPU, decode_memory)
+
+    assert chunk(1e11) is None
+    sizes = [chunk(free) for free in (2e9, 1e9, 6e8, 1e6)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == MIN_CHUNK
+
+
+def test_dit_estimate_grows_with_batch_and_length():
+    medium = DiTConfig(width=1536, depth=24, heads=24, differential=True)
+    one = dit_memory(medium, 1, 1292, torch.float16)
+    assert 1.8 < dit_memory(medium, 1, 2 * 1292, torch.float16) / one < 2.05
+    assert one < dit_memory(medium, 2, 1292, torch.float16) < 2 * one
+    assert dit_memory(medium, 1, 1292, torch.float32) == 2 * one
