@@ -22,7 +22,7 @@ def test_linear_in_length_and_bounded_in_chunks(memory):
     assert whole < 4e9  # 380 s, whole
     assert memory(SAME_L, LONG, 64, torch.float32, CPU) < 1e9
     assert memory(SAME_L, LONG, None, torch.bfloat16, CPU) < 0.65 * whole
-    assert memory(SAME_L, LONG, 64, torch.float32, GPU) > 2 * memory(
+    assert memory(SAME_L, LONG, 64, torch.float32, GPU) > 1.3 * memory(
         SAME_L, LONG, 64, torch.float32, CPU
     )
 
@@ -32,7 +32,7 @@ def test_the_chunk_follows_the_free_memory():
         return auto_chunk(SAME_L, LONG, free, torch.float32, CPU, decode_memory)
 
     assert chunk(1e11) is None
-    sizes = [chunk(free) for free in (2e9, 1e9, 6e8, 1e6)]
+    sizes = [chunk(free) for free in (9e8, 6e8, 4e8, 1e6)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == MIN_CHUNK
 
