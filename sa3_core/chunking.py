@@ -73,7 +73,7 @@ def decode_chunked(
     total, hop = latent.shape[-1], autoencoder.hop
     plan = plan_chunks(total, chunk, autoencoder.chunk_grid, autoencoder.halo)
     channels = autoencoder.config.audio_channels
-    out = torch.empty(latent.shape[0], channels, total * hop, device=out_device or latent.device)
+    shape = latent.shape[0], channels, total * hop
 
     def run(part: Chunk, on_piece: OnPiece) -> Tensor:
         part_noise = noise.slice(part.low, part.high) if noise else None
@@ -81,7 +81,8 @@ def decode_chunked(
 
     steps = autoencoder.decode_pieces
     sizes = [steps(latent.shape[0], part.high - part.low, latent.device) for part in plan]
-    return _stitch(plan, run, out, hop, _counter(sum(sizes), on_chunk))
+    place = torch.device(out_device or latent.device)
+    return _stitch(plan, run, shape, place, _counter(sum(sizes), on_chunk))
 
 
 def encode_chunked(
@@ -110,7 +111,7 @@ def encode_chunked(
     hop, place = autoencoder.hop, torch.device(device or audio.device)
     total = -(-audio.shape[-1] // hop)
     plan = plan_chunks(total, chunk, autoencoder.chunk_grid, autoencoder.halo)
-    out = torch.empty(audio.shape[0], autoencoder.config.latent_channels, total, device=place)
+    shape = audio.shape[0], autoencoder.config.latent_channels, total
 
     def run(part: Chunk, on_piece: OnPiece) -> Tensor:
         piece = audio[..., part.low * hop : part.high * hop]
@@ -118,17 +119,21 @@ def encode_chunked(
 
     steps = autoencoder.encode_pieces
     sizes = [steps(audio.shape[0], part.high - part.low, place) for part in plan]
-    return _stitch(plan, run, out, 1, _counter(sum(sizes), on_chunk))
+    return _stitch(plan, run, shape, place, _counter(sum(sizes), on_chunk))
 
 
 def _stitch(
     plan: list[Chunk],
     run: Callable[[Chunk, OnPiece], Tensor],
-    out: Tensor,
-    scale: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
     on_piece: OnPiece,
 ) -> Tensor:
-    """Fill `out` chunk by chunk; `scale` is what one latent occupies in its last dimension."""
+    """Compute chunk by chunk and join what is to be kept into one float32 tensor of `shape`."""
+    if len(plan) == 1:
+        return run(plan[0], on_piece).to(device)
+    out = torch.empty(shape, device=device)
+    scale = shape[-1] // plan[-1].stop  # what one latent occupies in the last dimension
     for part in plan:
         result = run(part, on_piece)
         first = (part.start - part.low) * scale

@@ -13,7 +13,11 @@ from .same_block import piece_rows
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
 
-PIECE_COPIES = 14  # widths of a token alive at once: q, k, v twice, rotated copies, the result
+# Bytes alive per value (row times width) at the widest point of a SAME layer, counted by tracing
+# every tensor; half precision keeps queries and keys in float32 while they are rotated.
+LAYER_BYTES, LAYER_BYTES_HALF = 48, 37
+# Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
+CPU_LIBRARIES = 55e6
 
 
 def dit_memory(config: DiTConfig, batch: int, frames: int, dtype: torch.dtype) -> float:
@@ -99,11 +103,19 @@ def _same_memory(
     device: torch.device,
 ) -> float:
     size = torch.empty((), dtype=dtype).element_size()
-    reach = side.depth * side.window if side.window is not None else 2
-    part = frames if chunk is None else min(frames, chunk + 2 * reach)
-    group = config.stride + 1
-    tokens = group * part * side.width  # updated in place, layer by layer
-    patches = config.stride * part * side.channels  # the same number of values as its audio
-    piece = min(piece_rows(device, side.width), group * part) * side.width * PIECE_COPIES
-    audio = frames * config.stride * side.channels * 4
-    return size * (tokens + 2 * patches + piece) + audio
+    decoding = side is config.decoder
+    grid = side.chunk // config.stride if side.chunk else 1
+    halo = grid if side.chunk else side.depth * (side.window or 0)
+    part = frames if chunk is None else min(frames, chunk + -chunk % grid + 2 * halo)
+    rows = (config.stride + 1) * (part + -part % grid)
+    tokens = rows * side.width * size  # updated in place, layer by layer
+    work = min(rows, piece_rows(device, side.width)) * side.width
+    work *= LAYER_BYTES if size == 4 else LAYER_BYTES_HALF
+    audio = config.stride * side.channels * 4  # of one latent, float32
+    if device.type == "cpu":
+        # What layers free stays with the process, so that the audio comes on top.
+        joined = audio * (part + (frames if part < frames else 0)) if decoding else 0
+        return tokens + work + joined + CPU_LIBRARIES
+    if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
+        return tokens + max(work, audio * part * 2)
+    return tokens + work + audio * frames * size / 4

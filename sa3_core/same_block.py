@@ -170,21 +170,24 @@ class EncoderBlock(Resampler):
 
     def forward(self, audio: Tensor, on_piece: OnPiece) -> Tensor:
         """Audio [B, A, N] -> latent tokens [B, ceil(N / 4096), D]; zeros follow the audio."""
-        hop = self.patch * self.stride
-        latents = -(-audio.shape[-1] // hop)
-        padded = latents + -latents % self.grid
-        tokens = self.buffer(audio.shape[0], padded, audio)
+        latents = -(-audio.shape[-1] // (self.patch * self.stride))
+        tokens = self.buffer(audio.shape[0], latents + -latents % self.grid, audio)
         groups = self.groups(tokens)
+        self._from_audio(audio, groups)
+        self.transform(tokens, on_piece)
+        return groups[:, :latents, self.stride]
+
+    def _from_audio(self, audio: Tensor, groups: Tensor) -> None:
+        """Fill groups [B, T on the grid, 17, D] with mapped frames and the new tokens."""
+        hop = self.patch * self.stride
         groups[:, :, self.stride] = cast_to(self.new_tokens, audio)
-        for start, stop in self.mapping_spans(audio.shape[0], padded, audio.device):
+        for start, stop in self.mapping_spans(audio.shape[0], groups.shape[1], audio.device):
             part = audio[..., start * hop : stop * hop]
             part = F.pad(part, (0, (stop - start) * hop - part.shape[-1]))
             # "b c (l h) -> b (c h) l": channel-major patches
             frames = part.unflatten(-1, (-1, self.patch)).transpose(2, 3).flatten(1, 2)
             mapped = self.mapping(frames).transpose(1, 2)
             groups[:, start:stop, : self.stride] = mapped.unflatten(1, (-1, self.stride))
-        self.transform(tokens, on_piece)
-        return groups[:, :latents, self.stride]
 
 
 class DecoderBlock(Resampler):
