@@ -112,6 +112,7 @@ export class RegionEditor {
 
   /** Follow the widgets after something else has changed them. */
   refresh() {
+    this.graphId = this.node.graph?.id; // while it is removed the graph has none
     if (!this.readState()) return;
     this.screen.showItems();
     this.screen.listRegions();

@@ -118,7 +118,7 @@ export function removeRegion(text, region) {
 
 /** The text with one more region at a place: the end of the text, or of a line. */
 export function addRegion(text, region, at = text.length) {
-  const before = text.slice(0, at).trimEnd();
+  const before = text.slice(0, at).replace(/[ \t]+$/, "");
   const last = before.at(-1);
   const join = !before || last === "\n" ? "" : last === "," || last === ";" ? " " : ", ";
   return before + join + formatRegion(region) + text.slice(at);

@@ -1,7 +1,6 @@
 // What undo must not forget: it builds the whole graph anew, and the editors with it.
 
 const KEPT = 20; // editors
-const SOON = 2000; // ms; a node that comes back later than this is another one
 
 const kept = new Map();
 
@@ -10,7 +9,7 @@ export function remember(editor) {
   const { node, view, cursor, selected, row } = editor;
   kept.delete(node.id);
   kept.set(node.id, {
-    at: performance.now(),
+    graphId: editor.graphId,
     view: { total: view.total, from: view.from, span: view.span },
     place: { cursor, selected, row },
     hadFocus: editor.panel.picture === document.activeElement,
@@ -18,10 +17,10 @@ export function remember(editor) {
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
-/** Go back there, if the node has come back. */
+/** Go back there, if the node has come back to its graph. */
 export function recall(editor) {
   const was = kept.get(editor.node.id);
-  if (!was || performance.now() - was.at > SOON) return;
+  if (was?.graphId !== editor.node.graph.id) return;
   editor.view.setTotal(was.view.total);
   editor.view.show(was.view.from, was.view.span);
   Object.assign(editor, was.place);
