@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...sa3_core.checkpoint import open_checkpoint
 from ...sa3_core.download import download_variant
 from ...sa3_core.errors import CheckpointError, InputError
-from ...sa3_core.library import TEXT_ENCODER_FOLDER, Kind
+from ...sa3_core.library import OWN_FOLDER, TEXT_ENCODER_FOLDER, Kind
 from ...sa3_core.model import max_seconds
 from ...sa3_core.variants import VARIANTS
 from .clip import SA3CLIP, load_clip
@@ -85,7 +86,7 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     here = library()
     path = here.resolve(choice.model, "model")
     text_encoder = _text_encoder(path, choice.text_encoder)
-    same = here.resolve(choice.autoencoder, "autoencoder") if choice.autoencoder else path
+    same = _autoencoder(path, choice.autoencoder)
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else "auto")
@@ -111,6 +112,27 @@ def _text_encoder(model: Path, name: str | None) -> Path:
     raise CheckpointError(
         f"No text encoder: {model.name} brings none and models/text_encoders holds no T5Gemma. "
         f"Put t5gemma_b_b_ul2.safetensors there ({TEXT_ENCODER_URL})."
+    )
+
+
+def _autoencoder(model: Path, name: str | None) -> Path:
+    """The chosen autoencoder, the one inside the model's file, or one found that goes with it."""
+    here = library()
+    if name is not None:
+        return here.resolve(name, "autoencoder")
+    checkpoint = open_checkpoint(model, need=("dit",))
+    if "same" in checkpoint.parts:
+        return model
+    assert checkpoint.config.dit is not None
+    large = checkpoint.config.dit.differential  # medium goes with SAME-L, small with SAME-S
+    for found in here.autoencoders():
+        path = here.resolve(found, "autoencoder")
+        same = open_checkpoint(path, need=("same",)).config.same
+        if same is not None and (same.decoder.window is not None) == large:
+            return path
+    raise CheckpointError(
+        f"No autoencoder: {model.name} brings none and no SAME-{'L' if large else 'S'} was found. "
+        f"Put same-{'l' if large else 's'} into models/{OWN_FOLDER} or a file into models/vae."
     )
 
 
