@@ -113,9 +113,11 @@ def _same_memory(
     work *= LAYER_BYTES if size == 4 else LAYER_BYTES_HALF
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
-        # What layers free stays with the process, so that the audio comes on top.
-        joined = audio * (part + (frames if part < frames else 0)) if decoding else 0
-        return tokens + work + joined + CPU_LIBRARIES
+        # What layers free stays with the process, so that the audio comes on top; so do the gaps
+        # that a chunk's own tokens leave for the next, differently long one.
+        own = tokens + (audio * part if decoding else 0)
+        own = own if part >= frames else 2 * own + (audio * frames if decoding else 0)
+        return own + work + CPU_LIBRARIES
     if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
         return tokens + max(work, audio * part * 2)
     return tokens + work + audio * frames * size / 4
