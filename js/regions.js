@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { RegionEditor } from "./regions/editor.mjs";
 import { recall, remember } from "./regions/memory.mjs";
+import { makeRoot } from "./regions/panel.mjs";
 import { watchWidgets } from "./regions/text.mjs";
 import { after, doNotSerialize, growToFit } from "./widgets.js";
 
@@ -18,16 +19,31 @@ function updateAll(anew) {
   for (const editor of open) editor.update(anew);
 }
 
-function addEditor(node) {
-  const editor = new RegionEditor(node);
+function addPlace(node) {
+  const root = makeRoot();
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT };
-  const widget = node.addDOMWidget(WIDGET, "sa3_regions", editor.panel.root, options);
-  doNotSerialize(widget);
-  node.sa3Regions = editor;
+  doNotSerialize(node.addDOMWidget(WIDGET, "sa3_regions", root, options));
   node.setSize([Math.max(WIDTH, node.size[0]), node.size[1]]);
   growToFit(node);
-  watchWidgets(node, () => editor.refresh());
-  return editor;
+  return root;
+}
+
+function openEditor(node, root) {
+  closeEditor(node);
+  const editor = new RegionEditor(node, root);
+  node.sa3Regions = editor;
+  open.add(editor);
+  editor.open();
+  recall(editor);
+}
+
+function closeEditor(node) {
+  const editor = node.sa3Regions;
+  if (!editor) return;
+  remember(editor);
+  open.delete(editor);
+  editor.close();
+  node.sa3Regions = null;
 }
 
 app.registerExtension({
@@ -35,27 +51,20 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("graphChanged", () => updateAll(false));
-    // A frame later the page knows what the run put out.
+    // A moment later the page knows what the run put out.
     api.addEventListener("execution_success", () => setTimeout(() => updateAll(true)));
   },
 
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return;
-    const editor = addEditor(node);
-    after(node, "onAdded", () => {
-      open.add(editor);
-      editor.open();
-      recall(editor);
-    });
-    after(node, "onRemoved", () => {
-      remember(editor);
-      open.delete(editor);
-      editor.close();
-    });
+    const root = addPlace(node);
+    after(node, "onAdded", () => openEditor(node, root));
+    after(node, "onRemoved", () => closeEditor(node));
+    watchWidgets(node, () => node.sa3Regions?.refresh());
+    after(node, "onConnectionsChange", () => node.sa3Regions?.sound.look(false));
     after(node, "onConfigure", () => {
-      editor.lookChanged();
-      editor.update();
+      node.sa3Regions?.lookChanged();
+      node.sa3Regions?.update();
     });
-    after(node, "onConnectionsChange", () => editor.sound.look(false));
   },
 });

@@ -31,7 +31,8 @@ const PROPERTY = "sa3Regions"; // of the node: how it is looked at, saved with t
 let editors = 0;
 
 export class RegionEditor {
-  constructor(node) {
+  /** Makes itself at home in an element of the node, until it is closed. */
+  constructor(node, root) {
     this.node = node;
     this.id = `sa3-regions-${++editors}`;
     this.view = new View();
@@ -42,7 +43,7 @@ export class RegionEditor {
     this.pending = null; // {index, region} while it is dragged; index -1 = a new one
     this.row = 0; // the line that is edited, where each is a batch item
     this.problem = "";
-    this.panel = buildPanel();
+    this.panel = buildPanel(root);
     this.screen = new Screen(this);
     this.player = new Player(() => this.screen.draw());
     this.sound = new Sound(node, () => this.soundChanged());
@@ -355,7 +356,7 @@ export class RegionEditor {
     panel.tools.addEventListener("keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
-    panel.root.addEventListener("pointerenter", () => this.update());
+    panel.stage.addEventListener("pointerenter", () => this.update());
   }
 
   /** Follow whatever changed without telling; `anew`: files may have changed too. */
@@ -364,17 +365,18 @@ export class RegionEditor {
     this.sound.look(anew);
   }
 
-  /** Start to live on a page: the node stands in a graph now. */
+  /** Start to follow the page: the node stands in a graph now. */
   open() {
     this.screen.open();
     this.lookChanged();
     this.update();
   }
 
-  /** Stop everything that outlives the elements. */
+  /** Stop everything that outlives the elements, and let go of them: the page may keep the node. */
   close() {
     this.screen.close();
     this.player.release();
     this.sound.clear();
+    this.panel.root.replaceChildren();
   }
 }

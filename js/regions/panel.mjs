@@ -47,17 +47,23 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** The place of the widget; it stays with the node, what is in it comes and goes. */
+export function makeRoot() {
+  addStyle();
+  return make("div", { className: "sa3-regions" });
+}
+
 /**
- * Build the elements.
+ * Build the elements into their place.
  *
  * @returns {Record<string, HTMLElement>} root, play, playRegion, loop, snap, spectrogram, split,
  *   remove, zoomOut, zoomIn, fit, item, stage, sound, marks, picture, options, scroll, thumb,
  *   says, status
  */
-export function buildPanel() {
-  addStyle();
+export function buildPanel(root) {
   const button = (text) => make("button", { type: "button", textContent: text });
   const panel = {
+    root,
     play: button("\u25b6"),
     playRegion: button("[\u25b6]"),
     loop: button("\u21bb"),
@@ -84,11 +90,7 @@ export function buildPanel() {
   panel.stage = make("div", { className: "sa3-stage" }, panel.sound, panel.marks, panel.picture);
   panel.scroll = make("div", { className: "sa3-scroll" }, panel.thumb);
   panel.tools = tools;
-  panel.root = make(
-    "div",
-    { className: "sa3-regions" },
-    ...[tools, panel.stage, panel.scroll, panel.says, panel.status],
-  );
+  root.replaceChildren(tools, panel.stage, panel.scroll, panel.says, panel.status);
   setRoles(panel);
   return panel;
 }
