@@ -44,6 +44,13 @@ function setFiles(node, files) {
   growToFit(node);
 }
 
+/** A removed node's player gives its decoder back; browsers allow a page only so many. */
+function release(node) {
+  const element = findWidget(node, PLAYER)?.element;
+  element?.removeAttribute("src");
+  element?.load();
+}
+
 function addSelector(node) {
   const choose = (name) => play(node, node.sa3Files?.[name]);
   const selector = node.addWidget("combo", SELECTOR, "", choose, { values: [] });
@@ -70,6 +77,7 @@ app.registerExtension({
     if (!NODES.includes(node.comfyClass)) return;
     addSelector(node);
     after(node, "onExecuted", (output) => setFiles(node, output?.audio ?? []));
+    after(node, "onRemoved", () => release(node));
   },
 
   // Outputs of earlier runs, as when a graph is opened from the history.

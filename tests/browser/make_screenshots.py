@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import find_browser, launch_options
-from tests.browser.example_inputs import WORKFLOWS, api_workflow
+from tests.browser.example_inputs import WORKFLOWS, api_workflow, write_example_inputs
 from tests.browser.frontend import Frontend
 from tests.browser.layout import ARRANGE, BOUNDS, FILL
 from tests.server.client import node
@@ -32,6 +32,7 @@ VIEWPORT = {"width": 1800, "height": 720}
 GRAPH_AREA = (90, 165, 1770, 690)
 MARGIN = 24
 MODEL = "demo"
+INPAINT_MASK = 5  # its id in inpaint_one_region
 STOCK_MODEL = "stable_audio_3_medium.safetensors"
 STOCK_ENCODER = "t5gemma_b_b_ul2.safetensors"
 
@@ -113,6 +114,18 @@ def first_graph(ui: Frontend) -> None:
     save(ui, "first_graph")
 
 
+def editing(ui: Frontend) -> None:
+    """Two regions of a sound, drawn in the node and made anew."""
+    ui.load(WORKFLOWS / "inpaint_one_region.json")
+    ui.set_widget(1, "model", MODEL)
+    ui.set_widget(INPAINT_MASK, "regions", "2-3.5, 6-7")
+    ui.queue()
+    ui.settle(3000)
+    ui.page.evaluate(FILL, GRAPH_AREA)
+    ui.settle(1000)
+    save(ui, "editing")
+
+
 def migration(ui: Frontend) -> None:
     """The stock graph above ours."""
     stock = stock_graph()
@@ -142,6 +155,7 @@ def main() -> int:
         ComfyServer(comfyui_root(), Path(base)) as server,
     ):
         put_models(server)
+        write_example_inputs(server)
         chromium = playwright.chromium.launch(**launch_options(browser))
         page = chromium.new_page(viewport=VIEWPORT, reduced_motion="reduce")
         ui = Frontend(page, server)
@@ -150,6 +164,7 @@ def main() -> int:
         ui.set_setting("Comfy.Minimap.Visible", False)
         ui.set_setting("Comfy.Graph.CanvasInfo", False)
         first_graph(ui)
+        editing(ui)
         migration(ui)
         chromium.close()
     return 0

@@ -71,8 +71,8 @@ NOTES = {
     "inpaint_one_region": (
         "# Make a part anew\n\n"
         "1. Choose a sound in **Load Audio**.\n"
-        "2. Write into *regions* of **Inpaint Mask** what is to be made anew: `4-8` (seconds), "
-        "`0:16.5-0:20`, `90%-100%`, or `bar 5-9` with *bpm* set.\n"
+        "2. Draw on the waveform in **Inpaint Mask** what is to be made anew, or write it into "
+        "*regions*: `4-8` (seconds), `0:16.5-0:20`, `90%-100%`, or `bar 5-9` with *bpm* set.\n"
         "3. Say in the prompt what should be there, and press **Run**.\n\n"
         "The node's picture shows what was masked after rounding to latent frames (93 ms). "
         "Outside the regions you get the source's samples back, bit for bit "
