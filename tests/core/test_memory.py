@@ -18,7 +18,7 @@ LONG = 4096  # latents of 380 s
 def test_linear_in_length_and_bounded_in_chunks(memory):
     whole = memory(SAME_L, LONG, None, torch.float32, CPU)
     half = memory(SAME_L, LONG // 2, None, torch.float32, CPU)
-    assert 1.7 < whole / half < 2.05
+    assert 1.6 < whole / half < 2.05
     assert whole < 4e9  # 380 s, whole
     assert memory(SAME_L, LONG, 64, torch.float32, CPU) < 1e9
     assert memory(SAME_L, LONG, None, torch.bfloat16, CPU) < 0.7 * whole
