@@ -117,6 +117,11 @@ def test_the_keyboard_does_everything(editor, ui):
     assert editor.get("view.span") < SECONDS / 2
     editor.press("0")
     assert editor.get("view.span") == SECONDS
+    scale = ui.page.evaluate("() => app.canvas.ds.scale")
+    ui.page.mouse.wheel(0, -300)  # it has the focus: the picture zooms, not the graph
+    ui.settle(100)
+    assert editor.get("view.span") < SECONDS
+    assert ui.page.evaluate("() => app.canvas.ds.scale") == scale
     assert len(ui.page.evaluate("() => app.graph.nodes")) == 5  # Delete stayed in the editor
 
 
