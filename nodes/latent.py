@@ -210,6 +210,8 @@ class SA3SAMEDecode(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**63 - 1,
+                    # The frontend would add "randomize" to this name, and decode anew each run.
+                    control_after_generate=False,
                     tooltip="Seed of the decoder noise; used only when decoder_noise is on.",
                     advanced=True,
                     optional=True,
