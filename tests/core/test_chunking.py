@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sa3_core.chunking import decode_chunked, encode_chunked, plan_chunks
+from sa3_core.config import ResamplerConfig, SAMEConfig
 from sa3_core.errors import InputError
-from sa3_core.same import draw_decoder_noise
+from sa3_core.same import SAMEAutoencoder, draw_decoder_noise
 from tests.core.test_same import load_tiny
 
 
@@ -93,3 +94,23 @@ def test_bad_chunk_lengths_and_empty_signals_are_refused(nets):
         decode_chunked(nets["tiny-s"], torch.randn(1, 256, 4), 0)
     with pytest.raises(InputError, match="at least 1"):
         encode_chunked(nets["tiny-s"], torch.randn(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    "style", [{"chunk": 64, "window": None, "kernel": 3}, {"chunk": None, "window": 2, "kernel": 3}]
+)
+def test_the_halo_follows_the_config(rel_l2, style):
+    """Unpublished sizes: chunks of 4 latents, a window of 2."""
+    sizes = {"channels": 512, "width": 64, "depth": 3, **style}
+    encoder = ResamplerConfig(**{**sizes, "kernel": 1})
+    net = SAMEAutoencoder(SAMEConfig(encoder, ResamplerConfig(**sizes))).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in net.state_dict().items():
+        spread = 0.5 if tensor.ndim < 2 else 1.5 * max(1, tensor[0].numel()) ** -0.5
+        tensor.normal_(1.0 if "std" in name else 0.0, spread, generator=generator)
+    latent = torch.randn(1, 256, 31, generator=generator)
+    whole = net.decode(latent)
+    assert rel_l2(decode_chunked(net, latent, 5), whole) <= 2e-5
+    assert rel_l2(encode_chunked(net, whole, 5), net.encode(whole)) <= 2e-5
+    net.halo //= 4  # 1: far too short for either
+    assert rel_l2(decode_chunked(net, latent, 5), whole) > 5e-5
