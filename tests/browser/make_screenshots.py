@@ -2,7 +2,7 @@
 
     python -m tests.browser.make_screenshots
 
-Writes js/docs/images/*.png. Run it when the nodes or the frontend look different.
+Writes js/docs/images/*.png and drawing.gif. Run it when the nodes or the frontend look different.
 """
 
 # ruff: noqa: T201 - a command, it prints
@@ -126,6 +126,62 @@ def editing(ui: Frontend) -> None:
     save(ui, "editing")
 
 
+def drawing(ui: Frontend) -> None:
+    """A short film: two regions are drawn, one is made longer, and the text follows."""
+    ui.load(WORKFLOWS / "inpaint_one_region.json")
+    ui.set_widget(INPAINT_MASK, "regions", "")
+    ui.page.wait_for_function("id => app.graph.getNodeById(id).sa3Regions.sound.peaks", arg=5)
+    view = "id => { const n = app.graph.getNodeById(id); app.canvas.ds.scale = 1.2;"
+    view += (
+        " app.canvas.ds.offset = [-n.pos[0] + 90, -n.pos[1] + 130]; app.canvas.setDirty(true); }"
+    )
+    ui.page.evaluate(view, INPAINT_MASK)
+    ui.settle(800)
+    box = ui.page.evaluate(
+        """id => { const n = app.graph.getNodeById(id), s = app.canvas.ds.scale;
+        const [x, y] = app.canvas.convertOffsetToCanvas([n.pos[0], n.pos[1] - 32]);
+        const r = app.canvas.canvas.getBoundingClientRect();
+        const [left, top] = [r.left + x, r.top + y];
+        return [left, top, left + n.size[0] * s, top + (n.size[1] + 32) * s];
+        }""",
+        INPAINT_MASK,
+    )
+    frames: list[Image.Image] = []
+
+    def shoot(times: int = 1) -> None:
+        picture = Image.open(io.BytesIO(ui.page.screenshot())).convert("RGB").crop(box)
+        picture.thumbnail((640, 640))
+        frames.extend([picture] * times)
+
+    mouse = ui.page.mouse
+    shoot(4)
+    for start, stop in ((1.0, 2.6), (5.0, 6.4), (6.4, 7.6)):
+        mouse.move(*_time_on_page(ui, start))
+        mouse.down()
+        for step in range(1, 6):
+            mouse.move(*_time_on_page(ui, start + (stop - start) * step / 5))
+            shoot()
+        mouse.up()
+        ui.settle(200)
+        shoot(3)
+    shoot(6)
+    path = IMAGES / "drawing.gif"
+    palette = [frame.quantize(96) for frame in frames]
+    palette[0].save(path, save_all=True, append_images=palette[1:], duration=140, loop=0)
+    print(f"{path}: {path.stat().st_size // 1000} kB")
+
+
+def _time_on_page(ui: Frontend, seconds: float) -> tuple[float, float]:
+    """Where a time lies in the region editor."""
+    script = """([id, time]) => {
+        const editor = app.graph.getNodeById(id).sa3Regions, { view } = editor;
+        const box = editor.panel.picture.getBoundingClientRect();
+        return [box.left + view.x(time) / view.width * box.width, box.top + box.height / 2];
+    }"""
+    x, y = ui.page.evaluate(script, [INPAINT_MASK, seconds])
+    return x, y
+
+
 def migration(ui: Frontend) -> None:
     """The stock graph above ours."""
     stock = stock_graph()
@@ -165,6 +221,7 @@ def main() -> int:
         ui.set_setting("Comfy.Graph.CanvasInfo", False)
         first_graph(ui)
         editing(ui)
+        drawing(ui)
         migration(ui)
         chromium.close()
     return 0
