@@ -1,4 +1,7 @@
-"""What the region editor costs: opening a long piece, dragging, and being opened often."""
+"""What the region editor costs: opening a long piece, dragging, and being opened often.
+
+Times depend on what else a machine does: all of this is behind `dev.py test --all`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import pytest
 
 from tests.browser.region_editor import EDITOR, EditorPage, graph, write_tone
+
+pytestmark = pytest.mark.soak
 
 SECONDS = 380.0
 LONG = "sa3_long_tone.flac"
@@ -96,7 +101,6 @@ def is_task(event):
     return event["name"] in ("RunTask", "ThreadControllerImpl::RunTask") and event["ph"] == "X"
 
 
-@pytest.mark.soak
 def test_a_hundred_openings_leave_nothing_behind(editor, ui):
     """No more than the page itself keeps of a stock node with a text box."""
     session = ui.page.context.new_cdp_session(ui.page)

@@ -6,8 +6,11 @@ import asyncio
 import base64
 import importlib
 import json
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,12 @@ import torch
 from aiohttp import web
 
 RATE = 44100
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine in a thread of its own: browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +142,12 @@ def test_a_file_is_decoded_once_until_it_changes(module, tone, monkeypatch):
     async def ask(route: str, times: int) -> list[bytes]:
         return await asyncio.gather(*(cache.get(route, tone) for _ in range(times)))
 
-    first = asyncio.run(ask(module.PEAKS_ROUTE, 3))
+    first = run(ask(module.PEAKS_ROUTE, 3))
     assert len(calls) == 1
     assert len(set(first)) == 1
     assert json.loads(first[0])["rate"] == RATE
     tone.write_bytes(tone.read_bytes()[:-80_000])
-    assert asyncio.run(ask(module.PEAKS_ROUTE, 1)) != first[:1]
-    asyncio.run(ask(module.SPECTROGRAM_ROUTE, 1))
+    assert run(ask(module.PEAKS_ROUTE, 1)) != first[:1]
+    run(ask(module.SPECTROGRAM_ROUTE, 1))
     assert len(calls) == 3
     assert len(cache._answers) == 2
