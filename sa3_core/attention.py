@@ -5,12 +5,27 @@ halves go through one call by stacking them along the heads.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .flash import flash_attend, flash_usable
+from .flash import flash_attend, flash_attend_segments, flash_usable
+
+
+@dataclass(frozen=True)
+class KeyMask:
+    """Which of the N tokens of each item may be attended.
+
+    Attributes:
+        valid: bool [B, 1, 1, N].
+        segments: int32 [2 B + 1], or None where flash-attn does not run: all items laid end to
+            end, cut after each one's valid tokens and after its padding.
+    """
+
+    valid: Tensor
+    segments: Tensor | None = None
 
 
 def split_heads(x: Tensor, parts: int, head_dim: int) -> tuple[Tensor, ...]:
@@ -42,14 +57,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
+def attend_valid(q: Tensor, k: Tensor, v: Tensor, keys: KeyMask | None) -> Tensor:
+    """Attention of the N tokens of each item among themselves, to valid ones; all [B, H, N, 64].
+
+    What comes out for padding has no meaning: it is not the same with flash-attn and without.
+    """
+    if keys is None:
+        return attend(q, k, v)
+    if keys.segments is not None:
+        return flash_attend_segments(q, k, v, keys.segments)
+    return attend(q, k, v, keys.valid)
+
+
 def attend_difference(
-    q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor], v: Tensor, bias: Tensor | None = None
+    q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor], v: Tensor, keys: KeyMask | None = None
 ) -> Tensor:
-    """attn(q, k, v) - attn(q', k', v) in one call.
+    """attn(q, k, v) - attn(q', k', v) in one call; keys as in `attend_valid`.
 
     Source: arXiv 2605.17991 and 2605.18613, differential attention without a learned lambda.
     """
-    both = attend(torch.cat(q, 1), torch.cat(k, 1), torch.cat([v, v], 1), bias)
+    both = attend_valid(torch.cat(q, 1), torch.cat(k, 1), torch.cat([v, v], 1), keys)
     plus, minus = both.chunk(2, dim=1)
     return plus - minus
 
@@ -66,18 +93,33 @@ def attend_weighted(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-def key_mask(mask: Tensor | None, always: int, device: torch.device) -> Tensor | None:
+def key_mask(mask: Tensor | None, always: int, like: Tensor) -> KeyMask | None:
     """Turn a frame mask into a key mask with `always` leading tokens that are never masked.
 
     Args:
-        mask: bool [B, T], True = valid, or None.
+        mask: bool [B, T] or [1, T], True = valid, or None.
+        always: number of leading tokens.
+        like: a tensor of B items on the device and in the dtype of the computation.
 
     Returns:
-        bool [B, 1, 1, always + T], or None when nothing is masked.
+        For always + T tokens, or None when there is no mask.
     """
-    if mask is None or bool(mask.all()):
+    if mask is None:
         return None
-    return F.pad(mask.to(device), (always, 0), value=True)[:, None, None, :]
+    keys = F.pad(mask, (always, 0), value=True)
+    # Laid end to end an item must be its valid tokens, then its padding, without holes.
+    whole = not bool((keys[:, 1:] > keys[:, :-1]).any())
+    segments = _segments(keys, like) if whole and flash_usable(like) else None
+    return KeyMask(keys.to(like.device)[:, None, None, :], segments)
+
+
+def _segments(keys: Tensor, like: Tensor) -> Tensor:
+    """KeyMask.segments of bool [B or 1, N]."""
+    batch, n = like.shape[0], keys.shape[1]
+    start = torch.arange(batch + 1, device=keys.device) * n
+    end = start[:-1] + keys.sum(dim=1)
+    both = torch.cat([torch.stack([start[:-1], end], dim=1).flatten(), start[-1:]])
+    return both.to(like.device, torch.int32)
 
 
 def fold_windows(x: Tensor, n: int, block: int, reach: int, before: int) -> Tensor:

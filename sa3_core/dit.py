@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from .attention import (
-    attend,
+    KeyMask,
     attend_difference,
+    attend_valid,
     attend_weighted,
     key_mask,
     merge_heads,
@@ -58,7 +59,7 @@ class DiTConstants:
         context_bias: additive float32 [B, 1, 1, S] or None.
         local: one tensor per block, [B, T, D], or [1, 1, D] when nothing is inpainted.
         rotary: cosines and sines for the memory tokens and T frames.
-        frame_keys: bool [B, 1, 1, M + T] or None, the padding mask as a key mask.
+        frame_keys: the padding mask as a key mask over M + T tokens, or None.
         dtype: dtype that activations are computed in.
     """
 
@@ -67,7 +68,7 @@ class DiTConstants:
     context_bias: Tensor | None
     local: Sequence[Tensor]
     rotary: RotaryTable
-    frame_keys: Tensor | None
+    frame_keys: KeyMask | None
     dtype: torch.dtype
 
 
@@ -82,12 +83,12 @@ class SelfAttention(nn.Module):
         self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
         self.k_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
 
-    def forward(self, x: Tensor, rotary: RotaryTable, keys: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: RotaryTable, keys: KeyMask | None) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
         q, k, v, *second = split_heads(self.to_qkv(x), self.parts, HEAD_DIM)
         q, k = apply_rotary(self.q_norm(q), rotary), apply_rotary(self.k_norm(k), rotary)
         if not second:
-            return self.to_out(merge_heads(attend(q, k, v, keys)))
+            return self.to_out(merge_heads(attend_valid(q, k, v, keys)))
         q2 = apply_rotary(self.q_norm(second[0]), rotary)
         k2 = apply_rotary(self.k_norm(second[1]), rotary)
         return self.to_out(merge_heads(attend_difference((q, q2), (k, k2), v, keys)))
@@ -217,7 +218,7 @@ class DiffusionTransformer(nn.Module):
             global_cond: [B, cond width], the duration embedding.
             local_cond: [B, 1 + C, T] mask and masked source, or None when nothing is given
                 (equal to zeros, which still pass through the biases).
-            padding_mask: bool [B, T], True = valid, or None.
+            padding_mask: bool [B, T] or [1, T], True = valid, or None when every frame is.
             frames: T.
         """
         dtype, blocks = context.dtype, cast("list[DiTBlock]", self.transformer.layers)
@@ -236,7 +237,7 @@ class DiffusionTransformer(nn.Module):
             else context_bias.to(context.device, torch.float32)[:, None, None, :],
             local=[block.to_local_embed(source) for block in blocks],
             rotary=rotary_table(inv_freq, total, context.device),
-            frame_keys=key_mask(padding_mask, self.config.memory_tokens, context.device),
+            frame_keys=key_mask(padding_mask, self.config.memory_tokens, context),
             dtype=dtype,
         )
 

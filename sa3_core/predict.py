@@ -90,12 +90,13 @@ class Predictor:
         context = join_contexts([Context(c.tokens[items], c.bias[items]) for c in contexts])
         # A single item's local conditioning and mask broadcast over both halves.
         repeat = 1 if len(items) == 1 else copies
+        mask = _rows(self.mask, items, repeat)
         return self.model.dit.prepare(
             context=context.tokens.to(self.model.device, self.model.dtype),
             context_bias=context.bias,
             global_cond=self.duration[items].repeat(copies, 1),
             local_cond=_rows(self.local, items, repeat, lambda x: x.to(self.model.device)),
-            padding_mask=_rows(self.mask, items, repeat),
+            padding_mask=None if mask is None or bool(mask.all()) else mask,
             frames=frames,
         )
 

@@ -106,11 +106,6 @@ def test_a_padding_mask_gives_what_the_valid_frames_alone_give(model, expected, 
     assert rel_l2(alone, expected["out_true"]) <= 1e-5
 
 
-def test_a_mask_without_a_masked_frame_is_no_mask(model, inputs):
-    mask = torch.ones(1, 98, dtype=torch.bool)
-    assert constants(model, inputs, mask=mask).frame_keys is None
-
-
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float16, 0.004), (torch.bfloat16, 0.025)])
 def test_half_precision_stays_close_because_t_stays_float32(model, expected, inputs, dtype, limit):
     half = half_model(model, dtype)

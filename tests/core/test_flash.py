@@ -19,7 +19,7 @@ from tests.support import rel_l2
 
 @pytest.fixture
 def flash_calls(monkeypatch):
-    """A module `flash_attn` whose function takes [B, N, H, d]; returns the shapes it was given."""
+    """A module `flash_attn` with the package's layouts and checks; the shapes it was given."""
     calls = []
 
     def flash_attn_func(q, k, v):
@@ -29,8 +29,23 @@ def flash_calls(monkeypatch):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
+    def flash_attn_varlen_func(q, k, v, cu_q, cu_k, max_q, max_k):
+        assert cu_q.dtype == cu_k.dtype == torch.int32
+        assert cu_q[-1] == len(q) == len(k) == len(v)
+        assert max_q >= cu_q.diff().max()
+        assert max_k >= cu_k.diff().max()
+        assert cu_q.diff().min() >= 0
+        calls.append(tuple(q.shape))
+        out = torch.full_like(q, torch.nan)
+        edges = zip(cu_q.tolist(), cu_q[1:].tolist(), strict=False)
+        for start, end in edges:
+            part = (x[None, start:end].transpose(1, 2) for x in (q, k, v))
+            out[start:end] = F.scaled_dot_product_attention(*part)[0].transpose(0, 1)
+        return out
+
     module = ModuleType("flash_attn")
     module.flash_attn_func = flash_attn_func
+    module.flash_attn_varlen_func = flash_attn_varlen_func
     monkeypatch.setitem(sys.modules, "flash_attn", module)
     monkeypatch.setattr(attention, "flash_usable", lambda q: True)
     return calls
@@ -50,12 +65,82 @@ def test_unmasked_attention_goes_through_it_and_agrees(flash_calls):
     assert flash_calls == [(2, 7, 4, 64)]
 
 
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("lengths", [(5, 9, 2), (9, 9, 1), (9,), (1,)])
+@pytest.mark.parametrize("difference", [False, True])
+def test_unequal_items_go_through_it_in_one_call(flash_calls, lengths, difference):
+    batch, always = len(lengths), 3
+    frames = torch.arange(9)[None] < torch.tensor(lengths)[:, None]
+    q, k, q2, k2, v = (draw(batch, 4, 12, 64, seed=i) for i in range(5))
+    keys = attention.key_mask(frames, always, q)
+    assert keys.segments.tolist() == [
+        edge for b, n in enumerate(lengths) for edge in (12 * b, 12 * b + 3 + n)
+    ] + [12 * batch]
+    plain = attention.KeyMask(keys.valid)
+    if difference:
+        args = ((q, q2), (k, k2), v)
+        out, expected = (attention.attend_difference(*args, m) for m in (keys, plain))
+    else:
+        out, expected = (attention.attend_valid(q, k, v, m) for m in (keys, plain))
+    assert flash_calls == [(12 * batch, 8 if difference else 4, 64)]
+    for item, n in enumerate(lengths):
+        valid = slice(0, always + n)
+        assert rel_l2(out[item, :, valid], expected[item, :, valid]) < 1e-6
+    assert out.isfinite().all()  # padding too: it passes through every later layer
+
+
+def test_one_mask_serves_both_halves_of_guidance(flash_calls):
+    keys = attention.key_mask(torch.arange(9)[None] < 4, 1, torch.zeros(2, 5))
+    assert keys.segments.tolist() == [0, 5, 10, 15, 20]
+
+
+def test_a_mask_with_holes_is_left_to_torch(flash_calls):
+    holes = torch.tensor([[True, False, True]])
+    assert attention.key_mask(holes, 2, torch.zeros(1)).segments is None
+
+
+def test_a_compiler_traces_it_whole(flash_calls):
+    keys = attention.key_mask(torch.arange(9)[None] < 4, 0, torch.zeros(1))
+    x = draw(1, 2, 9, 64)
+    seen = []
+
+    def varlen(q, k, v, cu_q, cu_k, max_q, max_k):  # traceable, as the package's own operator is
+        seen.append((max_q, max_k))
+        return q * 2
+
+    sys.modules["flash_attn"].flash_attn_varlen_func = varlen
+    traced = torch.compile(attention.attend_valid, backend="eager", fullgraph=True)
+    assert torch.equal(traced(x, x, x, keys), 2 * x)
+    assert seen == [(9, 9)]
+
+
 def test_masked_attention_does_not(flash_calls):
     x = torch.randn(1, 2, 5, 64)
     mask = torch.tensor([True, True, False, True, True])[None, None, None]
     expected = F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
     assert torch.equal(attention.attend(x, x, x, mask), expected)
     assert flash_calls == []
+
+
+@pytest.mark.parametrize("variant", ["tiny_s", "tiny_m"])
+def test_a_whole_forward_of_unequal_items_agrees(request, monkeypatch, flash_calls, variant):
+    model = load_model(request.getfixturevalue(variant))
+    valid = (30, 11)
+    mask = torch.arange(30)[None] < torch.tensor(valid)[:, None]
+    x, context, duration = draw(2, 256, 30), draw(2, 9, 768), draw(2, 768)
+    t, bias = torch.tensor([0.6, 0.3]), torch.zeros(2, 9)
+    outs = []
+    for usable in (True, False):
+        monkeypatch.setattr(attention, "flash_usable", lambda q, usable=usable: usable)
+        constants = model.dit.prepare(context, bias, duration, None, mask, 30)
+        outs.append(model.dit.velocity(x, t, constants))
+    depth, memory = model.config.dit.depth, model.config.dit.memory_tokens
+    assert [shape[0] for shape in flash_calls] == [2 * (memory + 30)] * depth
+    for item, n in enumerate(valid):
+        assert rel_l2(outs[0][item, :, :n], outs[1][item, :, :n]) < 1e-6
 
 
 @pytest.mark.parametrize("variant", ["tiny_s", "tiny_m"])

@@ -104,6 +104,12 @@ def predictor(
     )
 
 
+def test_a_mask_without_a_masked_frame_is_no_mask(model):
+    one = predictor(model, (0,))
+    one.velocity(draw(1, 256, FRAMES), torch.tensor([0.5]))
+    assert [c.frame_keys for c in one._constants.values()] == [None]
+
+
 def assert_items_equal_single_runs(model: SA3Model, t: Tensor, limit: float = 5e-6, **how) -> None:
     x = draw(3, 256, FRAMES, seed=1)
     together = predictor(model, **how).velocity(x, t)
