@@ -23,7 +23,7 @@ if "tests" not in sys.modules:  # ComfyUI has a `tests` package too; ours is the
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
 from tests import support  # noqa: E402 - needs the lines above
-from tests.server.harness import ComfyServer  # noqa: E402
+from tests.server.harness import ComfyServer, server_with_models  # noqa: E402
 
 
 class _PlainRoot:
@@ -127,12 +127,8 @@ def comfy(
     (the weights of tiny-s alone); text_encoders and loras are there and empty.
     """
     base = tmp_path_factory.mktemp("server")
-    server = ComfyServer(support.comfyui_root(), base, env={"HF_HUB_OFFLINE": "1"})
-    for name, source in (("tiny-s", tiny_s), ("tiny-m", tiny_m)):
-        shutil.copytree(source, server.models("stable_audio_3") / name)
+    server = server_with_models(base, {"tiny-s": tiny_s, "tiny-m": tiny_m})
     single = server.models("checkpoints") / "stable_audio_3_tiny.safetensors"
     shutil.copy(tiny_s / "model.safetensors", single)
-    server.models("text_encoders")
-    server.models("loras")
     with server:
         yield server

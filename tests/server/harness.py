@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tests.support import comfyui_root
+
 from .client import ComfyClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,3 +167,15 @@ class ComfyServer:
         path = self.base / "models" / folder
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def server_with_models(
+    base: Path, models: Mapping[str, Path], flags: Sequence[str] = ("--cpu",)
+) -> ComfyServer:
+    """A server, not started yet, without network and with copies of model folders by name."""
+    server = ComfyServer(comfyui_root(), base, flags, env={"HF_HUB_OFFLINE": "1"})
+    for name, source in models.items():
+        shutil.copytree(source, server.models("stable_audio_3") / name)
+    for folder in ("text_encoders", "loras"):
+        server.models(folder)
+    return server
