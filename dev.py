@@ -44,6 +44,7 @@ LIBRARIES = (
     *("safetensors 0.8.0", "sentencepiece 0.2.3", "av 18.1.0 17.1.0", "aiohttp 3.14.5"),
     *("numpy 2.4.6 2.2.6", "scipy 1.17.1 1.15.3", "pillow 13.0.0 12.3.0", "tqdm 4.70.1"),
 )
+BENCH = ("diffusers 0.42.1",)  # only what `bench` compares with
 
 
 class Release(NamedTuple):
@@ -132,12 +133,13 @@ def timed(label: str) -> Iterator[None]:
 
 
 # --- setup --------------------------------------------------------------------------------------
-def setup(comfyui: Path | None = None, version: str = NEWEST) -> Path:
+def setup(comfyui: Path | None = None, version: str = NEWEST, extra: Sequence[str] = ()) -> Path:
     """Make .venv and get ComfyUI, or find both as they should be.
 
     Args:
         comfyui: an installation of the user's; its requirements are installed into .venv.
         version: otherwise this version, from PyPI.
+        extra: packages that only one task needs.
 
     Returns:
         ComfyUI's root.
@@ -157,13 +159,13 @@ def setup(comfyui: Path | None = None, version: str = NEWEST) -> Path:
         if not (root / "main.py").is_file():
             raise TaskError(f"{root} is no ComfyUI: it has no main.py")
     # Older versions run with the packages of the newest one.
-    install_packages(root if comfyui else fetch_comfyui(NEWEST), pinned)
+    install_packages(root if comfyui else fetch_comfyui(NEWEST), pinned, extra)
     return root
 
 
-def install_packages(comfyui: Path, pinned: Sequence[str]) -> None:
+def install_packages(comfyui: Path, pinned: Sequence[str], extra: Sequence[str] = ()) -> None:
     """Install what is pinned here and what ComfyUI and this pack require, unless all is there."""
-    wanted = pins(*TORCH, *TOOLS)
+    wanted = pins(*TORCH, *TOOLS, *extra)
     for path in (comfyui / "requirements.txt", ROOT / "requirements.txt"):
         lines = (line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines())
         wanted += [line for line in lines if line]
@@ -305,7 +307,7 @@ def task_format(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def task_bench(args: argparse.Namespace, rest: list[str]) -> int:
-    env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui))}
+    env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui, extra=BENCH))}
     return call([PYTHON, "-m", "tests.benchmarks", *rest], env)
 
 

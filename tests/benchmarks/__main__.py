@@ -4,29 +4,57 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from pathlib import Path
 
-BENCHMARKS = ("lora",)
+from .options import BenchmarkError, Options
+
+BENCHMARKS = ("speed", "lora")
 
 
-def main() -> None:
+def main() -> int:
     """Run benchmarks and write each one's table to the output folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHMARKS)}")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for the tables")
     parser.add_argument("--quick", action="store_true", help="small shapes, for trying it out")
-    options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHMARKS)
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--only", default="", metavar="A,B", help="parts, such as dit,same-s")
+    speed.add_argument("--seconds", default="", metavar="A,B", help="lengths, such as 10,30")
+    speed.add_argument("--rounds", type=int, help="of every row (default: each row's own number)")
+    speed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    speed.add_argument("--no-peers", action="store_true", help="measure this pack alone")
+    speed.add_argument("--slow", action="store_true", help="also peers that take minutes")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.names or BENCHMARKS:
-        table = importlib.import_module(f"tests.benchmarks.{name}").run(options.quick)
+    args.out.mkdir(parents=True, exist_ok=True)
+    only = tuple(name for name in args.only.split(",") if name)
+    seconds = tuple(float(length) for length in args.seconds.split(",") if length)
+    options = Options(
+        quick=args.quick,
+        out=args.out,
+        only=only,
+        seconds=seconds,
+        rounds=args.rounds,
+        device=args.device,
+        peers=not args.no_peers,
+        slow=args.slow,
+    )
+    failed = 0
+    for name in args.names or BENCHMARKS:
         path = options.out / f"bench_{name}.md"
+        try:
+            table = importlib.import_module(f"tests.benchmarks.{name}").run(options)
+        except BenchmarkError as error:
+            table, failed = error.table, 1
+            print(f"{name}: {error}", file=sys.stderr)
         path.write_text(table, encoding="utf-8")
         print(table)
         print(f"written to {path}")
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

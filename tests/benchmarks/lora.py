@@ -25,6 +25,8 @@ from sa3_core.config import DiTConfig
 from sa3_core.dit import DiffusionTransformer
 from sa3_core.svd_bases import CACHE_SUFFIX
 
+from .options import Options
+
 RANK = 16
 MEDIUM = DiTConfig(width=1536, depth=24, heads=24, differential=True)
 QUICK = DiTConfig(width=256, depth=2, heads=4, differential=True)
@@ -128,9 +130,9 @@ def patched_copy(
 
 
 @torch.inference_mode()
-def run(quick: bool) -> str:
+def run(options: Options) -> str:
     """Measure every adapter type and return a Markdown table."""
-    net = random_dit(QUICK if quick else MEDIUM, torch.float32)
+    net = random_dit(QUICK if options.quick else MEDIUM, torch.float32)
     weights = adapted(net)
     state = {f"model.{module}.weight": value for module, value in weights.items()}
     lines = [

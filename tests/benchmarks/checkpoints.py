@@ -1,0 +1,37 @@
+"""Checkpoints of random weights at real size, written once into `.dev/bench`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".dev" / "bench"
+
+
+def checkpoint(variant: str, dtype: str = "fp32") -> Path:
+    """The folder of a variant's checkpoint, made by `tests/make_checkpoint.py` when it is missing.
+
+    Made in a process of its own, so that the memory is free again before anything is measured.
+
+    Args:
+        variant: e.g. `small-music`, `same-l`, `tiny-s`.
+        dtype: of the weights in the file.
+
+    Raises:
+        RuntimeError: it could not be made; the reason stands on standard error.
+    """
+    folder = CACHE / (variant if dtype == "fp32" else f"{variant}-{dtype}")
+    if (folder / "model.safetensors").is_file():
+        return folder
+    print(f"Writing random weights: {folder.name} ...", flush=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [sys.executable, "-m", "tests.make_checkpoint", "--variant", variant, "--seed", "0"]
+    done = subprocess.run([*command, "--dtype", dtype, "--out", str(partial)], cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"could not write the checkpoint {folder.name}")
+    partial.rename(folder)
+    return folder

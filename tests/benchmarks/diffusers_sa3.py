@@ -1,0 +1,127 @@
+"""diffusers' Stable Audio 3 transformer and SAME autoencoder.
+
+Switched to ours where they are known to differ: the epsilon of the blocks' RMS norms (1e-6 there),
+and the inpainting input of zeros, which its pipeline leaves out. It cannot represent SAME-S.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sa3_core.config import HEAD_DIM
+
+from .jobs import Job, audio_input, latent_input, model_config
+from .ours import weights_of
+from .work import BLOCK_EPS, UnableError, Work, peer_generation
+
+_DIT_NAMES = (
+    (r"^transformer\.project_(in|out)\.", r"proj_\1."),
+    (r"^transformer\.layers\.", "transformer_blocks."),
+    (r"^transformer\.", ""),
+    (r"\.ff\.ff\.0\.proj\.", ".ff.proj_in."),
+    (r"\.ff\.ff\.2\.", ".ff.proj_out."),
+)
+_SAME_NAMES = (
+    (r"^(encoder\.layers\.2|decoder\.layers\.1)\.", lambda m: m[1][:7] + ".proj."),
+    (r"^(encoder\.layers\.0|decoder\.layers\.3)\.", lambda m: m[1][:7] + ".blocks.0."),
+    (r"\.pre_norm\.", ".norm_attn."),
+    (r"\.ff_norm\.", ".norm_ff."),
+    (r"\.self_attn\.", ".attn."),
+    *_DIT_NAMES[3:],
+    (r"^bottleneck\.scaling_factor$", "bottleneck.scale"),
+)
+
+
+def _renamed(state: dict[str, Tensor], names: tuple[tuple[str, object], ...]) -> dict[str, Tensor]:
+    out = {}
+    for key, value in state.items():
+        for pattern, replacement in names:
+            key = re.sub(pattern, replacement, key)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if key.endswith("to_qkv.weight") and value.shape[0] == 5 * value.shape[1]:
+            q, k, v, q2, k2 = value.chunk(5)
+            value = torch.cat([q, q2, k, k2, v])
+        out[key] = value
+    return out
+
+
+def _part(folder: Path, prefix: str) -> dict[str, Tensor]:
+    state = load_file(folder / "model.safetensors")
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return found or state
+
+
+def _filled(net: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, device: str) -> nn.Module:
+    state = {key: v if key.endswith("inv_freq") else v.to(dtype) for key, v in state.items()}
+    net.load_state_dict(state, assign=True)
+    return net.to(device).train(False).requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=1)
+def _dit(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
+    from diffusers.models.transformers import transformer_stable_audio3 as module
+
+    config = model_config(folder).dit
+    assert config is not None
+    with torch.device("meta"):
+        net = module.StableAudio3DiTModel(
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
+            num_memory_tokens=config.memory_tokens,
+            use_differential_attention=config.differential,
+        )
+    for part in net.modules():
+        if isinstance(part, module.StableAudio3RMSNorm) and part.gamma.shape[0] != HEAD_DIM:
+            part.eps = BLOCK_EPS
+    state = _renamed(_part(folder, "model.model."), _DIT_NAMES)
+    padding = _part(folder, "conditioner.conditioners.prompt.")
+    state["prompt_padding_embedding"] = padding["padding_embedding"]
+    return _filled(net, state, dtype, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _same(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
+    from diffusers.models.autoencoders import autoencoder_same as module
+
+    config = model_config(folder).same
+    assert config is not None
+    if config.decoder.window is None:
+        raise UnableError("cannot represent SAME-S (chunked attention, 3-tap mapping)")
+    with torch.device("meta"):
+        net = module.AutoencoderSAME(
+            encoder_channels=config.decoder.width // 6,
+            encoder_transformer_depths=[config.decoder.depth],
+            encoder_sinusoidal_blocks=[config.encoder.sinusoidal],
+            decoder_sinusoidal_blocks=[config.decoder.sinusoidal],
+        )
+    for part in net.modules():
+        if isinstance(part, module.SAMEAttention):  # frequencies are no weights there
+            part.rope = module.RotaryEmbedding(HEAD_DIM // 2)
+    state = _renamed(_part(folder, "pretransform.model."), _SAME_NAMES)
+    unused = ("inv_freq", "noise_scaling_factor")
+    return _filled(net, {k: v for k, v in state.items() if not k.endswith(unused)}, dtype, device)
+
+
+def prepare(job: Job) -> Work:
+    """Load what the job needs (once) and make its inputs."""
+    if job.part == "generation":
+        net = _dit(job.path, job.torch_dtype, job.device)
+
+        def velocity(x: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
+            context, duration, local = rest
+            return net(x, t, context, duration, local_add_cond=local, return_dict=False)[0]
+
+        return Work(peer_generation(job, velocity), weights_of(net))
+    if job.part not in ("decode", "encode"):
+        raise UnableError("not measured")
+    net = _same(job.path, job.torch_dtype, job.device)
+    given = (latent_input if job.part == "decode" else audio_input)(job)
+    given = given.to(job.device, job.torch_dtype)
+    code = getattr(net, job.part)
+    return Work(lambda: code(given, return_dict=False)[0].float().cpu(), weights_of(net))

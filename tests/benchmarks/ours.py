@@ -1,0 +1,135 @@
+"""This pack's implementation, through its public functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sa3_core import attention
+from sa3_core.chunking import decode_chunked, encode_chunked
+from sa3_core.model import SA3Model, load_model
+from sa3_core.pipeline import (
+    GenerateRequest,
+    Pipeline,
+    generate,
+    load_autoencoder,
+    load_pipeline,
+    own_text_encoder,
+)
+from sa3_core.same import SAMEAutoencoder
+from sa3_core.sample import StartLatent, sample_latent
+from sa3_core.settings import SampleSettings
+from sa3_core.t5gemma import T5Gemma, load_t5gemma
+from sa3_core.text_tokens import TextConditioning
+
+from .jobs import Job, audio_input, generation_inputs, latent_input, prompt_ids
+from .work import Work
+
+PROMPT = "warm analog synth pad, slow attack"
+
+
+@functools.lru_cache(maxsize=1)
+def _model(folder: Path, dtype: torch.dtype, device: str, mode: str) -> SA3Model:
+    model = load_model(folder, dtype=dtype, device=device)
+    if mode != "eager":
+        model.dit.velocity_at = _compiled(model.dit.velocity_at, device, mode == "graph")
+    return model
+
+
+@functools.lru_cache(maxsize=1)
+def _autoencoder(folder: Path, dtype: torch.dtype, device: str) -> SAMEAutoencoder:
+    return load_autoencoder(folder, dtype, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _text(folder: Path, dtype: torch.dtype, device: str) -> T5Gemma:
+    return load_t5gemma(own_text_encoder(folder), dtype, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _pipeline(folder: Path, dtype: torch.dtype, device: str) -> Pipeline:
+    return load_pipeline(folder, dtype=dtype, device=device)
+
+
+def _compiled(velocity: Callable[..., Tensor], device: str, graph: bool) -> Callable[..., Tensor]:
+    """The velocity through torch.compile; without a card only as far as tracing goes."""
+    if device == "cpu":
+        return torch.compile(velocity, backend="eager", dynamic=False)
+    if not graph:
+        return torch.compile(velocity, dynamic=False)
+    net = torch.compile(velocity, dynamic=False, mode="reduce-overhead")
+
+    def replayed(*args: object) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        return net(*args).clone()  # the graph writes its output to the same place every time
+
+    return replayed
+
+
+def _generation(job: Job) -> Work:
+    if not job.flash:
+        attention.flash_usable = lambda q: False
+    model = _model(job.path, job.torch_dtype, job.device, job.mode)
+    inputs = generation_inputs(job)
+    text = TextConditioning(inputs.tokens, torch.ones(inputs.tokens.shape[:2], dtype=torch.bool))
+    start = StartLatent(torch.zeros_like(inputs.noise[0]), (job.seconds,))
+    settings = SampleSettings(steps=job.steps)
+
+    def run() -> Tensor:
+        noise = iter(inputs.noise)
+        out = sample_latent(model, start, settings, text, None, lambda: next(noise))
+        return out[..., : inputs.valid]
+
+    return Work(run, weights_of(model.dit))
+
+
+def _decode(job: Job) -> Work:
+    net = _autoencoder(job.path, job.torch_dtype, job.device)
+    latent = latent_input(job).to(job.device, job.torch_dtype)
+    run = functools.partial(decode_chunked, net, latent, job.chunk, out_device="cpu")
+    return Work(run, weights_of(net))
+
+
+def _encode(job: Job) -> Work:
+    net = _autoencoder(job.path, job.torch_dtype, job.device)
+    audio, place = audio_input(job), {"device": job.device, "dtype": job.torch_dtype}
+    return Work(lambda: encode_chunked(net, audio, job.chunk, **place).cpu(), weights_of(net))
+
+
+def _text_encoder(job: Job) -> Work:
+    net, ids = _text(job.path, job.torch_dtype, job.device), prompt_ids(job)
+    return Work(lambda: net.encode_ids([ids]).tokens.cpu(), weights_of(net.encoder))
+
+
+def _whole(job: Job) -> Work:
+    pipeline = _pipeline(job.path, job.torch_dtype, job.device)
+    request = GenerateRequest([PROMPT], (), [job.seconds], SampleSettings(steps=job.steps))
+
+    def weights() -> Iterator[Tensor]:
+        for net in (pipeline.model.dit, pipeline.text.encoder, pipeline.autoencoder):
+            yield from weights_of(net)()
+
+    return Work(lambda: generate(pipeline, request).takes[0].audio, weights)
+
+
+def weights_of(net: nn.Module) -> Callable[[], Iterator[Tensor]]:
+    """All tensors of a net, asked for later."""
+    return lambda: iter(net.state_dict().values())
+
+
+_PARTS: dict[str, Callable[[Job], Work]] = {
+    "generation": _generation,
+    "decode": _decode,
+    "encode": _encode,
+    "text": _text_encoder,
+    "pipeline": _whole,
+}
+
+
+def prepare(job: Job) -> Work:
+    """Load what the job needs (once) and make its inputs."""
+    return _PARTS[job.part](job)

@@ -1,0 +1,69 @@
+"""What every implementation hands to the worker, and what the peers have in common."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sa3_core.checkpoint import load_conditioner, open_checkpoint
+from sa3_core.conditioning import Conditioner
+from sa3_core.geometry import LATENT_CHANNELS
+
+from .jobs import Job, generation_inputs, padded_context
+
+BLOCK_EPS, HEAD_EPS = 1e-5, 1e-6  # of the RMS norms, as the published models have them
+Net = Callable[..., Tensor]  # x, t, context, duration, local -> velocity
+
+
+class UnableError(Exception):
+    """An implementation cannot do this job; the message says why."""
+
+
+class Work(NamedTuple):
+    """A prepared job.
+
+    Attributes:
+        run: computes the result, [...] on the CPU.
+        weights: the tensors that must be in memory before anything is measured.
+    """
+
+    run: Callable[[], Tensor]
+    weights: Callable[[], Iterable[Tensor]]
+
+
+def peer_conditioner(job: Job) -> Conditioner:
+    """The checkpoint's conditioner: context and duration are inputs, the same for all."""
+    checkpoint = open_checkpoint(job.path, ("conditioner",))
+    conditioner = Conditioner(checkpoint.config, device=torch.device("meta"))
+    load_conditioner(checkpoint, conditioner)
+    return conditioner
+
+
+def peer_generation(job: Job, net: Net) -> Callable[[], Tensor]:
+    """A generation with a net that takes the full inputs at every step.
+
+    Same noise, levels and sampler arithmetic as ours. `local` is the inpainting input of zeros,
+    which the published models are always given.
+    """
+    inputs, conditioner = generation_inputs(job), peer_conditioner(job)
+    place = {"device": job.device, "dtype": job.torch_dtype}
+    context = padded_context(conditioner, inputs, job.seconds).to(**place)
+    duration = conditioner.duration((job.seconds,)).to(**place)
+    local = torch.zeros(1, 1 + LATENT_CHANNELS, inputs.valid, **place)
+    levels = inputs.sigmas.to(job.device)
+
+    def run() -> Tensor:
+        noise = (part[..., : inputs.valid].to(job.device) for part in inputs.noise)
+        x = next(noise)
+        for t, t_next in itertools.pairwise(levels):
+            v = net(x.to(job.torch_dtype), t[None], context, duration, local).float()
+            x = x - t * v
+            if t_next > 0:
+                x = (1 - t_next) * x + t_next * next(noise)
+        return x.cpu()
+
+    return run
