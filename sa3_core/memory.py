@@ -13,14 +13,29 @@ from .same_block import piece_rows
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
 
+# Values of a token alive at the widest point of a DiT block, in units of the width, and what is
+# left over in half precision: counted by tracing every tensor.
+DIT_VALUES, DIT_VALUES_DIFFERENTIAL, DIT_VALUES_HALF = 16.0, 20.0, 0.6
+# On a CPU the heap keeps gaps between tensors, and half precision is widened and packed inside the
+# matrix library: factors of the measured resident memory over the traced.
+DIT_HEAP, DIT_HEAP_HALF = 1.4, 1.8
+DIT_LIBRARIES = 35e6  # measured on a CPU: code and buffers of the matrix libraries
+
 # Bytes alive per value (row times width) at the widest point of a SAME layer, counted by tracing
 # every tensor; half precision keeps queries and keys in float32 while they are rotated.
 LAYER_BYTES, LAYER_BYTES_HALF = 48, 37
 # Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
-CPU_LIBRARIES = 55e6
+CPU_LIBRARIES = 70e6
 
 
-def dit_memory(config: DiTConfig, batch: int, frames: int, dtype: torch.dtype) -> float:
+def dit_memory(
+    config: DiTConfig,
+    batch: int,
+    frames: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    local_rows: int = 0,
+) -> float:
     """Peak activations of one DiT call and the constants it keeps.
 
     Args:
@@ -28,14 +43,20 @@ def dit_memory(config: DiTConfig, batch: int, frames: int, dtype: torch.dtype) -
         batch: B, doubled under guidance.
         frames: T.
         dtype: of the computation.
+        device: where it runs.
+        local_rows: items whose local conditioning (mask and masked source) is kept for the
+            generation, in every block; 0 when nothing is inpainted.
     """
     size = torch.empty((), dtype=dtype).element_size()
+    half = size < 4
+    values = DIT_VALUES_DIFFERENTIAL if config.differential else DIT_VALUES
     tokens = batch * (config.memory_tokens + frames)
-    # Residual and normed input; then feed-forward (2 x inner, gate, product) is the widest point.
-    feed_forward = 2 + 4 * config.ff_mult
-    attention = 2 + (15 if config.differential else 9)
-    local = config.depth * frames  # to_local_embed of every block, kept for the generation
-    return size * config.width * (tokens * max(feed_forward, attention) + local)
+    activations = size * config.width * tokens * (values + DIT_VALUES_HALF * half)
+    constants = size * config.width * config.depth * local_rows * frames
+    if device.type != "cpu":
+        return activations + constants
+    heap = DIT_HEAP_HALF if half else DIT_HEAP
+    return activations * heap + constants + DIT_LIBRARIES
 
 
 def encode_memory(

@@ -197,9 +197,21 @@ class SA3BaseModel(comfy.model_base.BaseModel):
         return out
 
     def memory_required(self, input_shape: list[int], cond_shapes: Any = None) -> float:
-        """Bytes of activations for one call on `input_shape` [B, C, T]."""
-        config = self.diffusion_model.config
-        return dit_memory(config, input_shape[0], input_shape[-1], self.get_dtype_inference())
+        """Bytes of activations for one call on `input_shape` [B, C, T].
+
+        Args:
+            input_shape: all frames of it are computed, masked or not.
+            cond_shapes: shapes of the conditions by name; without them a mask is assumed.
+        """
+        rows = input_shape[0]
+        if cond_shapes:
+            rows = sum(shape[0] for shape in cond_shapes.get("local_add_cond", ()))
+        return self.sampling_memory(input_shape[0], input_shape[-1], rows)
+
+    def sampling_memory(self, batch: int, frames: int, local_rows: int) -> float:
+        """Bytes of activations and constants of a generation; see `dit_memory`."""
+        config, dtype = self.diffusion_model.config, self.get_dtype_inference()
+        return dit_memory(config, batch, frames, dtype, mm.get_torch_device(), local_rows)
 
     def state_dict_for_saving(self, unet_state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         """The published layout: our conditioner goes along."""
