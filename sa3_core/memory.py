@@ -21,11 +21,12 @@ DIT_VALUES, DIT_VALUES_DIFFERENTIAL, DIT_VALUES_HALF = 16.0, 20.0, 0.6
 DIT_HEAP, DIT_HEAP_HALF = 1.4, 1.8
 DIT_LIBRARIES = 35e6  # measured on a CPU: code and buffers of the matrix libraries
 
-# Bytes alive per value (row times width) at the widest point of a SAME layer, counted by tracing
-# every tensor; half precision keeps queries and keys in float32 while they are rotated.
-LAYER_BYTES, LAYER_BYTES_HALF = 48, 37
+# Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
+# half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
+# (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
+CHUNK_BYTES, WINDOW_BYTES = (43, 36), (65, 43)
 # Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
-CPU_LIBRARIES = 70e6
+CPU_LIBRARIES = 75e6
 
 
 def dit_memory(
@@ -131,7 +132,7 @@ def _same_memory(
     rows = (config.stride + 1) * (part + -part % grid)
     tokens = rows * side.width * size  # updated in place, layer by layer
     work = min(rows, piece_rows(device, side.width)) * side.width
-    work *= LAYER_BYTES if size == 4 else LAYER_BYTES_HALF
+    work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
         # What layers free stays with the process, so that the audio comes on top; so do the gaps

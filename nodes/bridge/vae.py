@@ -123,18 +123,19 @@ class SA3VAE(comfy.sd.VAE):
                 f"The latent has shape {tuple(latent.shape)}; SAME decodes [batch, "
                 f"{LATENT_CHANNELS}, frames]. Is it from another model?"
             )
-        frames = latent.shape[-1]
-        chunk = chunk or self._auto(frames, decode_memory)
-        needed = decode_memory(self.config, frames, chunk, self.vae_dtype, self.device)
-        out = torch.zeros(latent.shape[0], 2, frames * HOP)
+        frames, net = latent.shape[-1], self.first_stage_model
         lengths = seconds or [seconds_of_frames(frames)] * latent.shape[0]
-        with loaded(self.patcher, needed) as net:
-            for index, (item, length) in enumerate(zip(latent.split(1), lengths, strict=True)):
-                part = frames if seconds is None else frames_needed(net, length, frames)
-                noise = None
+        parts = [frames_needed(net, s, frames) if seconds else frames for s in lengths]
+        chunk = chunk or self._auto(max(parts), decode_memory)
+        needed = decode_memory(self.config, max(parts), chunk, self.vae_dtype, self.device)
+        items: list[Tensor] = []
+        with loaded(self.patcher, needed):
+            for index, item in enumerate(latent.split(1)):
+                noise, part = None, parts[index]
                 if noise_seed is not None:
-                    noise = item_noise(net, noise_seed + index, length, frames).slice(0, part)
-                out[index, :, : part * HOP] = decode_chunked(
+                    noise = item_noise(net, noise_seed + index, lengths[index], frames)
+                    noise = noise.slice(0, part)
+                decoded = decode_chunked(
                     net,
                     self._ready(item[..., :part]),
                     chunk,
@@ -142,7 +143,8 @@ class SA3VAE(comfy.sd.VAE):
                     on_chunk=on_chunk,
                     out_device="cpu",
                 )
-        return intermediate(out)
+                items.append(decoded)
+        return intermediate(_joined(items, frames * HOP))
 
     def encode(self, pixel_samples: Tensor) -> Tensor:
         """Stock VAEEncodeAudio: [B, N, A] with 1 or 2 channels -> [B, 256, ceil(N / 4096)]."""
@@ -175,6 +177,21 @@ class SA3VAE(comfy.sd.VAE):
     def _auto(self, frames: int, memory: Callable[..., float]) -> int | None:
         free = mm.get_free_memory(self.device)
         return auto_chunk(self.config, frames, free, self.vae_dtype, self.device, memory)
+
+
+def _joined(items: list[Tensor], samples: int) -> Tensor:
+    """Items [1, 2, n] as one batch [B, 2, samples], each followed by silence; empties the list.
+
+    A single complete item is not copied, and of several only one is held twice at a time.
+    """
+    if len(items) == 1 and items[0].shape[-1] == samples:
+        return items.pop()
+    out = torch.empty(len(items), 2, samples)
+    for row in out:
+        item = items.pop(0)[0]
+        row[:, : item.shape[-1]] = item
+        row[:, item.shape[-1] :] = 0
+    return out
 
 
 def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) -> SA3VAE:
