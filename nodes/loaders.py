@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.config import OBJECTIVES
 from .bridge import loading
+from .bridge.narrow import narrow_formats
 from .bridge.runtime import show
 from .common import CATEGORY, PRECISIONS, WITH_MODEL
 
@@ -58,9 +59,13 @@ class SA3LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=PRECISIONS,
+                    options=[*PRECISIONS, *narrow_formats()],
                     default="auto",
-                    tooltip="Dtype of the weights; auto takes what suits the device and the file.",
+                    tooltip=(
+                        "Dtype of the weights; auto takes what suits the device and the file. "
+                        "int8 and fp8_e4m3 store the transformer's large weights in 8 bits and "
+                        "compute as auto does: less memory, slightly less exact."
+                    ),
                     optional=True,
                 ),
                 io.Combo.Input(

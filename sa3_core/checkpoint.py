@@ -66,12 +66,12 @@ class Checkpoint:
     dtype: torch.dtype = torch.float32
     read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
 
-    def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    def tensors(self, part: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
         """The part's tensors by key, weight norm folded, memory-mapped where dtype already fits.
 
         Args:
             part: `dit`, `same` or `conditioner`.
-            dtype: of the result; rotary frequencies stay as they are.
+            dtype: of the result, None = each as in the file; rotary frequencies stay as they are.
 
         Raises:
             CheckpointError: weights that are no floats, or half of a weight-norm pair.
@@ -88,7 +88,7 @@ class Checkpoint:
         # Gains and directions are folded in float32, so that their product is rounded only once.
         found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
         return {
-            k: v if k.endswith("inv_freq") else v.to(dtype)
+            k: v if dtype is None or k.endswith("inv_freq") else v.to(dtype)
             for k, v in fold_weight_norm(found).items()
         }
 
@@ -252,19 +252,39 @@ def check_keys_and_shapes(found: Mapping[str, Tensor], expected: nn.Module, what
         raise CheckpointError(f"{what}: tensors do not fit; {'; '.join(faults)}.")
 
 
-def _fill(net: Net, tensors: dict[str, Tensor], expected: nn.Module, what: str) -> Net:
+def _fill(
+    net: Net,
+    tensors: dict[str, Tensor],
+    expected: nn.Module,
+    what: str,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> Net:
     check_keys_and_shapes(tensors, expected, what)
+    tensors = store(tensors) if store else tensors
     # strict=False: a host's lazy layers list no keys before loading; the check above is stricter.
     net.load_state_dict(tensors, strict=False, assign=True)
     net.requires_grad_(False)
     return net.train(False)
 
 
-def load_dit(checkpoint: Checkpoint, net: DiffusionTransformer, dtype: torch.dtype) -> None:
-    """Assign the checkpoint's tensors to a DiT that was built for its config."""
+def load_dit(
+    checkpoint: Checkpoint,
+    net: DiffusionTransformer,
+    dtype: torch.dtype,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Assign the checkpoint's tensors to a DiT that was built for its config.
+
+    Args:
+        checkpoint: opened with `dit` among the needed parts.
+        net: built for the checkpoint's config.
+        dtype: of the weights.
+        store: instead of `dtype`: makes of the file's tensors what a host's layers load.
+    """
     expected = DiffusionTransformer(net.config, TorchOps, torch.device("meta"))
     what = f"{checkpoint.path.name}, diffusion transformer"
-    _fill(net, checkpoint.tensors("dit", dtype), expected, what)
+    tensors = checkpoint.tensors("dit", None if store else dtype)
+    _fill(net, tensors, expected, what, store)
 
 
 def load_conditioner(checkpoint: Checkpoint, net: Conditioner) -> None:

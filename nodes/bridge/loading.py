@@ -14,6 +14,7 @@ from ...sa3_core.variants import VARIANTS
 from .clip import SA3CLIP, load_clip
 from .files import library
 from .model import SA3BaseModel, load_patcher
+from .narrow import FORMATS, storage_dtype
 from .runtime import chunk_reporter, show
 from .vae import SA3VAE, load_vae
 
@@ -90,7 +91,8 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else "auto")
-    return patcher, clip, load_vae(str(same), choice.precision)
+    narrow = choice.precision in FORMATS  # for the transformer alone
+    return patcher, clip, load_vae(str(same), "auto" if narrow else choice.precision)
 
 
 def load_autoencoder(name: str, precision: str) -> SA3VAE:
@@ -141,7 +143,9 @@ def describe(patcher: Any) -> list[str]:
     model: SA3BaseModel = patcher.model
     info = model.info
     assert info is not None
-    dtype = str(model.get_dtype()).removeprefix("torch.")
+    narrow = info.precision in FORMATS
+    stored = storage_dtype(info.precision) if narrow else model.get_dtype()
+    dtype = str(stored).removeprefix("torch.")
     compute = str(model.get_dtype_inference()).removeprefix("torch.")
     precision = dtype if dtype == compute else f"{dtype}, computed in {compute}"
     return [

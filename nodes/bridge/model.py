@@ -6,6 +6,7 @@ any native model; SA3 Sampler reaches the nets behind it through `core_model`.
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ...sa3_core.memory import dit_memory
 from ...sa3_core.model import SA3Model, find_objective, find_sample_size
 from ...sa3_core.schedule import shift_from_options
 from .files import read_tensors
+from .narrow import FORMATS, narrow_classes, narrow_tensors, refuse_saving
 from .ops import faster_on_cpu, layer_classes
 
 log = logging.getLogger(__name__)
@@ -247,6 +249,7 @@ class ModelInfo:
     objective: str
     objective_source: str
     sample_size: int
+    precision: str
 
 
 def _dtypes(checkpoint: Checkpoint, precision: str, count: int) -> tuple[Any, Any]:
@@ -272,7 +275,8 @@ def load_patcher(
     Args:
         path: model folder or .safetensors file.
         name: the combo value, for messages.
-        precision: auto, fp32, bf16 or fp16.
+        precision: auto, fp32, bf16, fp16, or a format of `narrow`: 8-bit block weights, all else
+            and the computation as with auto.
         objective: auto, rf_denoiser or rectified_flow.
         disable_dynamic: asked for by the host when it needs a classic patcher of the same model.
     """
@@ -281,14 +285,22 @@ def load_patcher(
     count = sum(_numel(shape) for shape in checkpoint.shapes["dit"].values())
     dtype, cast = _dtypes(checkpoint, precision, count)
     host = SA3Config({"config": config.dit})
+    store = None
+    if precision in FORMATS:
+        # Both, so that the host reserves memory for widened weights.
+        dtype = cast = cast or dtype
+        store = partial(narrow_tensors, name=precision, compute=dtype)
     host.set_inference_dtype(dtype, cast)
-    host.custom_operations = layer_classes(dtype, cast)
+    host.custom_operations = narrow_classes(dtype) if store else layer_classes(dtype, cast)
     model = SA3BaseModel(host, config, torch.device("meta"))
-    load_dit(checkpoint, model.diffusion_model, dtype)
+    load_dit(checkpoint, model.diffusion_model, dtype, store)
+    if store:
+        model.diffusion_model.register_state_dict_pre_hook(refuse_saving)
     load_conditioner(checkpoint, model.conditioner)
     model.device = mm.unet_offload_device()
     found, source = find_objective(config, name, objective)
-    model.info = ModelInfo(name, path, config, found, source, find_sample_size(config))
+    sample_size = find_sample_size(config)
+    model.info = ModelInfo(name, path, config, found, source, sample_size, precision)
     mm.archive_model_dtypes(model)
     classic = comfy.model_patcher.ModelPatcher
     make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
