@@ -28,16 +28,28 @@ class KeyMask:
     segments: Tensor | None = None
 
 
-def split_heads(x: Tensor, parts: int, head_dim: int) -> tuple[Tensor, ...]:
-    """[B, N, parts * H * head_dim] -> `parts` tensors [B, H, N, head_dim]."""
-    b, n, width = x.shape
-    heads = width // (parts * head_dim)
-    return x.view(b, n, parts, heads, head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What attention computes in for activations x: their dtype, on a CPU always float32.
+
+    There torch's half-precision attention is slower than that in float32, and less exact.
+    """
+    return torch.float32 if x.is_cpu else x.dtype
 
 
-def merge_heads(x: Tensor) -> Tensor:
-    """[B, H, N, head_dim] -> [B, N, H * head_dim]."""
-    return x.transpose(1, 2).flatten(2)
+def heads_first(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, N, halves, H, 64] -> [B, halves * H, N, 64] in `dtype`."""
+    return x.to(dtype).flatten(2, 3).transpose(1, 2)
+
+
+def merge_heads(x: Tensor, halves: int, dtype: torch.dtype) -> Tensor:
+    """[B, halves * H, N, 64] -> [B, N, H * 64] in `dtype`; of two halves the difference.
+
+    Source: arXiv 2605.17991 and 2605.18613, differential attention without a learned lambda.
+    """
+    if halves == 2:
+        plus, minus = x.chunk(2, dim=1)
+        x = plus - minus
+    return x.transpose(1, 2).flatten(2).to(dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,18 +79,6 @@ def attend_valid(q: Tensor, k: Tensor, v: Tensor, keys: KeyMask | None) -> Tenso
     if keys.segments is not None:
         return flash_attend_segments(q, k, v, keys.segments)
     return attend(q, k, v, keys.valid)
-
-
-def attend_difference(
-    q: tuple[Tensor, Tensor], k: tuple[Tensor, Tensor], v: Tensor, keys: KeyMask | None = None
-) -> Tensor:
-    """attn(q, k, v) - attn(q', k', v) in one call; keys as in `attend_valid`.
-
-    Source: arXiv 2605.17991 and 2605.18613, differential attention without a learned lambda.
-    """
-    both = attend_valid(torch.cat(q, 1), torch.cat(k, 1), torch.cat([v, v], 1), keys)
-    plus, minus = both.chunk(2, dim=1)
-    return plus - minus
 
 
 def attend_weighted(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -16,22 +16,23 @@ from torch import Tensor, nn
 
 from .attention import (
     KeyMask,
-    attend_difference,
     attend_valid,
     attend_weighted,
+    compute_dtype,
+    heads_first,
     key_mask,
     merge_heads,
-    split_heads,
 )
 from .config import HEAD_DIM, DiTConfig
+from .host_memory import keep_freed_memory
 from .layers import (
     GatedFeedForward,
     RMSNorm,
     TwoLayer,
-    apply_rotary,
     cast_to,
     expo_fourier,
     rotary_table,
+    scale_and_rotate,
 )
 from .ops import Ops, TorchOps
 
@@ -77,21 +78,27 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
         super().__init__()
-        width, self.parts = config.width, 5 if config.differential else 3
-        self.to_qkv = ops.Linear(width, self.parts * width, bias=False, device=device, dtype=dtype)
+        width, self.halves = config.width, 2 if config.differential else 1
+        self.rows = 2 * self.halves + 1, width // HEAD_DIM, HEAD_DIM
+        self.to_qkv = ops.Linear(
+            width, self.rows[0] * width, bias=False, device=device, dtype=dtype
+        )
         self.to_out = ops.Linear(width, width, bias=False, device=device, dtype=dtype)
         self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
         self.k_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
 
     def forward(self, x: Tensor, rotary: RotaryTable, keys: KeyMask | None) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
-        q, k, v, *second = split_heads(self.to_qkv(x), self.parts, HEAD_DIM)
-        q, k = apply_rotary(self.q_norm(q), rotary), apply_rotary(self.k_norm(k), rotary)
-        if not second:
-            return self.to_out(merge_heads(attend_valid(q, k, v, keys)))
-        q2 = apply_rotary(self.q_norm(second[0]), rotary)
-        k2 = apply_rotary(self.k_norm(second[1]), rotary)
-        return self.to_out(merge_heads(attend_difference((q, q2), (k, k2), v, keys)))
+        rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), compute_dtype(x)
+        q = heads_first(_norm_and_rotate(rows[:, :, 0::3], self.q_norm, rotary), dtype)
+        k = heads_first(_norm_and_rotate(rows[:, :, 1::3], self.k_norm, rotary), dtype)
+        v = heads_first(rows[:, :, 2:3].expand(-1, -1, self.halves, -1, -1), dtype)
+        return self.to_out(merge_heads(attend_valid(q, k, v, keys), self.halves, x.dtype))
+
+
+def _norm_and_rotate(x: Tensor, norm: RMSNorm, rotary: RotaryTable) -> Tensor:
+    """RMSNorm of each head, then RoPE: [B, N, halves, H, 64] -> the same shape in float32."""
+    return scale_and_rotate(norm.normalised(x), norm.gain(x), None, rotary)
 
 
 class CrossAttention(nn.Module):
@@ -99,9 +106,10 @@ class CrossAttention(nn.Module):
 
     def __init__(self, config: DiTConfig, ops: Ops, device=None, dtype=None) -> None:
         super().__init__()
-        width, self.pairs = config.width, 2 if config.differential else 1
-        self.to_q = ops.Linear(width, self.pairs * width, bias=False, device=device, dtype=dtype)
-        rows = (self.pairs + 1) * width
+        width, self.halves = config.width, 2 if config.differential else 1
+        self.head = width // HEAD_DIM, HEAD_DIM
+        self.to_q = ops.Linear(width, self.halves * width, bias=False, device=device, dtype=dtype)
+        rows = (self.halves + 1) * width
         self.to_kv = ops.Linear(width, rows, bias=False, device=device, dtype=dtype)
         self.to_out = ops.Linear(width, width, bias=False, device=device, dtype=dtype)
         self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
@@ -109,20 +117,17 @@ class CrossAttention(nn.Module):
 
     def prepare(self, context: Tensor) -> CrossKeys:
         """Keys and values of the embedded context [B, S, D]."""
-        *keys, value = split_heads(self.to_kv(context), self.pairs + 1, HEAD_DIM)
-        joined = torch.cat([self.k_norm(k) for k in keys], dim=1)
-        return CrossKeys(joined, value.repeat(1, self.pairs, 1, 1).contiguous())
+        rows, dtype = self.to_kv(context).unflatten(-1, (-1, *self.head)), compute_dtype(context)
+        keys = heads_first(self.k_norm(rows[:, :, : self.halves]), dtype)
+        values = rows[:, :, self.halves :].expand(-1, -1, self.halves, -1, -1)
+        return CrossKeys(keys.contiguous(), heads_first(values, dtype).contiguous())
 
     def forward(self, x: Tensor, cross: CrossKeys, bias: Tensor | None) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
-        q = torch.cat(
-            [self.q_norm(q) for q in split_heads(self.to_q(x), self.pairs, HEAD_DIM)], dim=1
-        )
+        q = self.q_norm(self.to_q(x).unflatten(-1, (self.halves, *self.head)))
+        q = heads_first(q, compute_dtype(x))
         out = attend_weighted(q, cross.keys, cross.values, bias)
-        if self.pairs == 2:
-            plus, minus = out.chunk(2, dim=1)
-            out = plus - minus
-        return self.to_out(merge_heads(out))
+        return self.to_out(merge_heads(out, self.halves, x.dtype))
 
 
 class DiTBlock(nn.Module):
@@ -143,15 +148,28 @@ class DiTBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, modulation: Tensor, c: DiTConstants, index: int) -> Tensor:
-        """x [B, N, D], modulation [B, 6D] -> [B, N, D]. `index` picks the block's constants."""
+        """Update x in place.
+
+        Args:
+            x: [B, N, D] float32: the sum over blocks keeps its precision whatever they compute in.
+            modulation: [B, 6D] float32.
+            c: constants of the generation.
+            index: picks the block's share of them.
+        """
         parts = modulation + cast_to(self.to_scale_shift_gate, modulation)
         scale_a, shift_a, gate_a, scale_f, shift_f, gate_f = parts[:, None].chunk(6, dim=-1)
-        h = torch.addcmul(shift_a, self.pre_norm(x), 1 + scale_a)
-        x = torch.addcmul(x, self.self_attn(h, c.rotary, c.frame_keys), torch.sigmoid(1 - gate_a))
-        x = x + self.cross_attn(self.cross_attend_norm(x), c.cross[index], c.context_bias)
+        h = _modulate(x, self.pre_norm, scale_a, shift_a).to(c.dtype)
+        x.addcmul_(self.self_attn(h, c.rotary, c.frame_keys), torch.sigmoid(1 - gate_a))
+        h = self.cross_attend_norm(x).to(c.dtype)
+        x += self.cross_attn(h, c.cross[index], c.context_bias)
         x[:, self.memory_tokens :] += c.local[index]
-        h = torch.addcmul(shift_f, self.ff_norm(x), 1 + scale_f)
-        return torch.addcmul(x, self.ff(h), torch.sigmoid(1 - gate_f))
+        h = _modulate(x, self.ff_norm, scale_f, shift_f).to(c.dtype)
+        return x.addcmul_(self.ff(h), torch.sigmoid(1 - gate_f))
+
+
+def _modulate(x: Tensor, norm: RMSNorm, scale: Tensor, shift: Tensor) -> Tensor:
+    """AdaLN: norm(x) * (1 + scale) + shift; x [B, N, D], scale and shift [B, 1, D], float32."""
+    return norm.normalised(x).mul_(norm.gain(x) * (1 + scale)).add_(shift)
 
 
 class _RotaryFrequencies(nn.Module):
@@ -221,6 +239,8 @@ class DiffusionTransformer(nn.Module):
             padding_mask: bool [B, T] or [1, T], True = valid, or None when every frame is.
             frames: T.
         """
+        if context.is_cpu:
+            keep_freed_memory()
         dtype, blocks = context.dtype, cast("list[DiTBlock]", self.transformer.layers)
         embedded = self.to_cond_embed(context)
         if local_cond is None:
@@ -262,12 +282,12 @@ class DiffusionTransformer(nn.Module):
         dtype, net = constants.dtype, self.transformer
         h = x.to(dtype)
         h = (self.preprocess_conv(h) + h).transpose(1, 2)
-        h = net.project_in(h)  # [B, T, D]
+        h = net.project_in(h).float()  # [B, T, D]
         memory = cast_to(net.memory_tokens, h).expand(h.shape[0], -1, -1)
         h = torch.cat([memory, h], dim=1)  # [B, M + T, D]
         time = self.to_timestep_embed(time_features.to(dtype))
-        modulation = net.global_cond_embedder(constants.global_embed + time)  # [B, 6D]
+        modulation = net.global_cond_embedder(constants.global_embed + time).float()  # [B, 6D]
         for index, block in enumerate(net.layers):
             h = block(h, modulation, constants, index)
-        out = net.project_out(h[:, self.config.memory_tokens :]).transpose(1, 2)
+        out = net.project_out(h[:, self.config.memory_tokens :].to(dtype)).transpose(1, 2)
         return (self.postprocess_conv(out) + out).to(x.dtype)

@@ -21,19 +21,11 @@ def cast_to(parameter: Tensor, like: Tensor) -> Tensor:
     return parameter.to(device=like.device, dtype=like.dtype)
 
 
-def rms_norm(x: Tensor, gamma: Tensor, eps: float) -> Tensor:
-    """RMSNorm over the last dimension, computed in float32, returned in x's dtype.
+class RMSNorm(nn.Module):
+    """RMSNorm over the last dimension, computed and returned in float32. `gamma` [width].
 
     Source: arXiv 2605.17991 (force_fp32); eps 1e-5 in blocks, 1e-6 for queries and keys.
     """
-    if x.dtype == torch.float32:
-        return F.rms_norm(x, gamma.shape, cast_to(gamma, x), eps)
-    wide = x.float()
-    return F.rms_norm(wide, gamma.shape, cast_to(gamma, wide), eps).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """RMSNorm with a gain. `gamma` [width]."""
 
     def __init__(self, width: int, eps: float, device=None, dtype=None) -> None:
         super().__init__()
@@ -41,7 +33,15 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.gamma, self.eps)
+        return self.normalised(x).mul_(self.gain(x))
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """x of unit root mean square, without the gain; a new tensor."""
+        return F.rms_norm(x.float(), self.gamma.shape, eps=self.eps)
+
+    def gain(self, like: Tensor) -> Tensor:
+        """`gamma` in float32 on the device of `like`."""
+        return self.gamma.to(device=like.device, dtype=torch.float32)
 
 
 class DynamicTanh(nn.Module):
@@ -149,16 +149,33 @@ def rotary_table(inv_freq: Tensor, length: int, device: torch.device) -> tuple[T
     return angles.cos(), angles.sin()
 
 
-def apply_rotary(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the first channels of each head, first half paired with second half.
+def scale_and_rotate(
+    x: Tensor, gain: Tensor, shift: Tensor | None, table: tuple[Tensor, Tensor]
+) -> Tensor:
+    """RoPE of x * gain + shift: the first channels of each head turn, first half with second half.
+
+    Scaling and rotation are multiplied together first: they have N rows of one head, x has a row
+    for every head.
 
     Args:
-        x: [..., N, head_dim].
+        x: [M, N, parts, H, head_dim] float32.
+        gain: [head_dim].
+        shift: [head_dim] or None.
         table: cosines and sines [N, rotated channels].
     """
     cos, sin = table
-    width = cos.shape[-1]
-    part = x[..., :width].float()
-    first, second = part.chunk(2, dim=-1)
-    turned = part * cos + torch.cat([-second, first], dim=-1) * sin
-    return torch.cat([turned.to(x.dtype), x[..., width:]], dim=-1)
+    width, half = cos.shape[-1], cos.shape[-1] // 2
+    direct = gain.repeat(len(cos), 1)  # [N, head_dim]
+    direct[:, :width] *= cos
+    if shift is None:
+        out = x * direct[:, None, None]
+    else:
+        base = shift.repeat(len(cos), 1)
+        base[:, :width] *= cos
+        base[:, :half] -= shift[half:width] * sin[:, :half]
+        base[:, half:width] += shift[:half] * sin[:, half:]
+        out = torch.addcmul(base[:, None, None], x, direct[:, None, None])
+    crossed = -gain[half:width] * sin[:, :half], gain[:half] * sin[:, half:]
+    out[..., :half].addcmul_(x[..., half:width], crossed[0][:, None, None])
+    out[..., half:width].addcmul_(x[..., :half], crossed[1][:, None, None])
+    return out

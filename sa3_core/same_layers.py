@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .attention import attend, fold_windows, window_bias
 from .config import HEAD_DIM
-from .layers import DynamicTanh, Gate, GatedFeedForward, cast_to
+from .layers import DynamicTanh, Gate, GatedFeedForward, cast_to, scale_and_rotate
 from .ops import Ops
 
 Table = tuple[Tensor, Tensor]  # RoPE cosines and sines, [tokens, 32] each
@@ -60,24 +60,8 @@ class SAMEAttention(nn.Module):
 
 
 def _bend_and_rotate(x: Tensor, norm: DynamicTanh, table: Table) -> Tensor:
-    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64].
-
-    Both are affine once x is bent, so gain, shift and rotation are multiplied together first: they
-    have N rows of 64 channels, x has M * 2H times as many.
-    """
-    cos, sin = table
-    width, half = cos.shape[-1], cos.shape[-1] // 2
-    bent, gain, shift = norm.bend(x)
-    direct, base = gain.repeat(len(cos), 1), shift.repeat(len(cos), 1)  # [N, 64]
-    direct[:, :width] *= cos
-    base[:, :width] *= cos
-    base[:, :half] -= shift[half:width] * sin[:, :half]
-    base[:, half:width] += shift[:half] * sin[:, half:]
-    out = torch.addcmul(base[:, None, None], bent, direct[:, None, None])
-    crossed = -gain[half:width] * sin[:, :half], gain[:half] * sin[:, half:]
-    out[..., :half].addcmul_(bent[..., half:width], crossed[0][:, None, None])
-    out[..., half:width].addcmul_(bent[..., :half], crossed[1][:, None, None])
-    return out.to(x.dtype)
+    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64]."""
+    return scale_and_rotate(*norm.bend(x), table).to(x.dtype)
 
 
 class WindowPiece:
