@@ -13,13 +13,12 @@ from .same_block import piece_rows
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
 
-# Values of a token alive at the widest point of a DiT block, in units of the width, and what is
-# left over in half precision: counted by tracing every tensor.
-DIT_VALUES, DIT_VALUES_DIFFERENTIAL, DIT_VALUES_HALF = 16.0, 20.0, 0.6
-# On a CPU the heap keeps gaps between tensors, and half precision is widened and packed inside the
-# matrix library: factors of the measured resident memory over the traced.
-DIT_HEAP, DIT_HEAP_HALF = 1.4, 1.8
-DIT_LIBRARIES = 35e6  # measured on a CPU: code and buffers of the matrix libraries
+# Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
+# every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
+DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
+# Measured resident memory on a CPU: tensors of different sizes leave gaps in the heap (a factor),
+# and the matrix libraries bring code and buffers.
+DIT_HEAP, DIT_LIBRARIES = 1.7, 35e6
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
@@ -48,16 +47,14 @@ def dit_memory(
         local_rows: items whose local conditioning (mask and masked source) is kept for the
             generation, in every block; 0 when nothing is inpainted.
     """
-    size = torch.empty((), dtype=dtype).element_size()
-    half = size < 4
-    values = DIT_VALUES_DIFFERENTIAL if config.differential else DIT_VALUES
-    tokens = batch * (config.memory_tokens + frames)
-    activations = size * config.width * tokens * (values + DIT_VALUES_HALF * half)
+    size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
+    kind = 0 if size == 4 else 2 if on_cpu else 1
+    alive = (DIT_BYTES_DIFFERENTIAL if config.differential else DIT_BYTES)[kind]
+    activations = alive * config.width * batch * (config.memory_tokens + frames)
     constants = size * config.width * config.depth * local_rows * frames
-    if device.type != "cpu":
-        return activations + constants
-    heap = DIT_HEAP_HALF if half else DIT_HEAP
-    return activations * heap + constants + DIT_LIBRARIES
+    if on_cpu:
+        return DIT_HEAP * activations + constants + DIT_LIBRARIES
+    return activations + constants
 
 
 def encode_memory(
