@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "lora")
+BENCHMARKS = ("speed", "memory", "lora")
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHMARKS)}")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for the tables")
     parser.add_argument("--quick", action="store_true", help="small shapes, for trying it out")
-    speed = parser.add_argument_group("speed")
+    speed = parser.add_argument_group("speed and memory")
     speed.add_argument("--only", default="", metavar="A,B", help="parts, such as dit,same-s")
     speed.add_argument("--seconds", default="", metavar="A,B", help="lengths, such as 10,30")
     speed.add_argument("--rounds", type=int, help="of every row (default: each row's own number)")
