@@ -113,7 +113,8 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="precision of weights and computation; auto: fp32 on a CPU, else the file's",
+        help="precision of weights and computation; auto: the file's; on a CPU fp32, and bf16 for "
+        "post-trained small models where the CPU has instructions for it",
     )
     parser.add_argument(
         "--chunk",

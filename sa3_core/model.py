@@ -13,6 +13,7 @@ from .dit import DiffusionTransformer
 from .errors import InputError
 from .geometry import HOP, SAMPLE_RATE
 from .ops import Ops, TorchOps
+from .precision import dit_dtype
 from .variants import VARIANTS, variant_of
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def load_model(
     Args:
         path: model folder or .safetensors file.
         objective: `auto`, `rf_denoiser` or `rectified_flow`.
-        dtype: of the weights and the computation; None = the file's, float32 on a CPU.
+        dtype: of the weights and the computation; None = what `dit_dtype` chooses.
         device: where to put the weights.
         ops: layer classes.
 
@@ -125,17 +126,16 @@ def model_from(
     """As `load_model`, from an opened checkpoint."""
     config = checkpoint.config
     assert config.dit is not None
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else checkpoint.dtype
+    name = checkpoint.path.parent.name
+    name = name if checkpoint.path.name == "model.safetensors" else checkpoint.path.stem
+    found, source = find_objective(config, name, objective)
+    dtype = dtype or dit_dtype(config.dit, found, checkpoint.dtype, device)
     meta = torch.device("meta")
     dit = DiffusionTransformer(config.dit, ops, meta, dtype)
     load_dit(checkpoint, dit, dtype)
     conditioner = Conditioner(config, ops, meta, torch.float32)
     load_conditioner(checkpoint, conditioner)
-    name = checkpoint.path.parent.name
-    name = name if checkpoint.path.name == "model.safetensors" else checkpoint.path.stem
-    found, source = find_objective(config, name, objective)
-    log.info("%s: objective %s (from %s)", name, found, source)
+    log.info("%s: objective %s (from %s), computed in %s", name, found, source, dtype)
     return SA3Model(
         dit=dit.to(device),
         conditioner=conditioner.to(device),

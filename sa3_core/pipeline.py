@@ -139,8 +139,9 @@ def load_pipeline(
         text_encoder: T5Gemma folder or file; None = the model folder's `t5gemma-b-b-ul2`.
         autoencoder: another SAME or full model; None = the model's own.
         objective: `auto`, `rf_denoiser` or `rectified_flow`.
-        dtype: of weights and computation; None = float32 on a CPU, else the file's. The text
-            encoder computes in bfloat16 when asked to, else in float32 (float16 overflows).
+        dtype: of weights and computation; None = on a CPU float32 (the DiT: what `dit_dtype`
+            chooses), else the file's. The text encoder computes in bfloat16 when asked to, else
+            in float32 (float16 overflows).
         device: where everything goes.
 
     Raises:

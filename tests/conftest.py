@@ -6,6 +6,7 @@ ComfyUI loads the pack under another name, so node tests reach nodes *and* core 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -50,6 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if "page" in fixtures:
             item.add_marker("browser")
+
+
+@pytest.fixture(autouse=True)
+def _float32_on_every_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is bfloat16 on some CPUs; goldens are float32, and results must not differ by CPU."""
+    for name in ("sa3_core.precision", "sa3_pack.sa3_core.precision"):
+        if name in sys.modules or name.startswith("sa3_core"):
+            module = importlib.import_module(name)
+            monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from ...sa3_core.checkpoint import Checkpoint, open_checkpoint
 from ...sa3_core.errors import InputError
 from ...sa3_core.layer_filter import LayerFilter
 from ...sa3_core.merge import MergeItem, merge_checkpoint
+from .dtypes import DTYPES
 from .lora_patch import SA3Adapter, add_interval_wrapper
-from .model import DTYPES, SA3BaseModel, require_sa3
+from .model import SA3BaseModel, require_sa3
 from .runtime import chunk_reporter
 
 FOLDER = "loras"

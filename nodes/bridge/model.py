@@ -21,7 +21,7 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ...sa3_core.checkpoint import Checkpoint, load_conditioner, load_dit, open_checkpoint
+from ...sa3_core.checkpoint import load_conditioner, load_dit, open_checkpoint
 from ...sa3_core.conditioning import Conditioner
 from ...sa3_core.config import DiTConfig, ModelConfig
 from ...sa3_core.dit import DiffusionTransformer
@@ -30,14 +30,12 @@ from ...sa3_core.geometry import HOP, LATENT_CHANNELS, padding_mask, seconds_of_
 from ...sa3_core.memory import dit_memory
 from ...sa3_core.model import SA3Model, find_objective, find_sample_size
 from ...sa3_core.schedule import shift_from_options
+from .dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from .files import read_tensors
 from .narrow import FORMATS, narrow_classes, narrow_tensors, refuse_saving
 from .ops import faster_on_cpu, layer_classes
 
 log = logging.getLogger(__name__)
-
-SUPPORTED_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class SA3Latent(comfy.latent_formats.LatentFormat):
@@ -252,21 +250,6 @@ class ModelInfo:
     precision: str
 
 
-def _dtypes(checkpoint: Checkpoint, precision: str, count: int) -> tuple[Any, Any]:
-    """Weight dtype and, where the device cannot compute in it, the dtype to cast to."""
-    device = mm.get_torch_device()
-    if precision in DTYPES:
-        weight = DTYPES[precision]
-    else:
-        weight = mm.unet_dtype(
-            device=device,
-            model_params=count,
-            supported_dtypes=SUPPORTED_DTYPES,
-            weight_dtype=checkpoint.dtype,
-        )
-    return weight, mm.unet_manual_cast(weight, device, SUPPORTED_DTYPES)
-
-
 def load_patcher(
     path: str, name: str, precision: str, objective: str, disable_dynamic: bool = False
 ) -> Any:
@@ -283,7 +266,8 @@ def load_patcher(
     checkpoint = open_checkpoint(Path(path), need=("dit", "conditioner"), read=read_tensors())
     config = checkpoint.config
     count = sum(_numel(shape) for shape in checkpoint.shapes["dit"].values())
-    dtype, cast = _dtypes(checkpoint, precision, count)
+    found, source = find_objective(config, name, objective)
+    dtype, cast = transformer_dtypes(checkpoint, precision, found, count)
     host = SA3Config({"config": config.dit})
     store = None
     if precision in FORMATS:
@@ -298,7 +282,6 @@ def load_patcher(
         model.diffusion_model.register_state_dict_pre_hook(refuse_saving)
     load_conditioner(checkpoint, model.conditioner)
     model.device = mm.unet_offload_device()
-    found, source = find_objective(config, name, objective)
     sample_size = find_sample_size(config)
     model.info = ModelInfo(name, path, config, found, source, sample_size, precision)
     mm.archive_model_dtypes(model)

@@ -31,8 +31,8 @@ from ...sa3_core.geometry import (
 )
 from ...sa3_core.memory import auto_chunk, decode_memory, encode_memory
 from ...sa3_core.same import SAMEAutoencoder
+from .dtypes import DTYPES
 from .files import read_tensors
-from .model import DTYPES
 from .ops import faster_on_cpu
 from .runtime import chunk_reporter, intermediate, loaded
 

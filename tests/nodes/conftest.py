@@ -18,6 +18,7 @@ from tests.nodes import editing_support
 def bridge(pack: ModuleType) -> SimpleNamespace:
     """The pack's bridge and core modules by name."""
     names = ("model", "clip", "vae", "sampling", "coding", "values", "runtime", "loading", "saving")
+    names += ("dtypes",)
     modules = {name: importlib.import_module(f"sa3_pack.nodes.bridge.{name}") for name in names}
     for name in ("settings", "sample", "errors", "text_tokens", "checkpoint"):
         modules[f"core_{name}"] = importlib.import_module(f"sa3_pack.sa3_core.{name}")

@@ -142,7 +142,7 @@ def test_autoencoder_under_partial_load(mm, bridge, tiny_m):
 def test_half_precision_weights_compute_in_float32_on_a_cpu(bridge, tiny_s, prompt, precision):
     full = bridge.model.load_patcher(str(tiny_s), "tiny-s", "fp32", "auto")
     half = bridge.model.load_patcher(str(tiny_s), "tiny-s", precision, "auto")
-    assert half.model.get_dtype() == bridge.model.DTYPES[precision]
+    assert half.model.get_dtype() == bridge.dtypes.DTYPES[precision]
     assert half.model_size() < 0.65 * full.model_size()
     a, b = sample(bridge, full, prompt), sample(bridge, half, prompt)
     assert 0 < float((a - b).norm() / a.norm()) < 0.2

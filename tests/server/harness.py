@@ -59,6 +59,10 @@ def _remove(link: Path) -> None:
         shutil.rmtree(link)
 
 
+# Without the second, `auto` computes in bfloat16 on some CPUs; goldens are float32.
+EXACT_FLAGS = ("--cpu", "--fp32-unet")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -78,7 +82,7 @@ class ComfyServer:
         self,
         comfyui: Path,
         base: Path,
-        flags: Sequence[str] = ("--cpu",),
+        flags: Sequence[str] = EXACT_FLAGS,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.comfyui, self.base, self.flags = comfyui, base, tuple(flags)
@@ -170,7 +174,7 @@ class ComfyServer:
 
 
 def server_with_models(
-    base: Path, models: Mapping[str, Path], flags: Sequence[str] = ("--cpu",)
+    base: Path, models: Mapping[str, Path], flags: Sequence[str] = EXACT_FLAGS
 ) -> ComfyServer:
     """A server, not started yet, without network and with copies of model folders by name."""
     server = ComfyServer(comfyui_root(), base, flags, env={"HF_HUB_OFFLINE": "1"})
