@@ -24,8 +24,18 @@ def sample(bridge, patcher, prompt, **settings):
     return out["samples"]
 
 
+def resident_bytes(mm, patcher):
+    """Weights that the host has placed on the device, counted module by module."""
+    modules = patcher.model.modules()
+    return sum(mm.module_size(m) for m in modules if getattr(m, "comfy_patched_weights", False))
+
+
 def run_partially(mm, bridge, patcher, prompt, budget, **settings):
-    """Sample with only `budget` bytes of weights resident."""
+    """Sample with only `budget` bytes of weights resident.
+
+    Returns:
+        The latent, and the bytes that were resident, the same before and after sampling.
+    """
     original = mm.load_models_gpu
     seen = []
 
@@ -33,22 +43,28 @@ def run_partially(mm, bridge, patcher, prompt, budget, **settings):
         for model in models:
             model.unpatch_model(model.offload_device)
             model.partially_load(model.load_device, budget)
-            seen.append(model.model.model_loaded_weight_memory)
+            seen.append(resident_bytes(mm, model))
 
     mm.load_models_gpu = partial
     try:
-        return sample(bridge, patcher, prompt, **settings), seen[0]
+        out = sample(bridge, patcher, prompt, **settings)
+        assert [resident_bytes(mm, patcher)] == seen
+        return out, seen[0]
     finally:
         mm.load_models_gpu = original
         patcher.detach()
 
 
-@pytest.mark.parametrize("budget", [1, 200_000, 2_000_000])
-def test_partial_load_gives_identical_output(mm, bridge, patcher, prompt, budget):
+@pytest.mark.parametrize("budget", [1, 2_000_000, 6_000_000])
+def test_partial_load_stays_within_its_budget_with_identical_output(
+    mm, bridge, patcher, prompt, budget
+):
     whole = sample(bridge, patcher, prompt)
     mm.unload_all_models()
+    assert budget < patcher.model_size()
     part, resident = run_partially(mm, bridge, patcher, prompt, budget)
-    assert resident < patcher.model_size()
+    assert resident <= budget
+    assert resident > 0.5 * budget or budget == 1
     assert torch.equal(part, whole)
 
 
@@ -123,19 +139,33 @@ def test_autoencoder_under_partial_load(mm, bridge, tiny_m):
     vae = bridge.vae.load_vae(str(tiny_m), "fp32")
     latent = torch.randn(1, 256, 20, generator=torch.Generator().manual_seed(0))
     whole = vae.decode_latent(latent)
-    original = mm.load_models_gpu
+    original, budget = mm.load_models_gpu, 3_000_000
+    assert budget < vae.patcher.model_size()
 
     def partial(models, *_args, **_kwargs):
         for model in models:
             model.unpatch_model(model.offload_device)
-            model.partially_load(model.load_device, 500_000)
+            model.partially_load(model.load_device, budget)
 
     mm.load_models_gpu = partial
     try:
         part = vae.decode_latent(latent)
+        assert 0 < resident_bytes(mm, vae.patcher) <= budget
     finally:
         mm.load_models_gpu = original
     assert torch.equal(part, whole)
+
+
+def test_decoding_gives_one_batch_with_silence_after_each_item(bridge, tiny_m):
+    vae = bridge.vae.load_vae(str(tiny_m), "fp32")
+    latent = torch.randn(2, 256, 40, generator=torch.Generator().manual_seed(0))
+    whole = vae.decode_latent(latent)
+    assert whole.shape == (2, 2, 40 * 4096)
+    cut = vae.decode_latent(latent, seconds=(1.0, 0.5))
+    assert cut.shape == whole.shape
+    for item, samples in enumerate((44100, 22050)):
+        assert torch.allclose(cut[item, :, :samples], whole[item, :, :samples], atol=1e-5)
+        assert not cut[item, :, 20 * 4096 :].any()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
