@@ -96,10 +96,17 @@ class Fleet:
         while self._workers:
             self._workers.popitem()[1].close()
 
-    def ask(self, name: str, operation: str, **values: Any) -> dict[str, Any]:
-        """As `Process.ask`, for the worker of one implementation; a dead one is started anew."""
+    def ask(self, name: str, operation: str, worker: str = "", **values: Any) -> dict[str, Any]:
+        """As `Process.ask`, for the process of one implementation; a dead one is started anew.
+
+        Args:
+            name: of the implementation.
+            operation: what to do.
+            worker: what the worker calls this implementation, when it is not `name`.
+            values: of the request.
+        """
         if name not in self._workers:
-            self._workers[name] = Process(name, self.threads)
+            self._workers[name] = Process(worker or name, self.threads)
         try:
             return self._workers[name].ask(operation, **values)
         except WorkerError as error:

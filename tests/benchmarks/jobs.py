@@ -6,7 +6,7 @@ latent channels, T latent frames, V of them valid (the piece and its headroom).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from sa3_core.text_tokens import TEXT_WIDTH
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PROMPT_TOKENS = 10
 STEPS = 8
+NO_FLASH = ", no flash-attn"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Job:
         steps: of the sampler.
         chunk: latents per chunk of the autoencoder, None = whole.
         device: `cpu` or `cuda`.
-        mode: `eager`, `compile` or `graph` (compiled into CUDA graphs).
+        mode: `eager`, `compile`, `compile + graph` or `graph`, which stands for CUDA graphs.
         flash: whether flash-attn may be used where it is installed.
     """
 
@@ -87,6 +88,22 @@ class GenerationInputs:
     tokens: Tensor
     noise: list[Tensor]
     sigmas: Tensor
+
+
+def is_ours(name: str) -> bool:
+    """Whether an implementation is this pack, in whatever mode."""
+    return name.split()[0] == "ours"
+
+
+def implementation_job(name: str, job: Job) -> tuple[str, Job]:
+    """The worker that computes for an implementation's name, and the job it is given.
+
+    Ours may be named with a mode and NO_FLASH, as in `ours graph, no flash-attn`.
+    """
+    if not name.startswith("ours "):
+        return name, job
+    mode = name.removeprefix("ours ").removesuffix(NO_FLASH)
+    return "ours", replace(job, mode=mode, flash=not name.endswith(NO_FLASH))
 
 
 def drawn(shape: tuple[int, ...], seed: int) -> Tensor:

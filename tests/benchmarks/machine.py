@@ -78,10 +78,10 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def describe(device: str) -> str:
-    """Machine and device in one line."""
+def describe() -> str:
+    """Machine and card in one line."""
     parts = [processor(), f"{os.cpu_count()} logical cores", platform.system()]
     parts.append(torch.backends.cpu.get_cpu_capability())
-    if device != "cpu":
+    if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join(parts)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import machine
 from .fleet import Fleet, WorkerError
+from .jobs import Job, implementation_job, is_ours
 from .tasks import PARITY, Row
 
 DISTURBED = 0.04  # share of the processors that others took during a run
@@ -62,9 +63,14 @@ class Measured:
         return self.results[self.row.implementations[0]]
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Device and dtype."""
+        return self.row.job.device, self.row.job.dtype
+
+    @property
     def fastest_peer(self) -> float | None:
         """Seconds."""
-        others = [self.results[name].median for name in self.row.implementations[1:]]
+        others = [result.median for name, result in self.results.items() if not is_ours(name)]
         return min((seconds for seconds in others if seconds is not None), default=None)
 
     @property
@@ -79,18 +85,18 @@ class Measured:
 
 
 class Peaks:
-    """The best matmul rate seen so far, by dtype."""
+    """The best matmul rate seen so far, in FLOP/s by device and dtype."""
 
-    def __init__(self, fleet: Fleet, device: str, quick: bool) -> None:
-        self.rates: dict[str, float] = {}
-        self._fleet, self._device, self._quick = fleet, device, quick
+    def __init__(self, fleet: Fleet, quick: bool) -> None:
+        self.rates: dict[tuple[str, str], float] = {}
+        self._fleet, self._quick = fleet, quick
 
-    def measure(self, dtype: str) -> None:
-        """Look once more."""
-        answer = self._fleet.ask(
-            "peak", "peak", dtype=dtype, device=self._device, quick=self._quick
-        )
-        self.rates[dtype] = max(self.rates.get(dtype, 0.0), answer["rate"])
+    def measure(self, job: Job) -> None:
+        """Look once more at what the job's device does in its dtype."""
+        request = {"dtype": job.dtype, "device": job.device, "quick": self._quick}
+        answer = self._fleet.ask("peak", "peak", **request)
+        key = job.device, job.dtype
+        self.rates[key] = max(self.rates.get(key, 0.0), answer["rate"])
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -106,12 +112,12 @@ def measure(row: Row, fleet: Fleet, peaks: Peaks, say: Callable[[str], None]) ->
     say(f"{row.name}, {row.length:g} s, {row.job.dtype}")
     for name, result in measured.results.items():
         try:
-            fleet.ask(name, "run", job=asdict(row.warm or row.job))
+            _ask_to_run(fleet, name, row.warm or row.job)
         except WorkerError as error:
             result.error = str(error)
             say(f"    {name}: {error}")
     for number in range(row.rounds):
-        peaks.measure(row.job.dtype)
+        peaks.measure(row.job)
         names = list(row.implementations)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             result = measured.results[name]
@@ -125,16 +131,21 @@ def measure(row: Row, fleet: Fleet, peaks: Peaks, say: Callable[[str], None]) ->
                 result.error = str(error)
             said = result.error or f"{result.seconds[-1]:.2f} s"
             say(f"    {name}: {said}")
-    peaks.measure(row.job.dtype)
+    peaks.measure(row.job)
     _compare(measured, fleet.folder)
     return measured
+
+
+def _ask_to_run(fleet: Fleet, name: str, job: Job) -> dict[str, float]:
+    worker, own = implementation_job(name, job)
+    return fleet.ask(name, "run", worker, job=asdict(own))
 
 
 def _timed(row: Row, name: str, fleet: Fleet, result: Result) -> None:
     """One run, again when others disturbed it."""
     for attempt in range(REPEATS + 1):
         busy, start = machine.busy_seconds(), time.monotonic()
-        answer = fleet.ask(name, "run", job=asdict(row.job))
+        answer = _ask_to_run(fleet, name, row.job)
         wall, after = time.monotonic() - start, machine.busy_seconds()
         others = 0.0
         if busy is not None and after is not None:

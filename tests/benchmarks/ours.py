@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,9 +36,7 @@ PROMPT = "warm analog synth pad, slow attack"
 @functools.lru_cache(maxsize=1)
 def _model(folder: Path, dtype: torch.dtype, device: str, mode: str) -> SA3Model:
     model = load_model(folder, dtype=dtype, device=device)
-    if mode != "eager":
-        model.dit.velocity_at = _compiled(model.dit.velocity_at, device, mode == "graph")
-    return model
+    return model if mode == "eager" else _compiled(model, mode)
 
 
 @functools.lru_cache(maxsize=1)
@@ -55,19 +54,18 @@ def _pipeline(folder: Path, dtype: torch.dtype, device: str) -> Pipeline:
     return load_pipeline(folder, dtype=dtype, device=device)
 
 
-def _compiled(velocity: Callable[..., Tensor], device: str, graph: bool) -> Callable[..., Tensor]:
-    """The velocity through torch.compile; without a card only as far as tracing goes."""
-    if device == "cpu":
-        return torch.compile(velocity, backend="eager", dynamic=False)
-    if not graph:
-        return torch.compile(velocity, dynamic=False)
-    net = torch.compile(velocity, dynamic=False, mode="reduce-overhead")
+def _compiled(model: SA3Model, mode: str) -> SA3Model:
+    """The model compiled; without a card only as far as tracing goes."""
+    from sa3_core.compiled import COMPILERS, compile_dit
 
-    def replayed(*args: object) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()
-        return net(*args).clone()  # the graph writes its output to the same place every time
-
-    return replayed
+    settings = {
+        "compile": {"backend": "inductor"},
+        "compile + graph": COMPILERS["inductor"],
+        "graph": COMPILERS["cudagraphs"],
+    }[mode]
+    if model.device.type == "cpu":
+        settings = {"backend": "eager"}
+    return replace(model, compiled=compile_dit(model.dit, model.max_frames, settings))
 
 
 def _generation(job: Job) -> Work:

@@ -22,16 +22,14 @@ class Report:
     """Everything that was measured.
 
     Attributes:
-        device: `cpu` or `cuda`.
         threads: of every implementation.
-        peaks: best matmul FLOP/s by dtype.
+        peaks: best matmul FLOP/s by device and dtype.
         rows: what was measured.
         notes: sentences and further tables, as Markdown.
     """
 
-    device: str
     threads: int
-    peaks: dict[str, float]
+    peaks: dict[tuple[str, str], float]
     rows: list[Measured]
     notes: list[str]
 
@@ -42,7 +40,7 @@ class Report:
 
     def share(self, measured: Measured, result: Result) -> float | None:
         """Time of the necessary FLOPs at the machine's peak, over the time taken."""
-        peak, seconds = self.peaks.get(measured.row.job.dtype), result.median
+        peak, seconds = self.peaks.get(measured.place), result.median
         if not peak or not seconds or not measured.row.flops:
             return None
         return measured.row.flops / peak / seconds
@@ -100,11 +98,14 @@ class Report:
 
     def text(self) -> str:
         """The whole as Markdown."""
-        rates = [f"{dtype} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in self.peaks.items()]
+        rates = [
+            f"{place} {dtype} {rate / 1e9:.0f} GFLOP/s"
+            for (place, dtype), rate in self.peaks.items()
+        ]
         versions = [f"{name} {_version(name)}" for name in PACKAGES]
         title = [
             *("# Speed", ""),
-            f"{machine.describe(self.device)}; {self.threads} threads.",
+            f"{machine.describe()}; {self.threads} threads.",
             f"Python {platform.python_version()}, {', '.join(versions)}.",
             f"Matmul peak, the best of the whole run: {', '.join(rates)}.",
             "",

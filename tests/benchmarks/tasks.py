@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sa3_core.config import DiTConfig, SAMEConfig
-from sa3_core.geometry import valid_frames
+from sa3_core.geometry import effective_frames, valid_frames
 from sa3_core.pipeline import own_text_encoder
 from sa3_core.t5gemma_file import read_encoder_file
 
 from . import flops
 from .checkpoints import checkpoint
-from .jobs import PROMPT_TOKENS, Job, latent_frames, model_config
+from .jobs import PROMPT_TOKENS, Job, is_ours, latent_frames, model_config
 
 PARITY = 1e-4  # relative L2 between implementations in fp32
+CHUNK = 64  # latents
 COMFYUI = ("comfyui", "comfyui-sdpa")
 GB = 1e9
 
@@ -80,10 +81,20 @@ class Plan:
     peers: bool = True
     slow: bool = False
 
+    def length(self, seconds: float) -> float:
+        """Seconds of audio to compute in place of `seconds`."""
+        return seconds / 20 if self.quick else seconds
+
+    def only_slow(self, *names: str) -> tuple[str, ...]:
+        """Implementations that take minutes, where they are wanted."""
+        return names if self.slow or self.quick else ()
+
     def pick(self, row: Row) -> Row:
         """The row as this plan wants it."""
         row = row if self.rounds is None else replace(row, rounds=self.rounds)
-        row = row if self.peers else replace(row, implementations=row.implementations[:1])
+        if not self.peers:
+            own = tuple(name for name in row.implementations if is_ours(name))
+            row = replace(row, implementations=own)
         return replace(row, rounds=1) if self.quick and self.rounds is None else row
 
 
@@ -114,28 +125,139 @@ def text_flops(job: Job) -> float:
 def dit(plan: Plan) -> list[Row]:
     """The small DiT, one generation of 8 pingpong steps."""
     folder = str(checkpoint("tiny-s" if plan.quick else "small-music"))
-    peers = (*COMFYUI, "diffusers")
-    targets = {10.0: (1.2, 3), 30.0: (1.15, 2), 120.0: (1.1, 1)}
     rows = []
     for dtype in ("fp32", "bf16"):
-        for seconds, (ratio, rounds) in targets.items():
-            job = Job("generation", folder, dtype, seconds / (10 if plan.quick else 1))
-            target = Target(0.85, ratio) if dtype == "fp32" else Target(0.7)
-            rows.append(
-                Row(
-                    **{
-                        "task": "dit",
-                        "name": f"DiT small, {job.steps} steps",
-                        "length": job.seconds,
-                    },
-                    **{"job": job, "flops": generation_flops(job), "rounds": rounds},
-                    implementations=("ours", *peers),
-                    warm=replace(job, steps=1),
-                    result=f"generation {seconds}",
-                    target=target,
-                )
+        for seconds, ratio, rounds in ((10.0, 1.2, 3), (30.0, 1.15, 2), (120.0, 1.1, 1)):
+            job = Job("generation", folder, dtype, plan.length(seconds))
+            row = Row(
+                task="dit",
+                name=f"DiT small, {job.steps} steps",
+                length=seconds,
+                job=job,
+                flops=generation_flops(job),
+                implementations=("ours", *COMFYUI, "diffusers"),
+                rounds=rounds,
+                warm=replace(job, steps=1),
+                result=f"generation {seconds}",
+                target=Target(0.85, ratio) if dtype == "fp32" else Target(0.7),
             )
+            rows.append(row)
     return rows
 
 
-TASKS: dict[str, Callable[[Plan], list[Row]]] = {"dit": dit}
+def same_s(plan: Plan) -> list[Row]:
+    """SAME-S, encoding and decoding."""
+    folder = str(checkpoint("tiny-s" if plan.quick else "small-music"))
+    rows = []
+    for seconds, rounds in ((30.0, 3), (120.0, 2)):
+        for part, count in (("encode", flops.same_encode), ("decode", flops.same_decode)):
+            job = Job(part, folder, "fp32", plan.length(seconds))
+            row = Row(
+                task="same-s",
+                name=f"SAME-S {part}",
+                length=seconds,
+                job=job,
+                flops=count(_same_config(job.path), latent_frames(job)),
+                implementations=("ours", *COMFYUI, "diffusers"),
+                rounds=rounds,
+                warm=replace(job, seconds=plan.length(10.0)),
+                result=f"same-s {part} {seconds}",
+                target=Target(0.8, 1.25 if seconds == 120.0 else None),
+            )
+            rows.append(row)
+    return rows
+
+
+def same_l(plan: Plan) -> list[Row]:
+    """SAME-L: decoding beside the peers, then lengths that only ours can, whole and in chunks."""
+    folder = str(checkpoint("tiny-m" if plan.quick else "same-l"))
+    quickly = ("ours", "comfyui-sdpa", "diffusers")
+    rows = [
+        _same_l_row(plan, folder, 10.0, ("ours", *COMFYUI, "diffusers"), Target(0.8), 1),
+        # ComfyUI's own choice takes minutes
+        _same_l_row(plan, folder, 30.0, quickly + plan.only_slow("comfyui"), Target(0.8, 2.0), 1),
+        _same_l_row(plan, folder, 120.0, ("ours",), Target(0.8), 1),
+        _same_l_row(plan, folder, 380.0, ("ours",), Target(0.8, memory=4 * GB), 1),
+    ]
+    chunked = [
+        replace(
+            row,
+            name="SAME-L decode, in chunks",
+            job=replace(row.job, chunk=CHUNK),
+            target=Target(memory=GB),
+        )
+        for row in rows[2 if plan.slow or plan.quick else 3 :]
+    ]
+    return [*rows, *chunked]
+
+
+def _same_l_row(
+    plan: Plan,
+    folder: str,
+    seconds: float,
+    implementations: tuple[str, ...],
+    target: Target,
+    rounds: int,
+) -> Row:
+    job = Job("decode", folder, "fp32", plan.length(seconds))
+    return Row(
+        task="same-l",
+        name="SAME-L decode",
+        length=seconds,
+        job=job,
+        flops=flops.same_decode(_same_config(job.path), latent_frames(job)),
+        implementations=implementations,
+        rounds=rounds,
+        warm=replace(job, seconds=plan.length(2.0)),
+        result=f"same-l decode {seconds}",
+        target=target,
+    )
+
+
+def text(plan: Plan) -> list[Row]:
+    """The text encoder on a short prompt; its peer runs what the published pipeline runs."""
+    folder = str(checkpoint("tiny-s" if plan.quick else "small-music"))
+    job = Job("text", folder, "fp32")
+    row = Row(
+        task="text",
+        name=f"T5Gemma, {PROMPT_TOKENS} tokens",
+        length=0.0,
+        job=job,
+        flops=text_flops(job),
+        implementations=("ours", "transformers"),
+        rounds=10,
+        result="text",
+    )
+    return [row]
+
+
+def pipeline(plan: Plan) -> list[Row]:
+    """Text-to-audio from the prompt to samples, everything loaded."""
+    folder = str(checkpoint("tiny-s" if plan.quick else "small-music"))
+    rows = []
+    for dtype, share in (("fp32", 0.83), ("bf16", 0.65)):
+        job = Job("pipeline", folder, dtype, plan.length(30.0))
+        decode = flops.same_decode(_same_config(job.path), effective_frames(job.seconds))
+        row = Row(
+            task="pipeline",
+            name=f"Text-to-audio small, {job.steps} steps",
+            length=30.0,
+            job=job,
+            flops=generation_flops(job) + text_flops(job) + decode,
+            implementations=("ours",),
+            rounds=3,
+            warm=replace(job, steps=1),
+            result="pipeline",
+            target=Target(share),
+        )
+        rows.append(row)
+    return rows
+
+
+TASKS: dict[str, Callable[[Plan], list[Row]]] = {
+    "dit": dit,
+    "same-s": same_s,
+    "same-l": same_l,
+    "text": text,
+    "pipeline": pipeline,
+}
