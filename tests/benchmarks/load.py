@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sa3_core.autoencode import decode
+from sa3_core.checkpoint import open_checkpoint
 from sa3_core.geometry import LATENT_CHANNELS
 from sa3_core.latent_file import Latents
 from sa3_core.model import load_model
@@ -114,7 +115,8 @@ def _read(folder: Path) -> dict[str, float]:
 @torch.inference_mode()
 def _ours(folder: Path) -> dict[str, float]:
     begin, marks = time.perf_counter(), list[float]()
-    model, autoencoder = load_model(folder), load_autoencoder(folder)
+    dtype = open_checkpoint(folder).dtype
+    model, autoencoder = load_model(folder, dtype=dtype), load_autoencoder(folder, dtype)
     shape = 1, LATENT_CHANNELS, FRAMES
 
     def noise() -> Tensor:
