@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora")
+BENCHMARKS = ("speed", "memory", "lora", "quality")
 
 
 def main() -> int:
