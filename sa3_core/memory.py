@@ -25,7 +25,7 @@ DIT_HEAP, DIT_LIBRARIES = 1.7, 35e6
 # (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
 CHUNK_BYTES, WINDOW_BYTES = (43, 36), (65, 43)
 # Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
-CPU_LIBRARIES = 75e6
+CPU_LIBRARIES = 65e6
 
 
 def dit_memory(
