@@ -81,6 +81,32 @@ def attend_valid(q: Tensor, k: Tensor, v: Tensor, keys: KeyMask | None) -> Tenso
     return attend(q, k, v, keys.valid)
 
 
+def attend_halves(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """attn(q, k, v) - attn(q', k', v) of many short sequences.
+
+    In float32 the probabilities are subtracted, so that only one product with v is left; half
+    precision would round them.
+
+    Args:
+        q, k: [M, 2, H, N, 64], the halves in the second dimension.
+        v: [M, H, N, 64].
+
+    Returns:
+        [M, H, N, 64].
+
+    Source: arXiv 2605.18613, differential attention without a learned lambda.
+    """
+    m, _, h, n, d = q.shape
+    if q.dtype != torch.float32:
+        both = attend(q.flatten(1, 2), k.flatten(1, 2), v.repeat(1, 2, 1, 1))
+        plus, minus = both.chunk(2, dim=1)
+        return plus - minus
+    keys, nothing = k.flatten(0, 2).transpose(1, 2), q.new_empty(1, 1, 1)
+    scores = torch.baddbmm(nothing, q.flatten(0, 2), keys, beta=0, alpha=d**-0.5)
+    plus, minus = scores.softmax(dim=-1).view(m, 2, h * n, n).unbind(1)
+    return torch.bmm((plus - minus).view(m * h, n, n), v.flatten(0, 1)).view(m, h, n, d)
+
+
 def attend_weighted(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attention to few keys, each standing for exp(bias) equal ones.
 

@@ -7,13 +7,17 @@ it is twice as fast with the same float32 arithmetic (relative error 4e-7 agains
 
 import functools
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux; elsewhere platform.processor() names the maker
+_packed: dict[int, Tensor] = {}  # address of a weight -> the same weight in oneDNN's layout
 FEW_ROWS = 32  # below this the call's own overhead decides, and it is MKL's that is smaller
 
 
@@ -44,12 +48,40 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: [out] or None.
     """
     if (
-        x.is_cpu
+        not torch.compiler.is_compiling()  # first: the rest could not be traced whole
+        and x.is_cpu
         and x.dtype == weight.dtype == torch.float32
         and onednn_is_faster()
         and x.numel() >= FEW_ROWS * x.shape[-1]
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.compiler.is_compiling()
     ):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        laid_out = _packed.get(weight.data_ptr(), weight) if _packed else weight
+        return torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
     return F.linear(x, weight, bias)
+
+
+@contextmanager
+def packed_weights(net: nn.Module, rows: int) -> Iterator[None]:
+    """Bring the net's weights into oneDNN's own layout once, as it otherwise does in every call.
+
+    Saves 3 to 6 % of many calls, and holds a second copy of the weights while the block runs.
+
+    Args:
+        net: its linear layers with float32 weights on the CPU are packed, others left alone.
+        rows: of one call, which the layout is chosen for; calls of other sizes are right too.
+    """
+    if onednn_is_faster():
+        for module in net.modules():
+            weight = getattr(module, "weight", None)
+            if _packable(weight):
+                packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+                _packed[weight.data_ptr()] = packed
+    try:
+        yield
+    finally:
+        _packed.clear()
+
+
+def _packable(weight: Any) -> bool:
+    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_cpu
+    return plain and weight.dtype == torch.float32 and weight.is_contiguous()

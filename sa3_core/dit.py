@@ -90,15 +90,16 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, rotary: RotaryTable, keys: KeyMask | None) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
         rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), compute_dtype(x)
-        q = heads_first(_norm_and_rotate(rows[:, :, 0::3], self.q_norm, rotary), dtype)
-        k = heads_first(_norm_and_rotate(rows[:, :, 1::3], self.k_norm, rotary), dtype)
+        q = _norm_and_rotate(rows[:, :, 0::3], self.q_norm, rotary).to(dtype)
+        k = _norm_and_rotate(rows[:, :, 1::3], self.k_norm, rotary).to(dtype)
         v = heads_first(rows[:, :, 2:3].expand(-1, -1, self.halves, -1, -1), dtype)
         return self.to_out(merge_heads(attend_valid(q, k, v, keys), self.halves, x.dtype))
 
 
 def _norm_and_rotate(x: Tensor, norm: RMSNorm, rotary: RotaryTable) -> Tensor:
-    """RMSNorm of each head, then RoPE: [B, N, halves, H, 64] -> the same shape in float32."""
-    return scale_and_rotate(norm.normalised(x), norm.gain(x), None, rotary)
+    """RMSNorm of each head, then RoPE: [B, N, halves, H, 64] -> [B, halves * H, N, 64] float32."""
+    x = norm.normalised(x).flatten(2, 3).transpose(1, 2)
+    return scale_and_rotate(x, norm.gain(x), None, rotary)
 
 
 class CrossAttention(nn.Module):

@@ -68,10 +68,10 @@ class DynamicTanh(nn.Module):
 
         tanh(a) = 2 sigmoid(2 a) - 1: on CPUs a vectorised sigmoid is ten times as fast as tanh.
         """
-        x = x.float()
-        bent = (x * (cast_to(self.alpha, x) * 2)).sigmoid_()
-        gamma = cast_to(self.gamma, x)
-        return bent, gamma * 2, cast_to(self.beta, x) - gamma
+        bent = x.new_empty(x.shape, dtype=torch.float32)  # contiguous, however x lies
+        torch.mul(x.float(), self.alpha.to(bent) * 2, out=bent).sigmoid_()
+        gamma = cast_to(self.gamma, bent)
+        return bent, gamma * 2, cast_to(self.beta, bent) - gamma
 
 
 class GatedLinear(nn.Module):
@@ -154,11 +154,11 @@ def scale_and_rotate(
 ) -> Tensor:
     """RoPE of x * gain + shift: the first channels of each head turn, first half with second half.
 
-    Scaling and rotation are multiplied together first: they have N rows of one head, x has a row
-    for every head.
+    Scaling and rotation are multiplied together first: they have N rows of one head, x has N of
+    every head.
 
     Args:
-        x: [M, N, parts, H, head_dim] float32.
+        x: [..., N, head_dim] float32.
         gain: [head_dim].
         shift: [head_dim] or None.
         table: cosines and sines [N, rotated channels].
@@ -168,14 +168,13 @@ def scale_and_rotate(
     direct = gain.repeat(len(cos), 1)  # [N, head_dim]
     direct[:, :width] *= cos
     if shift is None:
-        out = x * direct[:, None, None]
+        out = x * direct
     else:
         base = shift.repeat(len(cos), 1)
         base[:, :width] *= cos
         base[:, :half] -= shift[half:width] * sin[:, :half]
         base[:, half:width] += shift[:half] * sin[:, half:]
-        out = torch.addcmul(base[:, None, None], x, direct[:, None, None])
-    crossed = -gain[half:width] * sin[:, :half], gain[:half] * sin[:, half:]
-    out[..., :half].addcmul_(x[..., half:width], crossed[0][:, None, None])
-    out[..., half:width].addcmul_(x[..., :half], crossed[1][:, None, None])
+        out = torch.addcmul(base, x, direct)
+    out[..., :half].addcmul_(x[..., half:width], -gain[half:width] * sin[:, :half])
+    out[..., half:width].addcmul_(x[..., :half], gain[:half] * sin[:, half:])
     return out

@@ -10,6 +10,7 @@ Source: arXiv 2605.18613 (SAME).
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ResamplerConfig, SAMEConfig
+from .cpu_linear import packed_weights
 from .errors import ConfigError
 from .host_memory import keep_freed_memory
 from .layers import Gate, cast_to, rotary_table
@@ -30,6 +32,7 @@ Spans = list[tuple[int, int]]  # (start, stop)
 # for weights, more no longer fit into the caches. A GPU needs more to be busy.
 CPU_PIECE = 1088 * 768
 GPU_PIECE = 16 * CPU_PIECE
+PACKING_PAYS = 3  # pieces from which on laying a layer's weights out is the smaller work
 
 
 def piece_rows(device: torch.device, width: int) -> int:
@@ -126,9 +129,10 @@ class Resampler(nn.Module):
                 tokens[:, -half:] = inner[:, -half:]
             chunks = (inner if number < first else tokens).unflatten(1, (-1, 2 * half))
             table = rotary_table(layer.rope.inv_freq, 2 * half, tokens.device)
-            for start, stop in spans[number]:
-                layer.update_chunks(chunks[:, start:stop], table)
-                on_piece()
+            with self._packed(layer, spans[number], len(tokens) * 2 * half):
+                for start, stop in spans[number]:
+                    layer.update_chunks(chunks[:, start:stop], table)
+                    on_piece()
 
     def _transform_windows(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
         """Every layer over the whole sequence, piece after piece."""
@@ -137,12 +141,24 @@ class Resampler(nn.Module):
         for layer in self._layers():
             cos, sin = rotary_table(layer.rope.inv_freq, total, tokens.device)
             left = tokens[:, :0]
-            for piece in pieces:
-                around = torch.cat([left, tokens[:, piece.start : piece.high]], 1)
-                left = tokens[:, piece.stop - reach : piece.stop].clone()  # before it is updated
-                table = cos[piece.low : piece.high], sin[piece.low : piece.high]
-                layer.update_window(tokens[:, piece.start : piece.stop], around, piece, table)
-                on_piece()
+            with self._packed(layer, spans[0], len(tokens)):
+                for piece in pieces:
+                    around = torch.cat([left, tokens[:, piece.start : piece.high]], 1)
+                    left = tokens[:, piece.stop - reach : piece.stop].clone()  # not yet updated
+                    table = cos[piece.low : piece.high], sin[piece.low : piece.high]
+                    layer.update_window(tokens[:, piece.start : piece.stop], around, piece, table)
+                    on_piece()
+
+    def _packed(self, layer: SAMELayer, spans: Spans, unit: int) -> AbstractContextManager[None]:
+        """The layer's weights laid out for its pieces, where there are enough of them.
+
+        Args:
+            spans: the layer's pieces.
+            unit: rows of the whole batch that one step of a span stands for.
+        """
+        if len(spans) < PACKING_PAYS:
+            return nullcontext()
+        return packed_weights(layer, (spans[0][1] - spans[0][0]) * unit)
 
     def mapping_spans(self, batch: int, latents: int, device: torch.device) -> Spans:
         """Spans of latents in which the mapping convolution is computed."""

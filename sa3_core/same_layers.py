@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend, fold_windows, window_bias
+from .attention import attend, attend_halves, fold_windows, window_bias
 from .config import HEAD_DIM
 from .layers import DynamicTanh, Gate, GatedFeedForward, cast_to, scale_and_rotate
 from .ops import Ops
@@ -46,22 +46,16 @@ class SAMEAttention(nn.Module):
         self.k_norm = DynamicTanh(HEAD_DIM, device, dtype)
 
     def project(self, x: Tensor, table: Table) -> tuple[Tensor, Tensor, Tensor]:
-        """[M, N, D] -> q, k, v of both halves, each [M, N, 2H, 64], q and k bent and rotated."""
+        """[M, N, D] -> q, k [M, 2, H, N, 64] of both halves, bent and rotated; v [M, N, H, 64]."""
         rows = self.to_qkv(x).unflatten(-1, (5, self.heads, HEAD_DIM))
         q = _bend_and_rotate(rows[:, :, 0::3], self.q_norm, table)
         k = _bend_and_rotate(rows[:, :, 1::3], self.k_norm, table)
-        v = rows[:, :, 2:3].expand(-1, -1, 2, -1, -1)
-        return q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)
-
-    def merge(self, heads: Tensor) -> Tensor:
-        """[M, N, 2H, 64] -> difference of the halves through `to_out`, [M, N, D]."""
-        plus, minus = heads.unflatten(2, (2, self.heads)).unbind(2)
-        return self.to_out((plus - minus).flatten(2))
+        return q, k, rows[:, :, 2]
 
 
 def _bend_and_rotate(x: Tensor, norm: DynamicTanh, table: Table) -> Tensor:
-    """DyT, then RoPE on the first channels of each head: x [M, N, 2, H, 64]."""
-    return scale_and_rotate(*norm.bend(x), table).to(x.dtype)
+    """DyT, then RoPE on the first channels of each head: [M, N, 2, H, 64] -> [M, 2, H, N, 64]."""
+    return scale_and_rotate(*norm.bend(x.permute(0, 2, 3, 1, 4)), table).to(x.dtype)
 
 
 class WindowPiece:
@@ -115,10 +109,10 @@ class SAMELayer(nn.Module):
             x: the piece.
             table: RoPE table for positions 0..E.
         """
-        heads = self.self_attn.project(self.pre_norm(x).flatten(0, 1), table)
-        mixed = attend(*(part.transpose(1, 2) for part in heads)).transpose(1, 2)
-        del heads  # the widest tensors of the layer
-        x += self.self_attn.merge(mixed).view(x.shape)
+        q, k, v = self.self_attn.project(self.pre_norm(x).flatten(0, 1), table)
+        mixed = attend_halves(q, k, v.transpose(1, 2)).transpose(1, 2)
+        del q, k, v  # the widest tensors of the layer
+        x += self.self_attn.to_out(mixed.flatten(2)).view(x.shape)
         x += self.ff(self.ff_norm(x))
 
     def update_window(self, x: Tensor, around: Tensor, piece: WindowPiece, table: Table) -> None:
@@ -130,6 +124,8 @@ class SAMELayer(nn.Module):
             piece: where the piece lies.
             table: RoPE table for the positions of `around`.
         """
-        mixed = piece.attend(*self.self_attn.project(self.pre_norm(around), table))
-        x += self.self_attn.merge(mixed)
+        q, k, v = self.self_attn.project(self.pre_norm(around), table)
+        q, k = q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2)
+        plus, minus = piece.attend(q, k, v.repeat(1, 1, 2, 1)).chunk(2, dim=2)
+        x += self.self_attn.to_out((plus - minus).flatten(2))
         x += self.ff(self.ff_norm(x))

@@ -53,13 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(autouse=True)
-def _float32_on_every_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def _float32_on_every_cpu(core: str) -> None:
     """`auto` is bfloat16 on some CPUs; goldens are float32, and results must not differ by CPU."""
-    for name in ("sa3_core.precision", "sa3_pack.sa3_core.precision"):
-        if name in sys.modules or name.startswith("sa3_core"):
-            module = importlib.import_module(name)
-            monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
+    importlib.import_module(f"{core}.precision").cpu_has_bfloat16 = lambda: False
+
+
+_float32_on_every_cpu("sa3_core")
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +123,7 @@ def pack(comfyui: Path) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["sa3_pack"] = module
     spec.loader.exec_module(module)
+    _float32_on_every_cpu("sa3_pack.sa3_core")
     return module
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sa3_core import cpu_linear
+from sa3_core import cpu_linear, same_block
+from sa3_core.pipeline import load_autoencoder
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch without oneDNN"
@@ -69,3 +70,51 @@ def test_the_processor_decides(monkeypatch, tmp_path, maker):
     assert cpu_linear.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert not cpu_linear.onednn_is_faster.__wrapped__()
+
+
+@needs_onednn
+@pytest.mark.parametrize("rows", [40, 64, 1000])
+def test_packed_weights_give_the_same(forced, rel_l2, rows):
+    net = torch.nn.Sequential(torch.nn.Linear(48, 96), torch.nn.LayerNorm(96))
+    layer, other = net[0], torch.randn(96, 48)
+    for count in (40, 64, 1000):
+        x = torch.randn(count, 48)
+        plain = cpu_linear.linear(x, layer.weight.detach(), layer.bias.detach())
+        with torch.no_grad(), cpu_linear.packed_weights(net, rows):
+            assert set(cpu_linear._packed) == {layer.weight.data_ptr()}
+            assert rel_l2(cpu_linear.linear(x, layer.weight, layer.bias), plain) < 1e-6
+            assert rel_l2(cpu_linear.linear(x, other, None), F.linear(x, other)) < 2e-6
+        assert not cpu_linear._packed
+
+
+@needs_onednn
+def test_nothing_stays_packed_after_an_error(forced):
+    with pytest.raises(KeyError), cpu_linear.packed_weights(torch.nn.Linear(48, 96), 64):
+        raise KeyError
+    assert not cpu_linear._packed
+
+
+def test_where_the_library_is_not_faster_nothing_is_packed(monkeypatch):
+    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
+    with cpu_linear.packed_weights(torch.nn.Linear(48, 96), 64):
+        assert not cpu_linear._packed
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["tiny_s", "tiny_m"])
+def test_a_long_signal_decoded_with_packed_layers(monkeypatch, rel_l2, request, name):
+    net = load_autoencoder(request.getfixturevalue(name))
+    latent = torch.randn(1, 256, 50, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(same_block, "CPU_PIECE", 204 * net.config.decoder.width)
+    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
+    plain = net.decode(latent)
+    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: True)
+    packed = []
+    real = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(
+        torch.ops.mkldnn,
+        "_reorder_linear_weight",
+        lambda weight, rows: packed.append(rows) or real(weight, rows),
+    )
+    assert rel_l2(net.decode(latent), plain) < 1e-5
+    assert len(packed) == 4 * net.config.decoder.depth  # linear layers of each layer
