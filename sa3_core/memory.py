@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 
 from .config import DiTConfig, ResamplerConfig, SAMEConfig
-from .same_block import piece_rows
+from .cpu_linear import onednn_is_faster
+from .same_block import PACKING_PAYS, piece_rows
 
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
@@ -128,7 +129,8 @@ def _same_memory(
     part = frames if chunk is None else min(frames, chunk + -chunk % grid + 2 * halo)
     rows = (config.stride + 1) * (part + -part % grid)
     tokens = rows * side.width * size  # updated in place, layer by layer
-    work = min(rows, piece_rows(device, side.width)) * side.width
+    piece = piece_rows(device, side.width)
+    work = min(rows, piece) * side.width
     work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
@@ -136,7 +138,14 @@ def _same_memory(
         # that a chunk's own tokens leave for the next, differently long one.
         own = tokens + (audio * part if decoding else 0)
         own = own if part >= frames else 2 * own + (audio * frames if decoding else 0)
-        return own + work + CPU_LIBRARIES
+        return own + work + CPU_LIBRARIES + _packed_layer(side, rows / piece, size)
     if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
         return tokens + max(work, audio * part * 2)
     return tokens + work + audio * frames * size / 4
+
+
+def _packed_layer(side: ResamplerConfig, pieces: float, size: int) -> float:
+    """The second copy of one layer's weights that `packed_weights` holds while it runs."""
+    if pieces <= PACKING_PAYS - 1 or size < 4 or not onednn_is_faster():
+        return 0.0
+    return size * side.width**2 * (6 + 3 * side.ff_mult)  # to_qkv, to_out; proj (2), back
