@@ -15,6 +15,7 @@ from torch import Tensor
 from . import machine
 from .fleet import Fleet, WorkerError
 from .jobs import Job, implementation_job, is_ours
+from .peak import Rates
 from .tasks import PARITY, Row
 
 DISTURBED = 0.04  # share of the processors that others took during a run
@@ -63,11 +64,6 @@ class Measured:
         return self.results[self.row.implementations[0]]
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Device and dtype."""
-        return self.row.job.device, self.row.job.dtype
-
-    @property
     def fastest_peer(self) -> float | None:
         """Seconds."""
         others = [result.median for name, result in self.results.items() if not is_ours(name)]
@@ -85,18 +81,19 @@ class Measured:
 
 
 class Peaks:
-    """The best matmul rate seen so far, in FLOP/s by device and dtype."""
+    """The best matmul rates seen so far, by device and dtype."""
 
     def __init__(self, fleet: Fleet, quick: bool) -> None:
-        self.rates: dict[tuple[str, str], float] = {}
+        self.rates: dict[tuple[str, str], Rates] = {}
         self._fleet, self._quick = fleet, quick
 
-    def measure(self, job: Job) -> None:
-        """Look once more at what the job's device does in its dtype."""
-        request = {"dtype": job.dtype, "device": job.device, "quick": self._quick}
-        answer = self._fleet.ask("peak", "peak", **request)
-        key = job.device, job.dtype
-        self.rates[key] = max(self.rates.get(key, 0.0), answer["rate"])
+    def measure(self, row: Row) -> None:
+        """Look once more at what the row's device does in the row's dtypes."""
+        for dtype in dict.fromkeys([row.job.dtype, *(["fp32"] if row.fp32_flops else [])]):
+            request = {"dtype": dtype, "device": row.job.device, "quick": self._quick}
+            answer = Rates(**self._fleet.ask("peak", "peak", **request))
+            key = row.job.device, dtype
+            self.rates[key] = self.rates.get(key, Rates()).or_better(answer)
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -117,7 +114,7 @@ def measure(row: Row, fleet: Fleet, peaks: Peaks, say: Callable[[str], None]) ->
             result.error = str(error)
             say(f"    {name}: {error}")
     for number in range(row.rounds):
-        peaks.measure(row.job)
+        peaks.measure(row)
         names = list(row.implementations)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             result = measured.results[name]
@@ -131,7 +128,7 @@ def measure(row: Row, fleet: Fleet, peaks: Peaks, say: Callable[[str], None]) ->
                 result.error = str(error)
             said = result.error or f"{result.seconds[-1]:.2f} s"
             say(f"    {name}: {said}")
-    peaks.measure(row.job)
+    peaks.measure(row)
     _compare(measured, fleet.folder)
     return measured
 

@@ -51,7 +51,11 @@ def _text(folder: Path, dtype: torch.dtype, device: str) -> T5Gemma:
 
 @functools.lru_cache(maxsize=1)
 def _pipeline(folder: Path, dtype: torch.dtype, device: str) -> Pipeline:
-    return load_pipeline(folder, dtype=dtype, device=device)
+    """As `auto` loads it on a CPU: text encoder and autoencoder in float32, the DiT in `dtype`."""
+    whole = load_pipeline(folder, dtype=torch.float32, device=device)
+    if dtype == torch.float32:
+        return whole
+    return replace(whole, model=load_model(folder, dtype=dtype, device=device))
 
 
 def _compiled(model: SA3Model, mode: str) -> SA3Model:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from . import machine
 from .measure import Measured, Result
+from .peak import Rates
 
 HEADER = (
     *("part", "audio", "dtype", "implementation", "rounds", "seconds", "peer / ours"),
-    *("of the limit", "memory above weights", "difference to ours", "target"),
+    *("of torch's limit", "of the best library's", "memory above weights"),
+    *("difference to ours", "target"),
 )
 PACKAGES = ("torch", "transformers", "diffusers", "safetensors")
 
@@ -23,13 +25,13 @@ class Report:
 
     Attributes:
         threads: of every implementation.
-        peaks: best matmul FLOP/s by device and dtype.
+        peaks: matmul rates by device and dtype.
         rows: what was measured.
         notes: sentences and further tables, as Markdown.
     """
 
     threads: int
-    peaks: dict[tuple[str, str], float]
+    peaks: dict[tuple[str, str], Rates]
     rows: list[Measured]
     notes: list[str]
 
@@ -38,12 +40,18 @@ class Report:
         """Everyone agrees, and ours gave a result everywhere."""
         return all(not m.disagreeing and not m.ours.error for m in self.rows)
 
-    def share(self, measured: Measured, result: Result) -> float | None:
-        """Time of the necessary FLOPs at the machine's peak, over the time taken."""
-        peak, seconds = self.peaks.get(measured.place), result.median
-        if not peak or not seconds or not measured.row.flops:
-            return None
-        return measured.row.flops / peak / seconds
+    def share(self, measured: Measured, result: Result, best: bool = False) -> float | None:
+        """Time of the necessary FLOPs at the machine's peak, over the time taken.
+
+        Args:
+            best: at the rate of the best library, instead of torch's own product.
+        """
+        row, seconds, limit = measured.row, result.median, 0.0
+        for flops, dtype in ((row.flops, row.job.dtype), (row.fp32_flops, "fp32")):
+            rates = self.peaks.get((row.job.device, dtype))
+            if flops and rates:
+                limit += flops / (rates.best if best else rates.matmul)
+        return limit / seconds if limit and seconds else None
 
     def verdict(self, measured: Measured) -> str:
         """Whether our result is what it is to be."""
@@ -77,8 +85,9 @@ class Report:
         row, ours = measured.row, measured.ours
         first = [row.name, f"{row.length:g} s" if row.length else "", row.job.dtype, name]
         if result.error:
-            return [*first, "", result.error.replace("|", "/"), "", "", "", "", ""]
-        own, share = name == row.implementations[0], self.share(measured, result)
+            return [*first, "", result.error.replace("|", "/"), "", "", "", "", "", ""]
+        own = name == row.implementations[0]
+        shares = [self.share(measured, result, best) for best in (False, True)]
         seconds, mine = result.median, ours.median
         ratio = "" if own or not seconds or not mine else f"{seconds / mine:.2f}x"
         difference = "" if result.difference is None else f"{result.difference:.1e}"
@@ -90,7 +99,7 @@ class Report:
             spread = f" ({min(result.seconds):.2f} - {max(result.seconds):.2f})"
         return [
             *(*first, rounds, f"{seconds:.3g}{spread}", ratio),
-            "" if share is None else f"{share:.0%}",
+            *("" if share is None else f"{share:.0%}" for share in shares),
             size(result.memory if result.vram is None else result.vram),
             difference,
             self.verdict(measured) if own else "",
@@ -99,7 +108,7 @@ class Report:
     def text(self) -> str:
         """The whole as Markdown."""
         rates = [
-            f"{place} {dtype} {rate / 1e9:.0f} GFLOP/s"
+            f"{place} {dtype} {rate.matmul / 1e9:.0f} ({rate.best / 1e9:.0f}) GFLOP/s"
             for (place, dtype), rate in self.peaks.items()
         ]
         versions = [f"{name} {_version(name)}" for name in PACKAGES]
@@ -107,10 +116,11 @@ class Report:
             *("# Speed", ""),
             f"{machine.describe()}; {self.threads} threads.",
             f"Python {platform.python_version()}, {', '.join(versions)}.",
-            f"Matmul peak, the best of the whole run: {', '.join(rates)}.",
+            f"Matmul rates, each the best of the whole run: {', '.join(rates)}; in brackets those of "
+            "the fastest library that torch brings, with operands laid out for it beforehand.",
             "",
             "Seconds are medians over rounds in which the implementations took turns (lowest - "
-            "highest). The limit is the time of the necessary FLOPs at the peak. `(+n)`: n runs "
+            "highest). A limit is the time of the necessary FLOPs at such a rate. `(+n)`: n runs "
             "were repeated because other processes took part of the machine. The difference is "
             "relative L2 to our fp32 result.",
             "",
@@ -137,7 +147,7 @@ class Report:
         axes.set_yticks(range(len(rows)), [_label(m) for m in rows])
         axes.invert_yaxis()
         axes.axvline(100, color="black", linewidth=0.8)
-        axes.set_xlabel("% of what the machine's matmul peak allows")
+        axes.set_xlabel("% of what torch's own matmul rate on this machine allows")
         axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.0), ncols=len(names))
         axes.margins(y=0.02)
         figure.tight_layout()

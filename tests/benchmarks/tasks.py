@@ -26,7 +26,7 @@ class Target:
     """What our implementation is to reach.
 
     Attributes:
-        limit: at least this share of the machine's limit.
+        limit: at least this share of the limit that torch's own matmul sets.
         ratio: the fastest peer takes at least this many times as long.
         memory: at most this many bytes above the weights.
     """
@@ -45,12 +45,13 @@ class Row:
         name: for the table.
         length: seconds of audio, for the table.
         job: what to compute.
-        flops: that the result needs.
+        flops: that the result needs in the job's dtype.
         implementations: ours first.
         rounds: how often each is measured.
         warm: a shorter job that is run before, None = the job itself.
         result: rows of equal `result` must agree; the first in fp32 is what others are held to.
         target: ours.
+        fp32_flops: further ones, of parts that compute in fp32 whatever the job's dtype is.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Row:
     warm: Job | None = None
     result: str = ""
     target: Target = Target()
+    fp32_flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ def pipeline(plan: Plan) -> list[Row]:
             name=f"Text-to-audio small, {job.steps} steps",
             length=30.0,
             job=job,
-            flops=generation_flops(job) + text_flops(job) + decode,
+            flops=generation_flops(job),
+            fp32_flops=text_flops(job) + decode,
             implementations=("ours",),
             rounds=3,
             warm=replace(job, steps=1),

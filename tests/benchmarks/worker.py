@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from . import comfyui, diffusers_sa3, machine, ours, padded_text
 from .jobs import Job
-from .peak import best_rate
+from .peak import rates
 from .work import UnableError, Work
 
 IMPLEMENTATIONS: dict[str, Callable[[Job], Work]] = {
@@ -43,8 +44,8 @@ class Worker:
         self.base: float | None = None
 
     def peak(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Multiply-add rate of this machine, in FLOP/s."""
-        return {"rate": best_rate(request["dtype"], request["device"], request["quick"])}
+        """Matmul rates of this machine, in FLOP/s."""
+        return asdict(rates(request["dtype"], request["device"], request["quick"]))
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Compute one job and measure it."""

@@ -11,6 +11,7 @@ import torch
 
 from tests.benchmarks.jobs import Job
 from tests.benchmarks.measure import Measured, Result, relative
+from tests.benchmarks.peak import Rates
 from tests.benchmarks.report import Report
 from tests.benchmarks.tasks import Row, Target
 
@@ -52,25 +53,25 @@ def measured() -> Measured:
 
 
 def test_verdict_names_what_is_missed(measured: Measured) -> None:
-    report = Report(2, {("cpu", "fp32"): 5e9}, [measured], [])
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
     assert report.ok
     assert report.verdict(measured) == ">= 50% yes, >= 2x NO, <= 1.00 GB NO"
     ours, peer = report.lines()[2:]
-    assert "| 3 | 2 (1.90 - 8.00) |  | 50% | 2.00 GB |" in ours
-    assert "| 1 | 3 | 1.50x | 33% | n/a | 2.0e-06 |" in peer
+    assert "| 3 | 2 (1.90 - 8.00) |  | 50% | 25% | 2.00 GB |" in ours
+    assert "| 1 | 3 | 1.50x | 33% | 17% | n/a | 2.0e-06 |" in peer
 
 
 @pytest.mark.parametrize("difference", [2e-4, float("nan"), float("inf")])
 def test_disagreement_is_said_and_fails(measured: Measured, difference: float) -> None:
     measured.results["peer"].difference = difference
-    report = Report(2, {("cpu", "fp32"): 5e9}, [measured], [])
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
     assert not report.ok
     assert "DISAGREES" in report.lines()[-1]
 
 
 def test_missing_peer_is_a_row_with_its_reason(measured: Measured) -> None:
     measured.results["peer"] = Result(error="not installed")
-    report = Report(2, {("cpu", "fp32"): 5e9}, [measured], [])
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
     assert report.ok
     assert "not installed" in report.lines()[-1]
     assert ">= 2x unknown" in report.verdict(measured)
