@@ -17,14 +17,15 @@ Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], floa
 # Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
 # every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
 DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
-# Measured resident memory on a CPU: tensors of different sizes leave gaps in the heap (a factor),
-# and the matrix libraries bring code and buffers.
-DIT_HEAP, DIT_LIBRARIES = 1.7, 35e6
+# Measured on a CPU beyond that: the matrix libraries' code and buffers, in float32 and in half
+# precision, and the gaps that tensors of different sizes leave in the heap, as a share of the
+# tensors. Gaps end at some size: glibc maps each tensor above 32 MB apart and returns it.
+DIT_LIBRARIES, DIT_GAPS, DIT_MOST_GAPS = (35e6, 28e6), 0.6, 60e6
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
 # (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
-CHUNK_BYTES, WINDOW_BYTES = (43, 36), (65, 43)
+CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
 # Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
 CPU_LIBRARIES = 65e6
 
@@ -54,7 +55,8 @@ def dit_memory(
     activations = alive * config.width * batch * (config.memory_tokens + frames)
     constants = size * config.width * config.depth * local_rows * frames
     if on_cpu:
-        return DIT_HEAP * activations + constants + DIT_LIBRARIES
+        gaps = min(DIT_GAPS * activations, DIT_MOST_GAPS)
+        return activations + gaps + constants + DIT_LIBRARIES[size < 4]
     return activations + constants
 
 

@@ -11,7 +11,7 @@ from torch.profiler import profile
 from sa3_core.config import DiTConfig, ResamplerConfig, SAMEConfig
 from sa3_core.dit import DiffusionTransformer
 from sa3_core.memory import (
-    DIT_HEAP,
+    DIT_GAPS,
     DIT_LIBRARIES,
     MIN_CHUNK,
     auto_chunk,
@@ -76,10 +76,11 @@ def test_dit_estimate_is_what_its_tensors_take(differential, dtype, batch, local
         net.velocity(x, t, net.prepare(context, bias, duration, local, None, frames))
 
     call()  # the first one makes the heap keep what is freed, with a tensor of its own
-    activations = dit_memory(config, batch, frames, dtype, CPU) - DIT_LIBRARIES
+    libraries = DIT_LIBRARIES[dtype != torch.float32]
+    activations = (dit_memory(config, batch, frames, dtype, CPU) - libraries) / (1 + DIT_GAPS)
     constants = dit_memory(config, batch, frames, dtype, GPU, local_rows)
     constants -= dit_memory(config, batch, frames, dtype, GPU)
-    assert 0.9 < (activations / DIT_HEAP + constants) / traced_peak(call) < 1.1
+    assert 0.85 < (activations + constants) / traced_peak(call) < 1.15
 
 
 def filled(net: torch.nn.Module) -> torch.nn.Module:
