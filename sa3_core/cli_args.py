@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli_values import LastLora, parse_interval, parse_lora, parse_seconds
+from .compiled import COMPILERS
 from .config import OBJECTIVES
 from .inpaint import MASK_RULES
 from .samplers import SAMPLERS
@@ -190,6 +191,12 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_editing(parser.add_argument_group("editing"))
     _add_loras(parser.add_argument_group("LoRA"))
     _add_place(parser)
+    parser.add_argument(
+        "--compile",
+        choices=tuple(COMPILERS),
+        help="compile the net, once per length bucket; made for NVIDIA cards, on a CPU it takes over "
+        "a minute and rarely pays",
+    )
     _add_noise(parser)
     _add_audio_out(parser)
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .adapter_switch import AdapterSwitch
 from .audio import prepare_source
@@ -51,6 +52,8 @@ def run_generate(args: argparse.Namespace) -> list[str]:
         pick_dtype(args.dtype),
         pick_device(args.device),
     )
+    if args.compile:
+        pipeline = replace(pipeline, model=pipeline.model.compile(args.compile))
     noise_seed = args.noise_seed if args.decoder_noise else None
     with AdapterSwitch(pipeline.model, uses) as switch, Bars() as on_progress:
         result = generate(

@@ -44,3 +44,7 @@ class AudioError(SA3Error, ValueError):
 
 class DownloadError(SA3Error):
     """A download that could not be made or finished."""
+
+
+class CompileError(SA3Error):
+    """A compiler that was asked for and does not work here."""

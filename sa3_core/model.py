@@ -1,12 +1,13 @@
 """A loaded generator: the DiT, its conditioner and what is known about using them."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from .checkpoint import Checkpoint, load_conditioner, load_dit, open_checkpoint
+from .compiled import COMPILERS, CompiledDiT, compile_dit
 from .conditioning import Conditioner
 from .config import OBJECTIVES, ModelConfig
 from .dit import DiffusionTransformer
@@ -32,6 +33,7 @@ class SA3Model:
         sample_size: longest latent in samples, headroom included.
         device: where the nets compute.
         dtype: what the DiT computes in.
+        compiled: the DiT behind a compiler, used in its place; None = as it is.
     """
 
     dit: DiffusionTransformer
@@ -42,6 +44,27 @@ class SA3Model:
     sample_size: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    compiled: CompiledDiT | None = None
+
+    @property
+    def net(self) -> DiffusionTransformer | CompiledDiT:
+        """What predicts velocities."""
+        return self.compiled or self.dit
+
+    def compile(self, compiler: str) -> "SA3Model":
+        """The same model, its DiT compiled when a length is first used.
+
+        Args:
+            compiler: `inductor` or `cudagraphs` (NVIDIA cards only).
+
+        Raises:
+            InputError: the compiler is unknown or needs another device.
+        """
+        if compiler not in COMPILERS:
+            raise InputError(f"compiler is {compiler!r}; known: {', '.join(COMPILERS)}.")
+        if compiler == "cudagraphs" and self.device.type != "cuda":
+            raise InputError(f"cudagraphs needs an NVIDIA card; the model is on {self.device}.")
+        return replace(self, compiled=compile_dit(self.dit, self.max_frames, COMPILERS[compiler]))
 
     @property
     def max_frames(self) -> int:

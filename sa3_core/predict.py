@@ -68,7 +68,7 @@ class Predictor:
         """Velocity of items that share one set of weights."""
         acting = self.contexts[1] is not None and bool(self.guidance.acts_at(t).any())
         constants = self._prepared(items, key, acting, x.shape[-1])
-        net = self.model.dit.velocity
+        net = self.model.net.velocity
         if not acting:
             return net(x, t, constants)
         both = net(torch.cat([x, x]), torch.cat([t, t]), constants)
@@ -91,7 +91,7 @@ class Predictor:
         # A single item's local conditioning and mask broadcast over both halves.
         repeat = 1 if len(items) == 1 else copies
         mask = _rows(self.mask, items, repeat)
-        return self.model.dit.prepare(
+        return self.model.net.prepare(
             context=context.tokens.to(self.model.device, self.model.dtype),
             context_bias=context.bias,
             global_cond=self.duration[items].repeat(copies, 1),

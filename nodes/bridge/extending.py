@@ -18,6 +18,7 @@ from ...sa3_core.sample import Seeds, StartLatent, broadcast, sample_latent
 from ...sa3_core.settings import SampleSettings
 from ...sa3_core.text_tokens import TextConditioning
 from .coding import item_sources
+from .compiling import sampled_frames
 from .continuing import Continuation, plan_continuation
 from .model import SA3BaseModel, core_model, require_sa3
 from .progress import Whole
@@ -88,7 +89,9 @@ class Nets:
         encoded = self.vae.encode_audio(fitted, on_chunk=lambda i, n: on_part("encode", i, n))
         start = StartLatent(encoded.float(), (plan.seconds,), plan.keep(frames, rule))
         rows = 2 if self.settings.guidance.active else 1
-        with loaded(self.patcher, self.model.memory_required([rows, *start.frames.shape[1:]])):
+        computed = sampled_frames(self.patcher, frames, info.sample_size // HOP)
+        memory = self.model.memory_required([rows, start.frames.shape[1], computed])
+        with loaded(self.patcher, memory):
             made = sample_latent(
                 core_model(self.patcher, self.model),
                 start,

@@ -30,6 +30,7 @@ from ...sa3_core.geometry import HOP, LATENT_CHANNELS, padding_mask, seconds_of_
 from ...sa3_core.memory import dit_memory
 from ...sa3_core.model import SA3Model, find_objective, find_sample_size
 from ...sa3_core.schedule import shift_from_options
+from .compiling import compiled_net
 from .dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from .files import read_tensors
 from .narrow import FORMATS, narrow_classes, narrow_tensors, refuse_saving
@@ -329,4 +330,5 @@ def core_model(patcher: Any, model: SA3BaseModel) -> SA3Model:
         sample_size=info.sample_size,
         device=patcher.load_device,
         dtype=model.get_dtype_inference(),
+        compiled=compiled_net(patcher, info.sample_size // HOP),
     )

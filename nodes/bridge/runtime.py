@@ -10,6 +10,7 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
+from .compiling import COMPILE_OPTIONS
 from .lora_patch import INTERVAL_KEY
 from .progress import Countdown, send_text
 
@@ -17,7 +18,6 @@ log = logging.getLogger(__name__)
 
 COMPILE_KEY = "torch.compile"
 KNOWN_WRAPPERS = (COMPILE_KEY, INTERVAL_KEY)
-COMPILE_OPTIONS = "torch_compile_kwargs"
 
 
 def intermediate(x: torch.Tensor) -> torch.Tensor:
@@ -37,30 +37,9 @@ def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
     mm.load_models_gpu([patcher], memory_required=memory, force_full_load=full)
     patcher.pre_run()
     try:
-        with _compiled(patcher):
-            yield patcher.model
+        yield patcher.model
     finally:
         patcher.cleanup()
-
-
-@contextmanager
-def _compiled(patcher: Any) -> Iterator[None]:
-    """Honour TorchCompileModel: its settings, applied to the call that SA3 Sampler makes."""
-    options = patcher.model_options.get(COMPILE_OPTIONS)
-    net = getattr(patcher.model, "diffusion_model", None)
-    if options is None or net is None:
-        yield
-        return
-    cache = patcher.model.__dict__.setdefault("_sa3_compiled", {})
-    key = repr(sorted(options.items(), key=lambda item: item[0]))
-    if key not in cache:
-        cache[key] = torch.compile(type(net).velocity_at, **options)
-    compiled = cache[key]
-    net.velocity_at = lambda x, features, constants: compiled(net, x, features, constants)
-    try:
-        yield
-    finally:
-        del net.velocity_at
 
 
 def unused_options(patcher: Any) -> list[str]:

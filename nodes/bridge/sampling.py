@@ -7,10 +7,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...sa3_core.geometry import HOP
 from ...sa3_core.noise import ItemNoise
 from ...sa3_core.sample import Seeds, StartLatent, sample_latent
 from ...sa3_core.samplers import SAMPLERS
 from ...sa3_core.settings import SampleSettings, advice
+from .compiling import sampled_frames
 from .lora_patch import Variants
 from .model import core_model, require_sa3
 from .preview import live_preview
@@ -61,8 +63,8 @@ def sample(
     notes = _notes(patcher, latent, settings, positive, negative, info.objective)
     rows = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
     rows *= 2 if settings.guidance.active else 1
-    shape = [rows, start.frames.shape[1], start.frames.shape[2]]
-    memory = model.memory_required(shape)
+    frames = sampled_frames(patcher, start.frames.shape[2], info.sample_size // HOP)
+    memory = model.memory_required([rows, start.frames.shape[1], frames])
     variants = Variants(patcher, memory)
     send_text("loading the model")
     with loaded(patcher, memory):

@@ -20,6 +20,7 @@ from sa3_core.cli import main
 from sa3_core.cli_args import build_parser
 from sa3_core.cli_files import Bars
 from sa3_core.cli_values import LoraSpec, parse_lora
+from sa3_core.compiled import COMPILERS
 from sa3_core.errors import DownloadError
 from sa3_core.geometry import samples_of
 from sa3_core.latent_file import read_latents
@@ -474,6 +475,20 @@ def test_errors_are_one_line_and_exit_1(sa3, source, bad, argv, message):
     assert err.count("\n") == 1
     assert message in err
     assert sorted(read_path(".").iterdir()) == before
+
+
+def test_a_compiled_net_gives_the_same(make, monkeypatch):
+    graphs = []
+    backend = lambda graph, inputs: graphs.append(graph) or graph.forward  # noqa: E731
+    monkeypatch.setitem(COMPILERS, "inductor", {"backend": backend})
+    assert close_to(make("--seconds", 1.5, "--compile", "inductor"), "t2a")
+    assert len(graphs) == 1
+
+
+def test_cuda_graphs_need_a_card(sa3):
+    code, out, err = sa3(*GENERATE, "--device", "cpu", "--compile", "cudagraphs")
+    assert (code, out) == (1, [])
+    assert "cudagraphs needs an NVIDIA card" in err
 
 
 @pytest.mark.parametrize(
