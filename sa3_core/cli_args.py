@@ -194,8 +194,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         choices=tuple(COMPILERS),
-        help="compile the net, once per length bucket; made for NVIDIA cards, on a CPU it takes over "
-        "a minute and rarely pays",
+        help="compile the net, once per length bucket; made for NVIDIA cards; on a CPU it takes "
+        "over a minute and rarely pays",
     )
     _add_noise(parser)
     _add_audio_out(parser)
