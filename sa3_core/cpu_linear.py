@@ -10,7 +10,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +72,7 @@ def packed_weights(net: nn.Module, rows: int) -> Iterator[None]:
     if onednn_is_faster():
         for module in net.modules():
             weight = getattr(module, "weight", None)
-            if _packable(weight):
+            if isinstance(weight, Tensor) and _packable(weight):
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
                 _packed[weight.data_ptr()] = packed
     try:
@@ -82,6 +81,6 @@ def packed_weights(net: nn.Module, rows: int) -> Iterator[None]:
         _packed.clear()
 
 
-def _packable(weight: Any) -> bool:
-    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_cpu
-    return plain and weight.dtype == torch.float32 and weight.is_contiguous()
+def _packable(weight: Tensor) -> bool:
+    plain = weight.ndim == 2 and weight.is_cpu and weight.is_contiguous()
+    return plain and weight.dtype == torch.float32
