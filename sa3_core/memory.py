@@ -3,6 +3,7 @@
 Counted from the tensors that are alive at the widest point of a block.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -131,8 +132,8 @@ def _same_memory(
     part = frames if chunk is None else min(frames, chunk + -chunk % grid + 2 * halo)
     rows = (config.stride + 1) * (part + -part % grid)
     tokens = rows * side.width * size  # updated in place, layer by layer
-    piece = piece_rows(device, side.width)
-    work = min(rows, piece) * side.width
+    pieces = math.ceil(rows / piece_rows(device, side.width))  # all about as long
+    work = rows / pieces * side.width
     work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
@@ -140,14 +141,14 @@ def _same_memory(
         # that a chunk's own tokens leave for the next, differently long one.
         own = tokens + (audio * part if decoding else 0)
         own = own if part >= frames else 2 * own + (audio * frames if decoding else 0)
-        return own + work + CPU_LIBRARIES + _packed_layer(side, rows / piece, size)
+        return own + work + CPU_LIBRARIES + _packed_layer(side, pieces, size)
     if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
         return tokens + max(work, audio * part * 2)
     return tokens + work + audio * frames * size / 4
 
 
-def _packed_layer(side: ResamplerConfig, pieces: float, size: int) -> float:
+def _packed_layer(side: ResamplerConfig, pieces: int, size: int) -> float:
     """The second copy of one layer's weights that `packed_weights` holds while it runs."""
-    if pieces <= PACKING_PAYS - 1 or size < 4 or not onednn_is_faster():
+    if pieces < PACKING_PAYS or size < 4 or not onednn_is_faster():
         return 0.0
     return size * side.width**2 * (6 + 3 * side.ff_mult)  # to_qkv, to_out; proj (2), back
