@@ -18,11 +18,11 @@ from ...sa3_core.sample import Seeds, StartLatent, broadcast, sample_latent
 from ...sa3_core.settings import SampleSettings
 from ...sa3_core.text_tokens import TextConditioning
 from .coding import item_sources
-from .compiling import sampled_frames
 from .continuing import Continuation, plan_continuation
 from .model import SA3BaseModel, core_model, require_sa3
 from .progress import Whole
 from .runtime import check_interrupted, loaded
+from .sampling import sampling_memory
 from .vae import SA3VAE, require_same
 from .values import Audio, audio_value, text_conditioning
 
@@ -88,9 +88,7 @@ class Nets:
         fitted = fit_length(plan.audio, frames * HOP)
         encoded = self.vae.encode_audio(fitted, on_chunk=lambda i, n: on_part("encode", i, n))
         start = StartLatent(encoded.float(), (plan.seconds,), plan.keep(frames, rule))
-        rows = 2 if self.settings.guidance.active else 1
-        computed = sampled_frames(self.patcher, frames, info.sample_size // HOP)
-        memory = self.model.memory_required([rows, start.frames.shape[1], computed])
+        memory = sampling_memory(self.patcher, start, 1, self.settings.guidance.active)
         with loaded(self.patcher, memory):
             made = sample_latent(
                 core_model(self.patcher, self.model),

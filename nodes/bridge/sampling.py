@@ -7,7 +7,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...sa3_core.geometry import HOP
+from ...sa3_core.geometry import HOP, valid_frames
 from ...sa3_core.noise import ItemNoise
 from ...sa3_core.sample import Seeds, StartLatent, sample_latent
 from ...sa3_core.samplers import SAMPLERS
@@ -61,10 +61,8 @@ def sample(
     against = None if negative is None else text_conditioning(negative, "negative")
     settings = settings.resolve(info.objective)
     notes = _notes(patcher, latent, settings, positive, negative, info.objective)
-    rows = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
-    rows *= 2 if settings.guidance.active else 1
-    frames = sampled_frames(patcher, start.frames.shape[2], info.sample_size // HOP)
-    memory = model.memory_required([rows, start.frames.shape[1], frames])
+    items = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
+    memory = sampling_memory(patcher, start, items, settings.guidance.active)
     variants = Variants(patcher, memory)
     send_text("loading the model")
     with loaded(patcher, memory):
@@ -79,6 +77,26 @@ def sample(
             switch=variants if variants.intervals else None,
         )
     return _result(latent, start, intermediate(out)), notes
+
+
+def sampling_memory(patcher: Any, start: StartLatent, items: int, guided: bool) -> float:
+    """Bytes that `sample_latent` needs beside the weights: only frames that take part count.
+
+    Args:
+        patcher: our MODEL.
+        start: latent, durations and mask.
+        items: B after broadcasting.
+        guided: whether guidance runs every item twice.
+    """
+    longest = patcher.model.info.sample_size // HOP
+    total = min(start.frames.shape[-1], longest)
+    valid = [valid_frames(s, total) for s in start.seconds] if start.seconds else [total]
+    frames = sampled_frames(patcher, max(valid), longest)
+    batch = 2 * items if guided else items
+    masked = start.keep is not None and bool((start.keep > 0).any())
+    # A single item's conditioning broadcasts over both halves.
+    local_rows = 0 if not masked else 1 if items == 1 else batch
+    return patcher.model.sampling_memory(batch, frames, local_rows)
 
 
 def _seed_count(seeds: Seeds) -> int:

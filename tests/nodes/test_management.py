@@ -68,6 +68,27 @@ def test_partial_load_stays_within_its_budget_with_identical_output(
     assert torch.equal(part, whole)
 
 
+def test_memory_is_asked_for_frames_that_are_computed(bridge, patcher):
+    empty = bridge.core_sample.StartLatent
+
+    def memory(frames, seconds=None, keep=None, items=1, guided=False):
+        start = empty(torch.zeros(items, 256, frames), seconds, keep)
+        return bridge.sampling.sampling_memory(patcher, start, items, guided)
+
+    piece = memory(86, (2.0,))  # 22 frames and 64 of headroom
+    assert memory(1000, (2.0,)) == piece
+    assert memory(86) == piece < memory(1000)
+    assert memory(86, (2.0, 1.0), items=2) == memory(86, (2.0,), guided=True) > piece
+    kept = patcher.model.sampling_memory(1, 86, 1) - piece
+    assert kept > 0
+    nothing, all_kept = torch.zeros(1, 1, 86), torch.ones(1, 1, 86)
+    assert memory(86, (2.0,), nothing) == piece
+    assert memory(86, (2.0,), all_kept) == piece + kept
+    # The stock way: every frame of the batch, a mask unless the conditions say otherwise.
+    assert patcher.model.memory_required([1, 256, 86]) == piece + kept
+    assert patcher.model.memory_required([1, 256, 86], {"c_crossattn": [[1, 5, 769]]}) == piece
+
+
 def test_every_large_layer_can_be_streamed(patcher):
     streamed = [
         name
