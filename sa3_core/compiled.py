@@ -97,7 +97,8 @@ class CompiledDiT:
         Raises:
             CompileError: there is no working compiler.
         """
-        frames, length = x.shape[-1], constants.rotary[0].shape[0] - self.net.config.memory_tokens
+        rows = constants.rotary[0].shape[0] - constants.spare
+        frames, length = x.shape[-1], rows - self.net.config.memory_tokens
         features = expo_fourier(t, self.net.config.time_features)
         out = self._run(F.pad(x, (0, length - frames)), features, constants)
         return out[..., :frames].clone()

@@ -62,6 +62,8 @@ class DiTConstants:
         rotary: cosines and sines for the memory tokens and T frames.
         frame_keys: the padding mask as a key mask over M + T tokens, or None.
         dtype: dtype that activations are computed in.
+        spare: rows behind the M + T tokens that nobody attends to and whose result is dropped:
+            CPU matrix libraries take up to half as long again for an odd number of rows.
     """
 
     global_embed: Tensor
@@ -71,6 +73,7 @@ class DiTConstants:
     rotary: RotaryTable
     frame_keys: KeyMask | None
     dtype: torch.dtype
+    spare: int = 0
 
 
 class SelfAttention(nn.Module):
@@ -87,13 +90,16 @@ class SelfAttention(nn.Module):
         self.q_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
         self.k_norm = RMSNorm(HEAD_DIM, HEAD_EPS, device, dtype)
 
-    def forward(self, x: Tensor, rotary: RotaryTable, keys: KeyMask | None) -> Tensor:
+    def forward(self, x: Tensor, c: DiTConstants) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
         rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), compute_dtype(x)
-        q = _norm_and_rotate(rows[:, :, 0::3], self.q_norm, rotary).to(dtype)
-        k = _norm_and_rotate(rows[:, :, 1::3], self.k_norm, rotary).to(dtype)
+        q = _norm_and_rotate(rows[:, :, 0::3], self.q_norm, c.rotary).to(dtype)
+        k = _norm_and_rotate(rows[:, :, 1::3], self.k_norm, c.rotary).to(dtype)
         v = heads_first(rows[:, :, 2:3].expand(-1, -1, self.halves, -1, -1), dtype)
-        return self.to_out(merge_heads(attend_valid(q, k, v, keys), self.halves, x.dtype))
+        if c.spare:
+            k, v = k[:, :, : -c.spare], v[:, :, : -c.spare]
+        mixed = attend_valid(q, k, v, c.frame_keys)
+        return self.to_out(merge_heads(mixed, self.halves, x.dtype))
 
 
 def _norm_and_rotate(x: Tensor, norm: RMSNorm, rotary: RotaryTable) -> Tensor:
@@ -160,10 +166,10 @@ class DiTBlock(nn.Module):
         parts = modulation + cast_to(self.to_scale_shift_gate, modulation)
         scale_a, shift_a, gate_a, scale_f, shift_f, gate_f = parts[:, None].chunk(6, dim=-1)
         h = _modulate(x, self.pre_norm, scale_a, shift_a).to(c.dtype)
-        x.addcmul_(self.self_attn(h, c.rotary, c.frame_keys), torch.sigmoid(1 - gate_a))
+        x.addcmul_(self.self_attn(h, c), torch.sigmoid(1 - gate_a))
         h = self.cross_attend_norm(x).to(c.dtype)
         x += self.cross_attn(h, c.cross[index], c.context_bias)
-        x[:, self.memory_tokens :] += c.local[index]
+        x[:, self.memory_tokens : x.shape[1] - c.spare] += c.local[index]
         h = _modulate(x, self.ff_norm, scale_f, shift_f).to(c.dtype)
         return x.addcmul_(self.ff(h), torch.sigmoid(1 - gate_f))
 
@@ -249,6 +255,7 @@ class DiffusionTransformer(nn.Module):
         else:
             source = local_cond.to(context).transpose(1, 2)
         total = self.config.memory_tokens + frames
+        spare = context.shape[0] * total % 2 if context.is_cpu else 0
         inv_freq = self.transformer.rotary_pos_emb.inv_freq
         return DiTConstants(
             global_embed=self.to_global_embed(global_cond.to(context)),
@@ -257,9 +264,10 @@ class DiffusionTransformer(nn.Module):
             if context_bias is None
             else context_bias.to(context.device, torch.float32)[:, None, None, :],
             local=[block.to_local_embed(source) for block in blocks],
-            rotary=rotary_table(inv_freq, total, context.device),
+            rotary=rotary_table(inv_freq, total + spare, context.device),
             frame_keys=key_mask(padding_mask, self.config.memory_tokens, context),
             dtype=dtype,
+            spare=spare,
         )
 
     def velocity(self, x: Tensor, t: Tensor, constants: DiTConstants) -> Tensor:
@@ -285,10 +293,12 @@ class DiffusionTransformer(nn.Module):
         h = (self.preprocess_conv(h) + h).transpose(1, 2)
         h = net.project_in(h).float()  # [B, T, D]
         memory = cast_to(net.memory_tokens, h).expand(h.shape[0], -1, -1)
-        h = torch.cat([memory, h], dim=1)  # [B, M + T, D]
+        spare = h.new_zeros(h.shape[0], constants.spare, h.shape[2])
+        h = torch.cat([memory, h, spare], dim=1)  # [B, M + T + spare, D]
         time = self.to_timestep_embed(time_features.to(dtype))
         modulation = net.global_cond_embedder(constants.global_embed + time).float()  # [B, 6D]
         for index, block in enumerate(net.layers):
             h = block(h, modulation, constants, index)
-        out = net.project_out(h[:, self.config.memory_tokens :].to(dtype)).transpose(1, 2)
+        frames = slice(self.config.memory_tokens, h.shape[1] - constants.spare)
+        out = net.project_out(h[:, frames].to(dtype)).transpose(1, 2)
         return (self.postprocess_conv(out) + out).to(x.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -198,7 +200,7 @@ def test_a_differential_layer_whose_halves_are_equal_gives_nothing(inputs):
     layer.to_qkv.weight = torch.nn.Parameter(torch.cat([q, k, v, q, k]), requires_grad=False)
     x = torch.randn(1, 162, 128, generator=torch.Generator().manual_seed(0))
     prepared = constants(model, inputs)
-    assert layer(x, prepared.rotary, None).abs().max() <= 1e-5
+    assert layer(x, prepared).abs().max() <= 1e-5
 
 
 def test_velocity_leaves_its_inputs_and_constants_alone(model, inputs):
@@ -226,3 +228,26 @@ def test_fourier_arguments_are_rounded_in_the_references_order():
     features = expo_fourier(value, 256)
     assert rel_l2(features[0, :128], arguments.cos()) <= 1e-6
     assert rel_l2(features[0, 128:], arguments.sin()) <= 1e-6
+
+
+@pytest.mark.parametrize(("frames", "batch", "spare"), [(97, 1, 1), (98, 1, 0), (97, 2, 0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_odd_number_of_rows_gets_one_that_changes_nothing(model, frames, batch, spare, masked):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, 256, frames, generator=generator)
+    source = torch.randn(batch, 257, frames, generator=generator)
+    context = torch.randn(batch, 12, 768, generator=generator)
+    mask = torch.arange(frames)[None] < VALID if masked else None
+    prepared = model.dit.prepare(
+        context, None, context[:, 0], local_cond=source, padding_mask=mask, frames=frames
+    )
+    total = 64 + frames
+    assert prepared.spare == spare
+    assert len(prepared.rotary[0]) == total + spare
+    table = prepared.rotary[0][:total], prepared.rotary[1][:total]
+    plain = replace(prepared, spare=0, rotary=table)
+    t = torch.full((batch,), 0.4)
+    shown = VALID if masked else frames
+    a, b = (model.dit.velocity(x, t, c)[..., :shown] for c in (prepared, plain))
+    assert a.shape == (batch, 256, shown)
+    assert rel_l2(a, b) < 2e-6
