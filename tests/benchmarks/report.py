@@ -116,8 +116,8 @@ class Report:
             *("# Speed", ""),
             f"{machine.describe()}; {self.threads} threads.",
             f"Python {platform.python_version()}, {', '.join(versions)}.",
-            f"Matmul rates, each the best of the whole run: {', '.join(rates)}; in brackets those of "
-            "the fastest library that torch brings, with operands laid out for it beforehand.",
+            f"Matmul rates, each the best of the whole run: {', '.join(rates)}; in brackets those "
+            "of the fastest library that torch brings, with operands laid out for it beforehand.",
             "",
             "Seconds are medians over rounds in which the implementations took turns (lowest - "
             "highest). A limit is the time of the necessary FLOPs at such a rate. `(+n)`: n runs "

@@ -48,7 +48,7 @@ class Row:
         flops: that the result needs in the job's dtype.
         implementations: ours first.
         rounds: how often each is measured.
-        warm: a shorter job that is run before, None = the job itself.
+        warm: a shorter job that is run before each round, None = the job itself, before the first.
         result: rows of equal `result` must agree; the first in fp32 is what others are held to.
         target: ours.
         fp32_flops: further ones, of parts that compute in fp32 whatever the job's dtype is.
@@ -90,6 +90,10 @@ class Plan:
     def only_slow(self, *names: str) -> tuple[str, ...]:
         """Implementations that take minutes, where they are wanted."""
         return names if self.slow or self.quick else ()
+
+    def peers_on_short(self) -> tuple[str, ...]:
+        """Peers on short sequences, where ComfyUI's two attentions differ by less than noise."""
+        return "comfyui-sdpa", "diffusers", *self.only_slow("comfyui")
 
     def pick(self, row: Row) -> Row:
         """The row as this plan wants it."""
@@ -137,7 +141,7 @@ def dit(plan: Plan) -> list[Row]:
                 length=seconds,
                 job=job,
                 flops=generation_flops(job),
-                implementations=("ours", *COMFYUI, "diffusers"),
+                implementations=("ours", *plan.peers_on_short()),
                 rounds=rounds,
                 warm=replace(job, steps=1),
                 result=f"generation {seconds}",
@@ -160,7 +164,7 @@ def same_s(plan: Plan) -> list[Row]:
                 length=seconds,
                 job=job,
                 flops=count(_same_config(job.path), latent_frames(job)),
-                implementations=("ours", *COMFYUI, "diffusers"),
+                implementations=("ours", *plan.peers_on_short()),
                 rounds=rounds,
                 warm=replace(job, seconds=plan.length(10.0)),
                 result=f"same-s {part} {seconds}",
