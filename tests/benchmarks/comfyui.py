@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sa3_core.config import HEAD_DIM
+from sa3_core.dit import BLOCK_EPS, HEAD_EPS
 
 from .jobs import Job, audio_input, latent_input
 from .ours import weights_of
-from .work import BLOCK_EPS, HEAD_EPS, UnableError, Work, peer_generation
+from .work import UnableError, Work, peer_generation
 
 SDPA = "--use-pytorch-cross-attention"
 SAME_PREFIX = "pretransform.model."

@@ -55,7 +55,6 @@ def rows(plan: Plan, device: str) -> list[Row]:
                     flops=generation_flops(job),
                     implementations=implementations(plan),
                     rounds=5,
-                    warm=job,
                     result=f"cuda {size} {seconds}",
                 )
                 found.append(row)

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sa3_core.config import HEAD_DIM
+from sa3_core.dit import BLOCK_EPS
 
 from .jobs import Job, audio_input, latent_input, model_config
 from .ours import weights_of
-from .work import BLOCK_EPS, UnableError, Work, peer_generation
+from .work import UnableError, Work, peer_generation
 
 _DIT_NAMES = (
     (r"^transformer\.project_(in|out)\.", r"proj_\1."),

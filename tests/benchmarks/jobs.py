@@ -16,6 +16,7 @@ from torch import Tensor
 from sa3_core.checkpoint import open_checkpoint
 from sa3_core.conditioning import Conditioner
 from sa3_core.config import ModelConfig
+from sa3_core.errors import CheckpointError
 from sa3_core.geometry import HOP, LATENT_CHANNELS, target_frames, valid_frames
 from sa3_core.model import find_sample_size
 from sa3_core.sample import schedule_for
@@ -115,7 +116,7 @@ def model_config(folder: Path) -> ModelConfig:
     """Sizes and settings of a checkpoint of any kind."""
     try:
         return open_checkpoint(folder, ("dit",)).config
-    except Exception:
+    except CheckpointError:  # an autoencoder alone
         return open_checkpoint(folder, ("same",)).config
 
 

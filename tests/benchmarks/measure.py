@@ -107,12 +107,6 @@ def measure(row: Row, fleet: Fleet, peaks: Peaks, say: Callable[[str], None]) ->
     """Measure one row; an implementation that fails keeps its reason."""
     measured = Measured(row, {name: Result() for name in row.implementations})
     say(f"{row.name}, {row.length:g} s, {row.job.dtype}")
-    for name, result in measured.results.items():
-        try:
-            _ask_to_run(fleet, name, row.warm or row.job)
-        except WorkerError as error:
-            result.error = str(error)
-            say(f"    {name}: {error}")
     for number in range(row.rounds):
         peaks.measure(row)
         names = list(row.implementations)
@@ -140,10 +134,10 @@ def _ask_to_run(fleet: Fleet, name: str, job: Job) -> dict[str, float]:
 
 def _timed(row: Row, name: str, fleet: Fleet, result: Result) -> None:
     """One run, again when others disturbed it."""
+    # While others had their turn, the system may have taken the weights' pages away.
+    if row.warm is not None or not result.seconds:
+        _ask_to_run(fleet, name, row.warm or row.job)
     for attempt in range(REPEATS + 1):
-        # While others had their turn, the system may have taken the weights' pages away.
-        if row.warm is not None:
-            _ask_to_run(fleet, name, row.warm)
         busy, start = machine.busy_seconds(), time.monotonic()
         answer = _ask_to_run(fleet, name, row.job)
         wall, after = time.monotonic() - start, machine.busy_seconds()

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -39,15 +38,15 @@ from sa3_core.sample import Seeds, StartLatent, sample_latent
 from sa3_core.settings import SampleSettings
 from sa3_core.text_tokens import TextConditioning
 
+from .checkpoints import ROOT
+from .jobs import DTYPES
 from .machine import give_back_free_memory, peak_resident, reset_peak, resident
 from .options import BenchmarkError, Options
 
-ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 0.2
 ROUNDS, SHORT = 3, 30.0  # a short row is the median of that many; seconds
 SECONDS, SMALL_MAX_SECONDS = (10.0, 30.0, 120.0, 380.0), 120.0
 CHUNK = 64  # latents, of the rows in chunks
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_SAMPLES = 16_777_216
 TOKENS = 12  # of the prompt
 GUIDANCE, INPAINTING, CHUNKED = "guidance", "inpainting", "in chunks"

@@ -18,7 +18,6 @@ from sa3_core.pipeline import (
     Pipeline,
     generate,
     load_autoencoder,
-    load_pipeline,
     own_text_encoder,
 )
 from sa3_core.same import SAMEAutoencoder
@@ -52,10 +51,8 @@ def _text(folder: Path, dtype: torch.dtype, device: str) -> T5Gemma:
 @functools.lru_cache(maxsize=1)
 def _pipeline(folder: Path, dtype: torch.dtype, device: str) -> Pipeline:
     """As `auto` loads it on a CPU: text encoder and autoencoder in float32, the DiT in `dtype`."""
-    whole = load_pipeline(folder, dtype=torch.float32, device=device)
-    if dtype == torch.float32:
-        return whole
-    return replace(whole, model=load_model(folder, dtype=dtype, device=device))
+    text, same = (load(folder, torch.float32, device) for load in (_text, _autoencoder))
+    return Pipeline(_model(folder, dtype, device, "eager"), text, same)
 
 
 def _compiled(model: SA3Model, mode: str) -> SA3Model:

@@ -26,10 +26,10 @@ from torch import Tensor
 from tests.support import ROOT, comfyui_root
 
 from .checkpoints import checkpoint
+from .jobs import DTYPES
 from .options import Options
 
 PACK = "sa3_quality_pack"
-WIDE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SECONDS, STEPS = 10.0, 8
 PROMPTS = (
     "warm analog synth pad, slow attack, lush reverb",
@@ -102,8 +102,8 @@ def _measure(variant: str, seeds: int, on_card: bool) -> dict[str, Row]:
     del text
     same = _part("sa3_core.pipeline").load_autoencoder(folder, torch.float32, device)
     rows = {}
-    for name in (*WIDE, *_part("nodes.bridge.narrow").narrow_formats()):
-        opened = _wide(folder, WIDE[name], device) if name in WIDE else _narrow(folder, name)
+    for name in (*DTYPES, *_part("nodes.bridge.narrow").narrow_formats()):
+        opened = _wide(folder, DTYPES[name], device) if name in DTYPES else _narrow(folder, name)
         with opened as (model, weights):
             made = [_sample(model, prompt, seed) for seed, prompt in enumerate(prompts)]
         takes = [(latent, _decode(same, latent)) for latent, _ in made]

@@ -15,7 +15,6 @@ from sa3_core.geometry import LATENT_CHANNELS
 
 from .jobs import Job, generation_inputs, padded_context
 
-BLOCK_EPS, HEAD_EPS = 1e-5, 1e-6  # of the RMS norms, as the published models have them
 Net = Callable[..., Tensor]  # x, t, context, duration, local -> velocity
 
 
