@@ -16,8 +16,8 @@ import comfy.quant_ops
 import torch
 from torch import Tensor, nn
 
-from ...sa3_core.cpu_linear import linear
 from ...sa3_core.errors import InputError
+from .ops import streamed_linear
 
 FORMATS = {"fp8_e4m3": "float8_e4m3fn", "int8": "int8_tensorwise"}
 _FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot hold float8 tensors
@@ -56,10 +56,7 @@ def narrow_classes(compute: torch.dtype) -> Any:
         def forward(self, input: Tensor) -> Tensor:
             """Stream the weight and apply its patches as the host does, widen it, multiply."""
             comfy.ops.run_every_op()
-            weight, bias, stream = comfy.ops.cast_bias_weight(self, input, offloadable=True)
-            out = linear(input, widen(weight), bias)
-            comfy.ops.uncast_bias_weight(self, weight, bias, stream)
-            return out
+            return streamed_linear(self, input, widen)
 
     return type("NarrowOperations", (operations,), {"Linear": Linear})
 

@@ -1,6 +1,7 @@
 """ComfyUI's layer classes, with linear layers through the faster CPU library where that helps."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management as mm
@@ -15,6 +16,22 @@ def layer_classes(weight_dtype: Any, cast_dtype: Any) -> Any:
     return faster_on_cpu(comfy.ops.pick_operations(weight_dtype, cast_dtype))
 
 
+def streamed_linear(
+    layer: Any, input: Tensor, widen: Callable[[Any], Tensor] | None = None
+) -> Tensor:
+    """Cast or stream the layer's weight and apply its patches as the host does, multiply.
+
+    Args:
+        layer: of one of the host's Linear classes.
+        input: [..., in].
+        widen: makes a plain tensor of the weight, where it is stored as something else.
+    """
+    weight, bias, stream = comfy.ops.cast_bias_weight(layer, input, offloadable=True)
+    out = linear(input, widen(weight) if widen else weight, bias)
+    comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+    return out
+
+
 @functools.cache
 def faster_on_cpu(operations: Any) -> Any:
     """`operations` with its Linear sped up on processors where `sa3_core.cpu_linear` is faster."""
@@ -26,10 +43,7 @@ def faster_on_cpu(operations: Any) -> Any:
 
         def forward_comfy_cast_weights(self, input: Tensor) -> Tensor:
             """Cast or stream the weight, apply its patches, multiply."""
-            weight, bias, stream = comfy.ops.cast_bias_weight(self, input, offloadable=True)
-            out = linear(input, weight, bias)
-            comfy.ops.uncast_bias_weight(self, weight, bias, stream)
-            return out
+            return streamed_linear(self, input)
 
         def forward(self, input: Tensor) -> Tensor:
             """The host's choice of path, and its check for interruption."""
