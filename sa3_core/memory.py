@@ -141,14 +141,14 @@ def _same_memory(
         # that a chunk's own tokens leave for the next, differently long one.
         own = tokens + (audio * part if decoding else 0)
         own = own if part >= frames else 2 * own + (audio * frames if decoding else 0)
-        return own + work + CPU_LIBRARIES + _packed_layer(side, pieces, size)
+        return own + work + CPU_LIBRARIES + _packed_layer(side, rows, size)
     if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
         return tokens + max(work, audio * part * 2)
     return tokens + work + audio * frames * size / 4
 
 
-def _packed_layer(side: ResamplerConfig, pieces: int, size: int) -> float:
+def _packed_layer(side: ResamplerConfig, rows: int, size: int) -> float:
     """The second copy of one layer's weights that `packed_weights` holds while it runs."""
-    if pieces < PACKING_PAYS or size < 4 or not onednn_is_faster():
+    if rows < PACKING_PAYS or size < 4 or not onednn_is_faster():
         return 0.0
     return size * side.width**2 * (6 + 3 * side.ff_mult)  # to_qkv, to_out; proj (2), back

@@ -32,7 +32,7 @@ Spans = list[tuple[int, int]]  # (start, stop)
 # for weights, more no longer fit into the caches. A GPU needs more to be busy.
 CPU_PIECE = 1088 * 768
 GPU_PIECE = 16 * CPU_PIECE
-PACKING_PAYS = 3  # pieces from which on laying a layer's weights out is the smaller work
+PACKING_PAYS = 2500  # rows from which on laying a layer's weights out is the smaller work
 
 
 def piece_rows(device: torch.device, width: int) -> int:
@@ -150,13 +150,13 @@ class Resampler(nn.Module):
                     on_piece()
 
     def _packed(self, layer: SAMELayer, spans: Spans, unit: int) -> AbstractContextManager[None]:
-        """The layer's weights laid out for its pieces, where there are enough of them.
+        """The layer's weights laid out for its pieces, where they have rows enough.
 
         Args:
             spans: the layer's pieces.
             unit: rows of the whole batch that one step of a span stands for.
         """
-        if len(spans) < PACKING_PAYS:
+        if spans[-1][1] * unit < PACKING_PAYS:
             return nullcontext()
         return packed_weights(layer, (spans[0][1] - spans[0][0]) * unit)
 

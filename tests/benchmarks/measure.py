@@ -50,6 +50,11 @@ class Result:
         """Seconds."""
         return statistics.median(self.seconds) if self.seconds else None
 
+    @property
+    def fastest(self) -> float | None:
+        """Seconds."""
+        return min(self.seconds, default=None)
+
 
 @dataclass
 class Measured:

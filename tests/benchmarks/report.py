@@ -40,13 +40,13 @@ class Report:
         """Everyone agrees, and ours gave a result everywhere."""
         return all(not m.disagreeing and not m.ours.error for m in self.rows)
 
-    def share(self, measured: Measured, result: Result, best: bool = False) -> float | None:
-        """Time of the necessary FLOPs at the machine's peak, over the time taken.
+    def share(self, measured: Measured, seconds: float | None, best: bool = False) -> float | None:
+        """Time of the necessary FLOPs at the machine's peak, over the `seconds` taken.
 
         Args:
             best: at the rate of the best library, instead of torch's own product.
         """
-        row, seconds, limit = measured.row, result.median, 0.0
+        row, limit = measured.row, 0.0
         for flops, dtype in ((row.flops, row.job.dtype), (row.fp32_flops, "fp32")):
             rates = self.peaks.get((row.job.device, dtype))
             if flops and rates:
@@ -58,7 +58,7 @@ class Report:
         target, ours = measured.row.target, measured.ours
         wanted: list[tuple[str, float | None, bool]] = []
         if target.limit is not None:
-            share = self.share(measured, ours)
+            share = self.share(measured, ours.fastest)
             wanted.append((f">= {target.limit:.0%}", share, (share or 0) >= target.limit))
         if target.ratio is not None:
             peer = measured.fastest_peer
@@ -87,7 +87,7 @@ class Report:
         if result.error:
             return [*first, "", result.error.replace("|", "/"), "", "", "", "", "", ""]
         own = name == row.implementations[0]
-        shares = [self.share(measured, result, best) for best in (False, True)]
+        shares = [self._shares(measured, result, best) for best in (False, True)]
         seconds, mine = result.median, ours.median
         ratio = "" if own or not seconds or not mine else f"{seconds / mine:.2f}x"
         difference = "" if result.difference is None else f"{result.difference:.1e}"
@@ -99,11 +99,19 @@ class Report:
             spread = f" ({min(result.seconds):.2f} - {max(result.seconds):.2f})"
         return [
             *(*first, rounds, f"{seconds:.3g}{spread}", ratio),
-            *("" if share is None else f"{share:.0%}" for share in shares),
+            *shares,
             size(result.memory if result.vram is None else result.vram),
             difference,
             self.verdict(measured) if own else "",
         ]
+
+    def _shares(self, measured: Measured, result: Result, best: bool) -> str:
+        """Of the median and, with several rounds, of the fastest one."""
+        median = self.share(measured, result.median, best)
+        fastest = self.share(measured, result.fastest, best)
+        if median is None or fastest is None:
+            return ""
+        return f"{median:.0%}" + (f" ({fastest:.0%})" if len(result.seconds) > 1 else "")
 
     def text(self) -> str:
         """The whole as Markdown."""
@@ -120,9 +128,11 @@ class Report:
             "of the fastest library that torch brings, with operands laid out for it beforehand.",
             "",
             "Seconds are medians over rounds in which the implementations took turns (lowest - "
-            "highest). A limit is the time of the necessary FLOPs at such a rate. `(+n)`: n runs "
-            "were repeated because other processes took part of the machine. The difference is "
-            "relative L2 to our fp32 result.",
+            "highest). A limit is the time of the necessary FLOPs at such a rate; shares of it are "
+            "those of the median and, in brackets, of the fastest round, which targets are held "
+            "against because the rates are those of the best moments too. `(+n)`: n runs were "
+            "repeated because other processes took part of the machine. The difference is relative "
+            "L2 to our fp32 result.",
             "",
         ]
         return "\n".join([*title, *self.lines(), "", *self.notes, ""])
@@ -134,14 +144,16 @@ class Report:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
 
-        rows = [m for m in self.rows if any(self.share(m, r) for r in m.results.values())]
+        rows = [m for m in self.rows if any(self.share(m, r.median) for r in m.results.values())]
         if not rows:
             return
         names = sorted({name for m in rows for name in m.results}, key=_position)
         figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(rows)))
         height = 0.8 / len(names)
         for number, name in enumerate(names):
-            shares = [self.share(m, m.results[name]) if name in m.results else 0 for m in rows]
+            shares = [
+                self.share(m, m.results[name].median) if name in m.results else 0 for m in rows
+            ]
             at = [place + (number + 0.5) * height - 0.4 for place in range(len(rows))]
             axes.barh(at, [100 * (share or 0) for share in shares], height, label=name)
         axes.set_yticks(range(len(rows)), [_label(m) for m in rows])

@@ -133,7 +133,7 @@ def dit(plan: Plan) -> list[Row]:
     folder = str(checkpoint("tiny-s" if plan.quick else "small-music"))
     rows = []
     for dtype in ("fp32", "bf16"):
-        for seconds, ratio, rounds in ((10.0, 1.2, 3), (30.0, 1.15, 2), (120.0, 1.1, 1)):
+        for seconds, ratio, rounds in ((10.0, 1.2, 4), (30.0, 1.15, 3), (120.0, 1.1, 2)):
             job = Job("generation", folder, dtype, plan.length(seconds))
             row = Row(
                 task="dit",

@@ -57,7 +57,7 @@ def test_verdict_names_what_is_missed(measured: Measured) -> None:
     assert report.ok
     assert report.verdict(measured) == ">= 50% yes, >= 2x NO, <= 1.00 GB NO"
     ours, peer = report.lines()[2:]
-    assert "| 3 | 2 (1.90 - 8.00) |  | 50% | 25% | 2.00 GB |" in ours
+    assert "| 3 | 2 (1.90 - 8.00) |  | 50% (53%) | 25% (26%) | 2.00 GB |" in ours
     assert "| 1 | 3 | 1.50x | 33% | 17% | n/a | 2.0e-06 |" in peer
 
 

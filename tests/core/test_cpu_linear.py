@@ -104,7 +104,8 @@ def test_where_the_library_is_not_faster_nothing_is_packed(monkeypatch):
 @pytest.mark.parametrize("name", ["tiny_s", "tiny_m"])
 def test_a_long_signal_decoded_with_packed_layers(monkeypatch, rel_l2, request, name):
     net = load_autoencoder(request.getfixturevalue(name))
-    latent = torch.randn(1, 256, 50, generator=torch.Generator().manual_seed(0))
+    long = same_block.PACKING_PAYS // 17 + 3  # latents of 17 rows
+    latent = torch.randn(1, 256, long, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(same_block, "CPU_PIECE", 204 * net.config.decoder.width)
     monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
     plain = net.decode(latent)
@@ -118,3 +119,5 @@ def test_a_long_signal_decoded_with_packed_layers(monkeypatch, rel_l2, request, 
     )
     assert rel_l2(net.decode(latent), plain) < 1e-5
     assert len(packed) == 4 * net.config.decoder.depth  # linear layers of each layer
+    net.decode(latent[..., :-8])
+    assert len(packed) == 4 * net.config.decoder.depth  # too short for that to pay
