@@ -1,4 +1,4 @@
-"""Checkpoints of random weights at real size, written once into `.dev/bench`."""
+"""Random weights: checkpoints of real size, written once into `.dev/bench`, and nets filled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeVar
 
+import torch
+from torch import nn
+
+Net = TypeVar("Net", bound=nn.Module)
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".dev" / "bench"
 
@@ -35,3 +40,14 @@ def checkpoint(variant: str, dtype: str = "fp32") -> Path:
         raise RuntimeError(f"could not write the checkpoint {folder.name}")
     partial.rename(folder)
     return folder
+
+
+def filled(net: Net, device: torch.device) -> Net:
+    """Give a net on the meta device random weights that keep activations finite."""
+    net.to_empty(device=device)
+    for name, value in [*net.named_parameters(), *net.named_buffers()]:
+        if value.ndim > 1 and value.numel():
+            value.data.uniform_(-1, 1).mul_(value[0].numel() ** -0.5)
+        else:
+            value.data.fill_(1.0 if name.endswith(("gamma", "alpha", "running_std")) else 0.01)
+    return net.requires_grad_(False)

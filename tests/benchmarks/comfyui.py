@@ -13,11 +13,10 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sa3_core.config import HEAD_DIM
@@ -25,10 +24,9 @@ from sa3_core.dit import BLOCK_EPS, HEAD_EPS
 
 from .jobs import Job, audio_input, latent_input
 from .ours import weights_of
-from .work import UnableError, Work, peer_generation
+from .work import UnableError, Work, fill, peer_generation, weights_under
 
 SDPA = "--use-pytorch-cross-attention"
-SAME_PREFIX = "pretransform.model."
 
 
 @functools.cache
@@ -49,40 +47,32 @@ def _dit(folder: Path, dtype: torch.dtype, device: str, flags: tuple[str, ...]) 
     detection = _comfy("comfy.model_detection", device, flags)
     module = _comfy("comfy.ldm.audio.dit", device, flags)
     ops = _comfy("comfy.ops", device, flags).disable_weight_init
-    prefix = "model.model."
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in load_file(folder / "model.safetensors").items()
-        if key.startswith(prefix)
-    }
+    state = weights_under(folder, "model.model.")
     config: dict[str, Any] = detection.detect_unet_config(state, "")
     meta = torch.device("meta")
     net = module.AudioDiffusionTransformer(**config, dtype=dtype, device=meta, operations=ops)
-    state = {key: v if key.endswith("inv_freq") else v.to(dtype) for key, v in state.items()}
-    net.load_state_dict(state, assign=True)
     for part in net.modules():
         if isinstance(part, module.RMSNorm):
-            part.forward = _rms_norm(part.gamma)
-    return net.to(device).train(False).requires_grad_(False)
+            part.forward = _rms_norm(part)
+    return fill(net, state, dtype, device)
 
 
-def _rms_norm(gamma: Tensor) -> Callable[[Tensor], Tensor]:
-    eps = HEAD_EPS if gamma.shape[0] == HEAD_DIM else BLOCK_EPS
-    return lambda x: F.rms_norm(x, x.shape[-1:], gamma.to(x.dtype), eps)
+def _rms_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        eps = HEAD_EPS if x.shape[-1] == HEAD_DIM else BLOCK_EPS
+        return F.rms_norm(x, x.shape[-1:], cast(Tensor, norm.gamma).to(x.dtype), eps)
+
+    return forward
 
 
 @functools.lru_cache(maxsize=1)
 def _same(folder: Path, dtype: torch.dtype, device: str, flags: tuple[str, ...]) -> nn.Module:
     module = _comfy("comfy.ldm.audio.vae_sa3", device, flags)
-    state = load_file(folder / "model.safetensors")
-    own = {k.removeprefix(SAME_PREFIX): v for k, v in state.items() if k.startswith(SAME_PREFIX)}
-    state = own or state  # a standalone autoencoder has no prefix
+    state = weights_under(folder, "pretransform.model.")
     with torch.device("meta"):
         net = module.SA3AudioVAE(**_same_config(state))
-    state = {key: v if key.endswith("inv_freq") else v.to(dtype) for key, v in state.items()}
-    net.load_state_dict(state, assign=True)
     net.bottleneck.noise_regularize = False
-    return net.to(device).train(False).requires_grad_(False)
+    return fill(net, state, dtype, device)
 
 
 def _same_config(state: dict[str, Tensor]) -> dict[str, Any]:

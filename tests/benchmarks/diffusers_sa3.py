@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sa3_core.config import HEAD_DIM
@@ -19,7 +18,7 @@ from sa3_core.dit import BLOCK_EPS
 
 from .jobs import Job, audio_input, latent_input, model_config
 from .ours import weights_of
-from .work import UnableError, Work, peer_generation
+from .work import UnableError, Work, fill, peer_generation, weights_under
 
 _DIT_NAMES = (
     (r"^transformer\.project_(in|out)\.", r"proj_\1."),
@@ -51,18 +50,6 @@ def _renamed(state: dict[str, Tensor], names: tuple[tuple[str, object], ...]) ->
     return out
 
 
-def _part(folder: Path, prefix: str) -> dict[str, Tensor]:
-    state = load_file(folder / "model.safetensors")
-    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    return found or state
-
-
-def _filled(net: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, device: str) -> nn.Module:
-    state = {key: v if key.endswith("inv_freq") else v.to(dtype) for key, v in state.items()}
-    net.load_state_dict(state, assign=True)
-    return net.to(device).train(False).requires_grad_(False)
-
-
 @functools.lru_cache(maxsize=1)
 def _dit(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
     from diffusers.models.transformers import transformer_stable_audio3 as module
@@ -80,10 +67,10 @@ def _dit(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
     for part in net.modules():
         if isinstance(part, module.StableAudio3RMSNorm) and part.gamma.shape[0] != HEAD_DIM:
             part.eps = BLOCK_EPS
-    state = _renamed(_part(folder, "model.model."), _DIT_NAMES)
-    padding = _part(folder, "conditioner.conditioners.prompt.")
+    state = _renamed(weights_under(folder, "model.model."), _DIT_NAMES)
+    padding = weights_under(folder, "conditioner.conditioners.prompt.")
     state["prompt_padding_embedding"] = padding["padding_embedding"]
-    return _filled(net, state, dtype, device)
+    return fill(net, state, dtype, device)
 
 
 @functools.lru_cache(maxsize=1)
@@ -104,9 +91,9 @@ def _same(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
     for part in net.modules():
         if isinstance(part, module.SAMEAttention):  # frequencies are no weights there
             part.rope = module.RotaryEmbedding(HEAD_DIM // 2)
-    state = _renamed(_part(folder, "pretransform.model."), _SAME_NAMES)
+    state = _renamed(weights_under(folder, "pretransform.model."), _SAME_NAMES)
     unused = ("inv_freq", "noise_scaling_factor")
-    return _filled(net, {k: v for k, v in state.items() if not k.endswith(unused)}, dtype, device)
+    return fill(net, {k: v for k, v in state.items() if not k.endswith(unused)}, dtype, device)
 
 
 def prepare(job: Job) -> Work:

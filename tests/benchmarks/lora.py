@@ -25,26 +25,13 @@ from sa3_core.config import DiTConfig
 from sa3_core.dit import DiffusionTransformer
 from sa3_core.svd_bases import CACHE_SUFFIX
 
+from .checkpoints import filled
 from .options import Options
 
 RANK = 16
 MEDIUM = DiTConfig(width=1536, depth=24, heads=24, differential=True)
 QUICK = DiTConfig(width=256, depth=2, heads=4, differential=True)
 STEP_FRAMES, ROUNDS = 174, 5  # 10 s with headroom
-
-
-def random_dit(config: DiTConfig, dtype: torch.dtype) -> DiffusionTransformer:
-    """A DiT of random weights at a scale that keeps activations finite."""
-    generator = torch.Generator().manual_seed(0)
-    net = DiffusionTransformer(config, dtype=dtype, device=torch.device("meta"))
-    tensors: dict[str, Tensor] = {}
-    for key, value in net.state_dict().items():
-        scale = value.shape[-1] ** -0.5 if value.ndim > 1 else 1.0
-        tensors[key] = (torch.randn(value.shape, generator=generator) * scale).to(value.dtype)
-        if key.endswith("gamma"):
-            tensors[key] = torch.ones(value.shape, dtype=value.dtype)
-    net.load_state_dict(tensors, assign=True)
-    return net.requires_grad_(False)
 
 
 def adapted(net: DiffusionTransformer) -> dict[str, Tensor]:
@@ -132,7 +119,9 @@ def patched_copy(
 @torch.inference_mode()
 def run(options: Options) -> str:
     """Measure every adapter type and return a Markdown table."""
-    net = random_dit(QUICK if options.quick else MEDIUM, torch.float32)
+    config = QUICK if options.quick else MEDIUM
+    net = DiffusionTransformer(config, dtype=torch.float32, device=torch.device("meta"))
+    net = filled(net, torch.device("cpu"))
     weights = adapted(net)
     state = {f"model.{module}.weight": value for module, value in weights.items()}
     lines = [

@@ -14,10 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import torch
-from torch import nn
 
 from sa3_core.chunking import decode_chunked, encode_chunked
 from sa3_core.conditioning import Conditioner
@@ -38,7 +36,7 @@ from sa3_core.sample import Seeds, StartLatent, sample_latent
 from sa3_core.settings import SampleSettings
 from sa3_core.text_tokens import TextConditioning
 
-from .checkpoints import ROOT
+from .checkpoints import ROOT, filled
 from .jobs import DTYPES
 from .machine import give_back_free_memory, peak_resident, reset_peak, resident
 from .options import BenchmarkError, Options
@@ -80,17 +78,6 @@ class Trial:
     device: str = "cpu"
 
 
-def filled(net: nn.Module, device: torch.device) -> nn.Module:
-    """Give a net on the meta device random weights that keep activations finite."""
-    net.to_empty(device=device)
-    for name, value in [*net.named_parameters(), *net.named_buffers()]:
-        if value.ndim > 1 and value.numel():
-            value.data.uniform_(-1, 1).mul_(value[0].numel() ** -0.5)
-        else:
-            value.data.fill_(1.0 if name.endswith(("gamma", "alpha", "running_std")) else 0.01)
-    return net.requires_grad_(False)
-
-
 def dit_case(trial: Trial) -> Case:
     """One step of a generation."""
     name, _, manner = trial.part.partition(", ")
@@ -100,8 +87,8 @@ def dit_case(trial: Trial) -> Case:
     dit = DiffusionTransformer(config, dtype=dtype, device=meta)
     conditioner = Conditioner(whole, device=meta, dtype=torch.float32)
     model = SA3Model(
-        dit=cast(DiffusionTransformer, filled(dit, device)),
-        conditioner=cast(Conditioner, filled(conditioner, device)),
+        dit=filled(dit, device),
+        conditioner=filled(conditioner, device),
         config=whole,
         objective="rf_denoiser",
         name=name,
@@ -129,7 +116,6 @@ def same_case(trial: Trial) -> Case:
     chunk = CHUNK if manner.endswith(CHUNKED) else None
     config, dtype, device = SAMES[name], DTYPES[trial.dtype], torch.device(trial.device)
     net = filled(SAMEAutoencoder(config, device=torch.device("meta"), dtype=dtype), device)
-    net = cast(SAMEAutoencoder, net)
     frames = frames_covering(int(trial.seconds * SAMPLE_RATE))
     if manner.startswith("decode"):
         latent = torch.randn(1, LATENT_CHANNELS, frames).to(device, dtype)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from sa3_core.checkpoint import load_conditioner, open_checkpoint
 from sa3_core.conditioning import Conditioner
@@ -32,6 +34,20 @@ class Work(NamedTuple):
 
     run: Callable[[], Tensor]
     weights: Callable[[], Iterable[Tensor]]
+
+
+def weights_under(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """A checkpoint's tensors below a prefix, or all of a file that has none (an autoencoder's)."""
+    state = load_file(folder / "model.safetensors")
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return found or state
+
+
+def fill(net: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, device: str) -> nn.Module:
+    """Give a peer's net its weights in `dtype`; rotary frequencies stay in the file's."""
+    state = {key: v if key.endswith("inv_freq") else v.to(dtype) for key, v in state.items()}
+    net.load_state_dict(state, assign=True)
+    return net.to(device).train(False).requires_grad_(False)
 
 
 def peer_conditioner(job: Job) -> Conditioner:
