@@ -32,7 +32,7 @@ Spans = list[tuple[int, int]]  # (start, stop)
 # for weights, more no longer fit into the caches. A GPU needs more to be busy.
 CPU_PIECE = 1088 * 768
 GPU_PIECE = 16 * CPU_PIECE
-PACKING_PAYS = 2500  # rows from which on laying a layer's weights out is the smaller work
+PACKING_PAYS = 4000  # rows from which on laying a layer's weights out is the smaller work
 
 
 def piece_rows(device: torch.device, width: int) -> int:
