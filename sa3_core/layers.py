@@ -141,12 +141,23 @@ def expo_fourier(value: Tensor, features: int) -> Tensor:
     return torch.cat([arguments.cos(), arguments.sin()], dim=-1)
 
 
-def rotary_table(inv_freq: Tensor, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for positions 0..length-1, both [length, 2 * len(inv_freq)] float32."""
-    positions = torch.arange(length, dtype=torch.float32, device=device)
-    angles = positions[:, None] * inv_freq.to(device=device, dtype=torch.float32)[None]
+def rotary_table(
+    inv_freq: Tensor, length: int, device: torch.device, exact: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for positions 0..length-1, both [length, 2 * len(inv_freq)] float32.
+
+    Args:
+        inv_freq: [rotated channels / 2].
+        length: number of positions.
+        device: of the result.
+        exact: compute the angles in float64 (on the CPU: not every device has it) instead of
+            float32, which is off by 6e-8 times the position.
+    """
+    place, dtype = (torch.device("cpu"), torch.float64) if exact else (device, torch.float32)
+    positions = torch.arange(length, dtype=dtype, device=place)
+    angles = positions[:, None] * inv_freq.to(device=place, dtype=dtype)[None]
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    return angles.cos().to(device, torch.float32), angles.sin().to(device, torch.float32)
 
 
 def scale_and_rotate(

@@ -138,14 +138,17 @@ class Resampler(nn.Module):
         """Every layer over the whole sequence, piece after piece."""
         total, reach = tokens.shape[1], self.reach
         pieces = [WindowPiece(start, stop, total, reach) for start, stop in spans[0]]
+        longest = max(piece.high - piece.low for piece in pieces)
         for layer in self._layers():
-            cos, sin = rotary_table(layer.rope.inv_freq, total, tokens.device)
+            # Only distances count, so each piece counts from its own start. Angles are exact: a
+            # chunk of a signal is to come out as in the whole, wherever the pieces begin.
+            cos, sin = rotary_table(layer.rope.inv_freq, longest, tokens.device, exact=True)
             left = tokens[:, :0]
             with self._packed(layer, spans[0], len(tokens)):
                 for piece in pieces:
                     around = torch.cat([left, tokens[:, piece.start : piece.high]], 1)
                     left = tokens[:, piece.stop - reach : piece.stop].clone()  # not yet updated
-                    table = cos[piece.low : piece.high], sin[piece.low : piece.high]
+                    table = cos[: piece.high - piece.low], sin[: piece.high - piece.low]
                     layer.update_window(tokens[:, piece.start : piece.stop], around, piece, table)
                     on_piece()
 

@@ -122,7 +122,7 @@ class SAMELayer(nn.Module):
             x: the piece.
             around: tokens low..high of the piece, none of them updated by this layer yet.
             piece: where the piece lies.
-            table: RoPE table for the positions of `around`.
+            table: RoPE table for positions 0 to the length of `around`.
         """
         q, k, v = self.self_attn.project(self.pre_norm(around), table)
         q, k = q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2)
