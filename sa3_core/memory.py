@@ -20,8 +20,9 @@ Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], floa
 DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
 # Measured on a CPU beyond that: the matrix libraries' code and buffers, in float32 and in half
 # precision, and the gaps that tensors of different sizes leave in the heap, as a share of the
-# tensors. Gaps end at some size: glibc maps each tensor above 32 MB apart and returns it.
-DIT_LIBRARIES, DIT_GAPS, DIT_MOST_GAPS = (35e6, 31e6), 0.6, 60e6
+# tensors. Gaps end at some size: glibc maps each tensor above 32 MB apart and returns it. What is
+# kept for the generation leaves fewer.
+DIT_LIBRARIES, DIT_GAPS, DIT_MOST_GAPS, KEPT_GAPS = (35e6, 31e6), 0.6, 90e6, 0.25
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
@@ -57,6 +58,7 @@ def dit_memory(
     constants = size * config.width * config.depth * local_rows * frames
     if on_cpu:
         gaps = min(DIT_GAPS * activations, DIT_MOST_GAPS)
+        constants *= 1 + KEPT_GAPS
         return activations + gaps + constants + DIT_LIBRARIES[size < 4]
     return activations + constants
 
