@@ -1,12 +1,9 @@
 """Audio files through PyAV: exact where the container can be, whole or not there at all."""
 
-import errno
 import json
 import logging
-import os
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +18,7 @@ from torch import Tensor
 from .audio import as_batch, check_rate, peak, resample
 from .audio_formats import AudioFormat
 from .errors import AudioError
+from .whole_file import whole_file, write_failure
 
 _log = logging.getLogger(__name__)
 
@@ -208,30 +206,12 @@ def _stored(block: Tensor, bits: int | None) -> Tensor:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when the block ends well."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+    """A file that appears under its name only when the block ends well; says why it did not."""
     try:
-        with temporary.open("w+b") as file:
+        with whole_file(path) as file:
             yield file
-        os.replace(temporary, path)
     except (OSError, FFmpegError) as error:
-        raise _not_written(path, error) from error
-    finally:
-        with suppress(OSError):  # the error above says more than one about the leftover
-            temporary.unlink(missing_ok=True)
-
-
-def _not_written(path: Path, error: Exception) -> AudioError:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        cause = "the disk is full. Free some space or save elsewhere"
-    elif number == errno.ENOENT and not path.parent.is_dir():
-        cause = f"there is no folder {str(path.parent)!r}. Make it or save elsewhere"
-    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cause = f"writing there is not allowed ({error}). Save elsewhere"
-    else:
-        cause = str(error)
-    return AudioError(f"{path.name} was not saved: {cause}. Nothing was left behind.")
+        raise AudioError(write_failure(path, error)) from error
 
 
 def sidecar_needed(audio_format: AudioFormat, tags: Mapping[str, str]) -> bool:

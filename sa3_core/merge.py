@@ -126,10 +126,10 @@ def merge_checkpoint(
     metadata[MERGED_NOTE] = json.dumps(notes)
     entries = _entries(header, dtype)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(target, sum(entry.size for entry in entries))
         with safe_open(str(checkpoint.path), framework="pt") as tensors:
             changes = _changes(checkpoint, items, tensors.get_tensor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _check_space(target, sum(entry.size for entry in entries))
             with whole_file(target) as file, checkpoint.path.open("rb") as raw:
                 _write_header(file, entries, metadata)
                 for done, entry in enumerate(entries, start=1):

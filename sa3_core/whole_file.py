@@ -30,14 +30,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def write_failure(path: Path, error: OSError) -> str:
-    """A sentence that says why `path` was not written and what to do."""
-    if error.errno in _DISK_FULL:
+def write_failure(path: Path, error: Exception) -> str:
+    """A sentence that says why `path` was not written and what to do.
+
+    Args:
+        path: the file.
+        error: an OSError, or a library's own that may carry an `errno`.
+    """
+    number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+    if number in _DISK_FULL:
         cause = "the disk is full. Free some space or save elsewhere"
     elif not path.parent.is_dir():
         cause = f"there is no folder {str(path.parent)!r}. Make it or save elsewhere"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cause = f"writing there is not allowed ({error.strerror}). Save elsewhere"
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cause = f"writing there is not allowed ({why}). Save elsewhere"
     else:
         cause = str(error)
     return f"{path.name} was not saved: {cause}. Nothing was left behind."

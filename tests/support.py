@@ -74,6 +74,11 @@ def rel_l2(actual: Tensor, expected: Tensor) -> float:
     return distance
 
 
+def assert_none(problems: list[str]) -> None:
+    """Fail with all the problems found, one per line."""
+    assert not problems, "\n" + "\n".join(problems)
+
+
 def tiny_checkpoint(variant: str) -> Path:
     """Folder of a random-weight checkpoint (seed 0) in the published format, built once.
 

@@ -207,7 +207,8 @@ def test_what_cannot_be_merged_is_refused_before_anything_is_written(tmp_path):
     fitting, wrong = lora("lora", tmp_path), lora("bora", tmp_path, "tiny-m")
     out = tmp_path / "x.safetensors"
     with pytest.raises(AdapterError, match="does not fit"):
-        merge_checkpoint(source, [MergeItem(wrong)], out)
+        merge_checkpoint(source, [MergeItem(wrong)], tmp_path / "folder" / out.name)
+    assert not (tmp_path / "folder").exists()
     with pytest.raises(InputError, match="precision"):
         merge_checkpoint(source, [MergeItem(fitting)], out, torch.float64)
     with pytest.raises(InputError, match="another name"):

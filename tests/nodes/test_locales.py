@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, assert_none
 
 LOCALES = ROOT / "locales"
 HELP = ROOT / "js" / "docs"
@@ -57,16 +57,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _report(problems: list[str]) -> None:
-    assert not problems, "\n" + "\n".join(problems)
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_text_is_there(ours, served, language):
     wanted, found = _texts(ours), _flat(served[language]["nodeDefs"])
     path = f"locales/{language}/nodeDefs.json"
     missing = [f"{path} lacks {key}: {wanted[key]!r}" for key in wanted if not found.get(key)]
-    _report(missing)
+    assert_none(missing)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -74,7 +70,7 @@ def test_no_text_is_left_over(ours, language):
     wanted = _texts(ours)
     path = LOCALES / language / "nodeDefs.json"
     found = _flat(json.loads(path.read_text("utf-8")))
-    _report(
+    assert_none(
         [f"{language}: {key} belongs to no node or input" for key in found if key not in wanted]
     )
 
@@ -86,7 +82,7 @@ def test_english_says_what_the_schemas_say(ours, served):
         for key, text in wanted.items()
         if found.get(key) != text
     ]
-    _report(changed)
+    assert_none(changed)
 
 
 @pytest.mark.parametrize("language", [name for name in LANGUAGES if name != "en"])
@@ -95,13 +91,13 @@ def test_texts_are_translated(ours, language):
     english = _texts(ours)
     found = _flat(json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8")))
     same = [f"{key}: {text!r}" for key, text in found.items() if text == english.get(key)]
-    _report([entry for entry in same if ".tooltip" in entry or ".description" in entry])
+    assert_none([entry for entry in same if ".tooltip" in entry or ".description" in entry])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_texts_hold_no_message_syntax(language):
     found = _flat(json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8")))
-    _report([f"{key}: {text!r}" for key, text in found.items() if set(text) & set(SPECIAL)])
+    assert_none([f"{key}: {text!r}" for key, text in found.items() if set(text) & set(SPECIAL)])
 
 
 def test_the_interface_texts_are_in_every_language(served):
@@ -117,7 +113,7 @@ def test_the_interface_texts_are_in_every_language(served):
             for key in english.keys() & own.keys()
             if sorted(PLACEHOLDER.findall(own[key])) != sorted(PLACEHOLDER.findall(english[key]))
         ]
-    _report(problems)
+    assert_none(problems)
 
 
 def test_every_node_has_a_help_page_that_explains_its_inputs(ours, comfy):
@@ -135,6 +131,6 @@ def test_every_node_has_a_help_page_that_explains_its_inputs(ours, comfy):
         if not text.startswith(f"# {node['display_name']}\n"):
             problems.append(f"js/docs/{name}.md does not start with '# {node['display_name']}'")
     problems += [f"{p.name}: no such node" for p in HELP.glob("*.md") if p.stem not in ours]
-    _report(problems)
+    assert_none(problems)
     served = comfy.client.get_bytes("/extensions/ComfyUI-SA3/docs/SA3LoadModel.md")
     assert served.decode("utf-8") == (HELP / "SA3LoadModel.md").read_text("utf-8")

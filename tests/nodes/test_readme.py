@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 
 from sa3_core.cli_args import build_parser
-from tests.support import ROOT
+from tests.support import ROOT, assert_none
 
 README = (ROOT / "README.md").read_text("utf-8")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 MAX_IMAGE_BYTES = 400_000
-
-
-def _report(problems: list[str]) -> None:
-    assert not problems, "\n" + "\n".join(problems)
 
 
 def _row(node_id: str) -> str:
@@ -37,7 +33,7 @@ def test_the_node_reference_is_complete(comfy):
         for kind, form in (("required", "`{}`"), ("optional", "*`{}`*")):
             keys = node["input"].get(kind, {})
             problems += [f"{name}: {kind} `{key}`" for key in keys if form.format(key) not in row]
-    _report(problems)
+    assert_none(problems)
 
 
 def test_the_command_line_reference_is_complete():
@@ -54,7 +50,7 @@ def test_the_command_line_reference_is_complete():
         problems += [f"{name} {option}" for option in sorted(wanted) if f"`{option}`" not in row]
         named = set(re.findall(r"`(--[\w-]+)`", row))
         problems += [f"{name} has no {option}" for option in sorted(named - wanted)]
-    _report(problems)
+    assert_none(problems)
 
 
 def test_links_lead_somewhere():
@@ -62,8 +58,8 @@ def test_links_lead_somewhere():
     titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     anchors = {"#" + re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
     files = [target for target in targets if not target.startswith("#")]
-    _report([t for t in targets if t.startswith("#") and t not in anchors])
-    _report([target for target in files if not (ROOT / target).is_file()])
+    assert_none([t for t in targets if t.startswith("#") and t not in anchors])
+    assert_none([target for target in files if not (ROOT / target).is_file()])
 
 
 @pytest.mark.parametrize("folder", ["js/docs/images", "example_workflows"])
@@ -79,4 +75,4 @@ def test_pictures_are_small_and_used(folder):
 
 def test_every_example_workflow_is_shown():
     names = sorted(path.stem for path in (ROOT / "example_workflows" / "api").glob("*.json"))
-    _report([name for name in names if f"**{name}**" not in README])
+    assert_none([name for name in names if f"**{name}**" not in README])

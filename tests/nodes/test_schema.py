@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import assert_none
+
 NO_DEFAULT = inspect.Parameter.empty
 
 
@@ -42,10 +44,6 @@ def _parameters(node: type[Any]) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def _report(problems: list[str]) -> None:
-    assert not problems, "\n" + "\n".join(problems)
-
-
 def test_ids_start_with_sa3_and_are_unique(nodes):
     ids = [node.define_schema().node_id for node in nodes]
     assert len(set(ids)) == len(ids)
@@ -55,7 +53,7 @@ def test_ids_start_with_sa3_and_are_unique(nodes):
 def test_every_node_says_what_it_is(nodes):
     schemas = [node.define_schema() for node in nodes]
     for field in ("display_name", "description", "category", "search_aliases"):
-        _report([f"{s.node_id} has no {field}" for s in schemas if not getattr(s, field)])
+        assert_none([f"{s.node_id} has no {field}" for s in schemas if not getattr(s, field)])
 
 
 def test_display_names_are_unique(nodes):
@@ -65,7 +63,7 @@ def test_display_names_are_unique(nodes):
 
 def test_every_input_has_a_tooltip(nodes):
     schemas = [node.define_schema() for node in nodes]
-    _report(
+    assert_none(
         [f"{s.node_id}.{i.id} has no tooltip" for s in schemas for i in s.inputs if not i.tooltip]
     )
 
@@ -77,7 +75,7 @@ def test_execute_takes_exactly_the_schemas_inputs(nodes):
         ids = {entry.id for entry in schema.inputs}
         taken = set(_parameters(node))
         problems += [f"{schema.node_id}.{name} is not in both" for name in sorted(ids ^ taken)]
-    _report(problems)
+    assert_none(problems)
 
 
 def test_required_inputs_have_no_python_default_and_optional_ones_the_schemas(nodes):
@@ -94,7 +92,7 @@ def test_required_inputs_have_no_python_default_and_optional_ones_the_schemas(no
                     f"{schema.node_id}.{entry.id}: optional; python default {given!r}, "
                     f"schema default {_default(entry)!r}"
                 )
-    _report(problems)
+    assert_none(problems)
 
 
 def test_choices_are_plain_names_and_hold_the_default(nodes):
@@ -110,7 +108,7 @@ def test_choices_are_plain_names_and_hold_the_default(nodes):
                 problems.append(f"{where}: {options}")
             if _default(entry) is not None and _default(entry) not in options:
                 problems.append(f"{where}: default {_default(entry)!r} is not among {options}")
-    _report(problems)
+    assert_none(problems)
 
 
 def test_numbers_have_limits_that_hold_the_default(nodes):
@@ -123,4 +121,4 @@ def test_numbers_have_limits_that_hold_the_default(nodes):
             low, value, high = entry.min, entry.default, entry.max
             if None in (low, value, high) or not low <= value <= high:
                 problems.append(f"{schema.node_id}.{entry.id}: {low} <= {value} <= {high}")
-    _report(problems)
+    assert_none(problems)

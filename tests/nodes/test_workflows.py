@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, assert_none
 
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
@@ -96,7 +96,7 @@ def test_nodes_inputs_and_links_fit(name, info):
                 problems.append(f"{node_id} ({kind}).{key}: {problem}")
         required = info[kind]["input"].get("required", {})
         problems += [f"{node_id} ({kind}) lacks {k}" for k in required if k not in node["inputs"]]
-    assert not problems, "\n" + "\n".join(problems)
+    assert_none(problems)
 
 
 def test_the_ui_form_has_the_same_nodes_and_a_thumbnail(name):
