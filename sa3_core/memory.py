@@ -18,11 +18,12 @@ Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], floa
 # Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
 # every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
 DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
-# Measured on a CPU beyond that: the matrix libraries' code and buffers, in float32 and in half
-# precision, and the gaps that tensors of different sizes leave in the heap, as a share of the
-# tensors. Gaps end at some size: glibc maps each tensor above 32 MB apart and returns it. What is
-# kept for the generation leaves fewer.
-DIT_LIBRARIES, DIT_GAPS, DIT_MOST_GAPS, KEPT_GAPS = (35e6, 31e6), 0.6, 90e6, 0.25
+# Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
+# buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
+# leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
+# 32 MB apart and returns it. What is kept for the generation leaves fewer.
+DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
+DIT_GAPS, DIT_MOST_GAPS, KEPT_GAPS = (0.6, 0.8), 80e6, 0.4
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
@@ -57,9 +58,10 @@ def dit_memory(
     activations = alive * config.width * batch * (config.memory_tokens + frames)
     constants = size * config.width * config.depth * local_rows * frames
     if on_cpu:
-        gaps = min(DIT_GAPS * activations, DIT_MOST_GAPS)
+        gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
         constants *= 1 + KEPT_GAPS
-        return activations + gaps + constants + DIT_LIBRARIES[size < 4]
+        buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
+        return activations + gaps + constants + buffers
     return activations + constants
 
 

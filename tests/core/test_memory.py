@@ -11,8 +11,9 @@ from torch.profiler import profile
 from sa3_core.config import DiTConfig, ResamplerConfig, SAMEConfig
 from sa3_core.dit import DiffusionTransformer
 from sa3_core.memory import (
+    DIT_BUFFERS_FLOAT32,
+    DIT_BUFFERS_HALF,
     DIT_GAPS,
-    DIT_LIBRARIES,
     MIN_CHUNK,
     auto_chunk,
     decode_memory,
@@ -76,8 +77,9 @@ def test_dit_estimate_is_what_its_tensors_take(differential, dtype, batch, local
         net.velocity(x, t, net.prepare(context, bias, duration, local, None, frames))
 
     call()  # the first one makes the heap keep what is freed, with a tensor of its own
-    libraries = DIT_LIBRARIES[dtype != torch.float32]
-    activations = (dit_memory(config, batch, frames, dtype, CPU) - libraries) / (1 + DIT_GAPS)
+    half = dtype != torch.float32
+    buffers = DIT_BUFFERS_HALF if half else DIT_BUFFERS_FLOAT32 * config.width
+    activations = (dit_memory(config, batch, frames, dtype, CPU) - buffers) / (1 + DIT_GAPS[half])
     constants = dit_memory(config, batch, frames, dtype, GPU, local_rows)
     constants -= dit_memory(config, batch, frames, dtype, GPU)
     assert 0.85 < (activations + constants) / traced_peak(call) < 1.15
