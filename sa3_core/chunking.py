@@ -8,6 +8,7 @@ Letters: B batch, T latents, N audio samples, `hop` samples per latent (4096).
 Source: arXiv 2605.18613 (receptive fields); upstream's 128/32 overlap is inexact and not used.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +33,10 @@ class Chunk:
 
 
 def plan_chunks(total: int, chunk: int | None, grid: int, halo: int) -> list[Chunk]:
-    """Cut `total` latents into chunks of `chunk` latents (rounded up to the grid), None = one.
+    """Cut `total` latents into as few chunks of at most `chunk` latents as possible, None = one.
+
+    All are about as long, and what is computed for each is equally long, in whole grid steps: with
+    tensors of another size a CPU's heap would keep memory for both.
 
     Raises:
         InputError: nothing to cut, or a chunk length below 1.
@@ -41,11 +45,17 @@ def plan_chunks(total: int, chunk: int | None, grid: int, halo: int) -> list[Chu
         raise InputError(f"The signal has {total} latent frames; at least 1 is needed.")
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk is {chunk} latents; it must be 1 or more, or None for no cutting.")
-    size = total if chunk is None else chunk
+    end = total + -total % grid
+    most = end if chunk is None else chunk + -chunk % grid
+    size = math.ceil(total / math.ceil(total / most))
     size += -size % grid
+    starts = range(0, total, size)
+    spans = [(max(0, at - halo), min(at + size + halo, end)) for at in starts]
+    window = max(high - low for low, high in spans)
+    lows = [min(low, end - window) for low, _ in spans]
     return [
-        Chunk(max(0, at - halo), at, min(at + size, total), min(at + size + halo, total))
-        for at in range(0, total, size)
+        Chunk(low, at, min(at + size, total), min(low + window, total))
+        for low, at in zip(lows, starts, strict=True)
     ]
 
 

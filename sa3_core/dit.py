@@ -58,7 +58,7 @@ class DiTConstants:
         global_embed: [B, D], the duration's share of the AdaLN input.
         cross: one CrossKeys per block.
         context_bias: additive float32 [B, 1, 1, S] or None.
-        local: one tensor per block, [B, T, D], or [1, 1, D] when nothing is inpainted.
+        local: [blocks, B, T, D], or [blocks, 1, 1, D] when nothing is inpainted.
         rotary: cosines and sines for the memory tokens and T frames.
         frame_keys: the padding mask as a key mask over M + T tokens, or None.
         dtype: dtype that activations are computed in.
@@ -69,7 +69,7 @@ class DiTConstants:
     global_embed: Tensor
     cross: Sequence[CrossKeys]
     context_bias: Tensor | None
-    local: Sequence[Tensor]
+    local: Tensor
     rotary: RotaryTable
     frame_keys: KeyMask | None
     dtype: torch.dtype
@@ -263,12 +263,24 @@ class DiffusionTransformer(nn.Module):
             context_bias=None
             if context_bias is None
             else context_bias.to(context.device, torch.float32)[:, None, None, :],
-            local=[block.to_local_embed(source) for block in blocks],
+            local=self._local_rows(source),
             rotary=rotary_table(inv_freq, total + spare, context.device),
             frame_keys=key_mask(padding_mask, self.config.memory_tokens, context),
             dtype=dtype,
             spare=spare,
         )
+
+    def _local_rows(self, source: Tensor) -> Tensor:
+        """Local conditioning [B, T, 1 + C] embedded by every block: [blocks, B, T, D].
+
+        In one array: tensors of their own, made between what their layers need for a moment, leave
+        as much again in gaps of a CPU's heap.
+        """
+        blocks = cast("list[DiTBlock]", self.transformer.layers)
+        rows = source.new_empty(len(blocks), *source.shape[:2], self.config.width)
+        for into, block in zip(rows, blocks, strict=True):
+            into.copy_(block.to_local_embed(source))
+        return rows
 
     def velocity(self, x: Tensor, t: Tensor, constants: DiTConstants) -> Tensor:
         """Predict v.

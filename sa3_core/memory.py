@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from .chunking import plan_chunks
 from .config import DiTConfig, ResamplerConfig, SAMEConfig
 from .cpu_linear import onednn_is_faster
 from .same_block import PACKING_PAYS, piece_rows
@@ -21,16 +22,17 @@ DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
 # Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
 # buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
 # leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
-# 32 MB apart and returns it. What is kept for the generation leaves fewer.
+# 32 MB apart and returns it.
 DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
-DIT_GAPS, DIT_MOST_GAPS, KEPT_GAPS = (0.6, 0.8), 80e6, 0.4
+DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
 # (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
 CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
-# Measured beyond that on a CPU: packed weights of the matrix libraries, gaps in the heap.
-CPU_LIBRARIES = 65e6
+# Measured beyond that on a CPU: the matrix libraries' code and buffers, and gaps in the heap as a
+# share of a layer's tensors.
+CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 55e6, 0.95, 0.15
 
 
 def dit_memory(
@@ -59,7 +61,6 @@ def dit_memory(
     constants = size * config.width * config.depth * local_rows * frames
     if on_cpu:
         gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
-        constants *= 1 + KEPT_GAPS
         buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
         return activations + gaps + constants + buffers
     return activations + constants
@@ -133,7 +134,7 @@ def _same_memory(
     decoding = side is config.decoder
     grid = side.chunk // config.stride if side.chunk else 1
     halo = grid if side.chunk else side.depth * (side.window or 0)
-    part = frames if chunk is None else min(frames, chunk + -chunk % grid + 2 * halo)
+    part = max(c.high - c.low for c in plan_chunks(frames, chunk, grid, halo))
     rows = (config.stride + 1) * (part + -part % grid)
     tokens = rows * side.width * size  # updated in place, layer by layer
     pieces = math.ceil(rows / piece_rows(device, side.width))  # all about as long
@@ -141,10 +142,10 @@ def _same_memory(
     work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
-        # What layers free stays with the process, so that the audio comes on top; so do the gaps
-        # that a chunk's own tokens leave for the next, differently long one.
-        own = tokens + (audio * part if decoding else 0)
-        own = own if part >= frames else 2 * own + (audio * frames if decoding else 0)
+        # What layers free stays with the process, so that the audio comes on top.
+        work *= 1 + (WINDOW_GAPS if side.window else CHUNK_GAPS)
+        joined = part + (0 if part >= frames else frames)
+        own = tokens + (audio * joined if decoding else 0)
         return own + work + CPU_LIBRARIES + _packed_layer(side, rows, size)
     if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
         return tokens + max(work, audio * part * 2)

@@ -95,6 +95,11 @@ def test_plan_keeps_to_the_grid_and_covers_everything():
             assert all(a.stop == b.start for a, b in pairwise(plan))
             assert all(p.start % 2 == p.low % 2 == 0 for p in plan)
             assert all(p.high % 2 == 0 for p in plan if p.high < total)
+            assert all(p.stop - p.start <= chunk + chunk % 2 for p in plan)
+            assert all(p.low <= max(0, p.start - 2) for p in plan)
+            assert all(p.high >= min(total, p.stop + 2) for p in plan)
+            assert len({p.high + p.high % 2 - p.low for p in plan}) == 1
+            assert len(plan) == -(-total // (chunk + chunk % 2))
 
 
 def test_bad_chunk_lengths_and_empty_signals_are_refused(nets):
