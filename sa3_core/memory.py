@@ -32,7 +32,7 @@ DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
 CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
 # Measured beyond that on a CPU: the matrix libraries' code and buffers, and gaps in the heap as a
 # share of a layer's tensors.
-CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 55e6, 0.95, 0.15
+CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 50e6, 0.95, 0.4
 
 
 def dit_memory(
