@@ -1,7 +1,7 @@
 """ComfyUI's native Stable Audio 3 modules, out of the folder that SA3_COMFYUI names.
 
 Switched to ours where they are known to differ: the epsilon of the RMS norms (torch's default
-there) and the decoder's noise (always on there).
+there), the decoder's noise (always on there) and SAME's rotary angles (float32 there).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sa3_core.dit import BLOCK_EPS, HEAD_EPS
 
 from .jobs import Job, audio_input, latent_input
 from .ours import weights_of
-from .work import UnableError, Work, fill, peer_generation, weights_under
+from .work import UnableError, Work, exact_angles, fill, peer_generation, weights_under
 
 SDPA = "--use-pytorch-cross-attention"
 
@@ -72,7 +72,17 @@ def _same(folder: Path, dtype: torch.dtype, device: str, flags: tuple[str, ...])
     with torch.device("meta"):
         net = module.SA3AudioVAE(**_same_config(state))
     net.bottleneck.noise_regularize = False
+    for part in net.modules():
+        if isinstance(part, module.RotaryEmbedding):
+            part.forward = _rotary(part)
     return fill(net, state, dtype, device)
+
+
+def _rotary(part: nn.Module) -> Callable[[Tensor], tuple[Tensor, float]]:
+    def forward(positions: Tensor) -> tuple[Tensor, float]:
+        return exact_angles(positions, cast(Tensor, part.inv_freq)), 1.0
+
+    return forward
 
 
 def _same_config(state: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """diffusers' Stable Audio 3 transformer and SAME autoencoder.
 
 Switched to ours where they are known to differ: the epsilon of the blocks' RMS norms (1e-6 there),
-and the inpainting input of zeros, which its pipeline leaves out. It cannot represent SAME-S.
+SAME's rotary angles (float32 there), and the inpainting input of zeros, which its pipeline leaves
+out. It cannot represent SAME-S.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +21,7 @@ from sa3_core.dit import BLOCK_EPS
 
 from .jobs import Job, audio_input, latent_input, model_config
 from .ours import weights_of
-from .work import UnableError, Work, fill, peer_generation, weights_under
+from .work import UnableError, Work, exact_angles, fill, peer_generation, weights_under
 
 _DIT_NAMES = (
     (r"^transformer\.project_(in|out)\.", r"proj_\1."),
@@ -91,9 +94,17 @@ def _same(folder: Path, dtype: torch.dtype, device: str) -> nn.Module:
     for part in net.modules():
         if isinstance(part, module.SAMEAttention):  # frequencies are no weights there
             part.rope = module.RotaryEmbedding(HEAD_DIM // 2)
+            part.rope.forward = _rotary(part.rope)
     state = _renamed(weights_under(folder, "pretransform.model."), _SAME_NAMES)
     unused = ("inv_freq", "noise_scaling_factor")
     return fill(net, {k: v for k, v in state.items() if not k.endswith(unused)}, dtype, device)
+
+
+def _rotary(part: nn.Module) -> Callable[[int, torch.device], Tensor]:
+    def forward(length: int, device: torch.device) -> Tensor:
+        return exact_angles(torch.arange(length, device=device), cast(Tensor, part.inv_freq))
+
+    return forward
 
 
 def prepare(job: Job) -> Work:
