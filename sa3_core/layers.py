@@ -5,6 +5,8 @@ used, so that a host may leave them on another device or in another dtype.
 """
 
 import math
+import struct
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -14,6 +16,23 @@ from torch import Tensor, nn
 from .ops import Ops
 
 Gate = Literal["silu", "sin"]
+
+# exp(linspace(ln 0.5, ln 10000, 128)) as the reference computed it, little-endian float32. Matrix
+# libraries round exp differently on each processor, and one rounding moves the output by 2e-4.
+_FREQUENCIES = bytes.fromhex(
+    "0000003f87610a3f959a153fa5bc213f9dda2e3feb083d3fa55d4c3facf05c3fd1db6e3f7d1d813f2c968b3f"
+    "42e8963f6225a33f9a60b03f8aaebe3f7725ce3f75ddde3f8ff0f03f773d024082cd0c40d738184043912440"
+    "00ea3140d757404040f14f4088ce6040f1097340f65f83408c078e405b8c99405100a640d376b340d604c240"
+    "0cc1d140efc3e2400628f540f784044155440f41d5e21a418f7227411807354192b54341e0945341b8bd6441"
+    "d44a77418cac8541e1839041493c9c410ae8a841da9ab641156ac541c76cd541e1bbe6416172f941b2d60642"
+    "33c61142bf981d42c5602a422332384264224742d148574287be6842c49e7b4270038842550b93423ff89e42"
+    "c7dcab42f6ccb94288dec842fb28d942a2c5ea42f0cffd42d03209434f531443d35a20431d5c2d43636b3b43"
+    "919e4a43540d5b434ad16c4308038043cc648a431d9e954379c0a143bfdeae43610dbd437b62cc43ebf5dc43"
+    "7ae1ee43902001447c990b44d5eb164442292344cb6430440eb33e44562a4e44bee25e4444f670448c408244"
+    "d7d08c44713c98442695a44431eeb1445d5cc0442ff6cf44dcd3e044b30ff34416630345ee0a0e4500901945"
+    "3f042645107b334565094245f6c551455cc96245e02d754521888445bc478f4580e69a458676a7455f0bb545"
+    "31bac345dc99d34518c3e445bf50f745bdaf05465287104601401c46"
+)
 
 
 def cast_to(parameter: Tensor, like: Tensor) -> Tensor:
@@ -123,7 +142,8 @@ class TwoLayer(nn.Sequential):
 def expo_fourier(value: Tensor, features: int) -> Tensor:
     """Exponentially spaced Fourier features of a value in [0, 1], always in float32.
 
-    The arguments reach 6e4, so the order of the products is part of the definition.
+    The arguments reach 6e4, so the order of the products is part of the definition, and the
+    frequencies are constants: the same on every machine.
 
     Args:
         value: [B].
@@ -134,11 +154,19 @@ def expo_fourier(value: Tensor, features: int) -> Tensor:
 
     Source: arXiv 2605.17991, timestep and duration embedding.
     """
-    low, high = math.log(0.5), math.log(10_000.0)
-    ramp = torch.linspace(0, 1, features // 2, dtype=torch.float32, device=value.device)
-    frequencies = torch.exp(ramp * (high - low) + low)
+    frequencies = _frequencies(features // 2, value.device)
     arguments = value.float()[:, None] * frequencies[None] * 2 * math.pi
     return torch.cat([arguments.cos(), arguments.sin()], dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _frequencies(count: int, device: torch.device) -> Tensor:
+    """`count` frequencies from 0.5 to 10 000 on a device, the published number bit for bit."""
+    published = torch.tensor(struct.unpack(f"<{len(_FREQUENCIES) // 4}f", _FREQUENCIES))
+    if count != len(published):
+        low, high = math.log(0.5), math.log(10_000.0)
+        published = torch.linspace(low, high, count, dtype=torch.float64).exp().float()
+    return published.to(device)
 
 
 def rotary_table(
