@@ -7,13 +7,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-import torchaudio.functional
-import torchaudio.transforms
 from torch import Tensor
 
-from .audio import check_rate, peak
+from .audio import check_rate, peak, resample
 
 CEILING = -1.0  # dBTP that a gain never lifts a sound above
 _OFFSET = -0.691  # so that a 997 Hz sine at full scale in one channel reads -3.01
@@ -112,12 +111,13 @@ def _weighting(rate: int) -> Tensor:
     Source: ITU-R BS.1770-4 tables 1 and 2; B. De Man, "Evaluation of implementations of the EBU
     R128 loudness measurement", AES 145 (2018).
     """
-    impulse = torch.zeros(math.ceil(_RING_OUT * rate), dtype=torch.float64)
+    from scipy.signal import lfilter  # late: half a second that most uses never need
+
+    impulse = np.zeros(math.ceil(_RING_OUT * rate))
     impulse[0] = 1
     for numerator, denominator in (_shelf(rate), _high_pass(rate)):
-        a, b = (torch.tensor(c, dtype=torch.float64) for c in (denominator, numerator))
-        impulse = torchaudio.functional.lfilter(impulse, a / a[0], b / a[0], clamp=False)
-    return impulse.float()
+        impulse = lfilter(numerator, denominator, impulse)
+    return torch.from_numpy(np.asarray(impulse, np.float32))
 
 
 def _shelf(rate: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -150,12 +150,10 @@ def true_peak(audio: Tensor, sample_rate: int) -> float:
     highest = peak(audio)
     if factor == 1 or highest == 0:
         return highest
-    finer = torchaudio.transforms.Resample(1, factor, lowpass_filter_width=_PEAK_WIDTH)
-    finer = finer.to(audio.device)
     margin = 2 * _PEAK_WIDTH
     for start in range(0, audio.shape[-1], _PEAK_CHUNK):
         piece = audio[:, max(0, start - margin) : start + _PEAK_CHUNK + margin].float()
-        highest = max(highest, peak(finer(piece)))
+        highest = max(highest, peak(resample(piece, 1, factor, zeros=_PEAK_WIDTH)))
     return highest
 
 

@@ -1,6 +1,8 @@
 """Sources are resampled, doubled and checked; results are cut per item."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from sa3_core.audio import fit_length, peak, prepare_source, resample, trim_items
 from sa3_core.errors import AudioError
+from tests.support import ROOT, rel_l2
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -33,13 +36,51 @@ def test_mono_is_doubled() -> None:
     assert torch.equal(out[:, 1:], audio)
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100, 48000, 96000])
+RATES = [7, 8000, 11025, 16000, 22050, 32000, 37800, 44056, 44100, 48000, 96000, 192000]
+
+
+@pytest.mark.parametrize("rate", RATES)
 def test_resampling_is_torchaudios_default(rate: int) -> None:
     audio = noise(1, 1, rate // 4 + 1)
     out = prepare_source(audio, rate)
     expected = torchaudio.transforms.Resample(rate, 44100)(audio)
-    assert torch.equal(out[:, :1], expected)
+    assert rel_l2(out[:, :1], expected) <= 1e-6
     assert out.shape[-1] == -(-audio.shape[-1] * 44100 // rate)
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44100, 48000), (48000, 16000), (44100, 8000)])
+def test_resampling_elsewhere_and_other_filters(rate: int, target: int) -> None:
+    audio = noise(2, 3, 1001)
+    expected = torchaudio.transforms.Resample(rate, target)(audio)
+    assert rel_l2(resample(audio, rate, target), expected) <= 1e-6
+    steeper = torchaudio.transforms.Resample(rate, target, lowpass_filter_width=20)(audio)
+    assert rel_l2(resample(audio, rate, target, zeros=20), steeper) <= 1e-6
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+def test_the_shortest_sounds_are_resampled(samples: int) -> None:
+    audio = noise(1, samples)
+    expected = torchaudio.transforms.Resample(48000, 44100)(audio)
+    assert rel_l2(resample(audio, 48000, 44100), expected) <= 1e-6
+
+
+def test_the_core_needs_no_torchaudio() -> None:
+    """Newer ComfyUI does not install it; here every import of it fails."""
+    code = (
+        "import sys, pkgutil, importlib\n"
+        f"sys.path.append({str(ROOT)!r})\n"
+        "sys.modules['torchaudio'] = None\n"
+        "import sa3_core, torch\n"
+        "for module in pkgutil.walk_packages(sa3_core.__path__, 'sa3_core.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "from sa3_core.loudness import measure\n"
+        "audio = sa3_core.prepare_source(torch.randn(2, 4800), 48000)\n"
+        "assert audio.shape == (1, 2, 4410)\n"
+        "assert measure(audio[0], 44100).peak > 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_sine_at_48k_is_the_same_sine_at_44k() -> None:
@@ -107,9 +148,17 @@ def test_unusable_rates(rate: int) -> None:
         prepare_source(torch.zeros(1, 2, 10), rate)
 
 
+def test_a_rate_without_a_simple_ratio_is_resampled() -> None:
+    """A filter per output sample, 2e9 taps, is never made whole."""
+    time = torch.arange(44099, dtype=torch.float64) / 44099
+    out = prepare_source(torch.sin(2 * torch.pi * 997 * time)[None], 44099)[0, 0]
+    expected = torch.sin(2 * torch.pi * 997 * torch.arange(44100, dtype=torch.float64) / 44100)
+    assert (out.double() - expected)[100:-100].abs().max() < 2e-3
+
+
 def test_a_rate_without_ratio_is_refused_instead_of_filling_memory() -> None:
-    with pytest.raises(AudioError, match=r"44099 Hz.*44100 or 48000"):
-        prepare_source(torch.zeros(1, 2, 10), 44099)
+    with pytest.raises(AudioError, match=r"1000000007 Hz.*44100 or 48000"):
+        prepare_source(torch.zeros(1, 2, 10), 1_000_000_007)
     assert resample(torch.zeros(1, 10), 44100, 44100).shape == (1, 10)
 
 
