@@ -78,7 +78,13 @@ def test_audio_of_another_rate_goes_through_every_audio_node(server):
         "d": node("SA3SAMEDecode", latent=["e", 0], vae=["m", 2]),
         "c": node("SA3CompareAudio", a=["a", 0], b=["d", 0]),
         "k": node("SA3LookAudio", audio=["d", 0]),
-        "s": node("SA3SaveAudio", audio=["d", 0], format="opus", loudness_lufs=-20.0),
+        "s": node(
+            "SA3SaveAudio",
+            audio=["d", 0],
+            format="opus-128k",
+            filename_prefix="x",
+            loudness_lufs=-20.0,
+        ),
     }
     run = server.client.run(graph)
     assert run.status == "success", run.error
