@@ -261,12 +261,12 @@ def task_demo(args: argparse.Namespace, rest: list[str]) -> int:
         **{"prompt": args.prompt, "seconds": args.seconds, "seed": args.seed},
         **{"model": args.model, "models_dir": str(args.models_dir.expanduser().resolve())},
     }
-    return call([PYTHON, "-m", "tests.server.demo", json.dumps(settings)])
+    return call([PYTHON, "-m", "tests.tools.demo", json.dumps(settings)])
 
 
 def task_test(args: argparse.Namespace, rest: list[str]) -> int:
     env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui))}
-    chromium = [PYTHON, ROOT / "tests" / "browser" / "chromium.py", "--install"]
+    chromium = [PYTHON, ROOT / "tests" / "helpers" / "chromium.py", "--install"]
     browser = subprocess.run(list(map(str, chromium)), stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if browser.returncode == 0:
         env["SA3_BROWSER"] = browser.stdout.strip()

@@ -6,21 +6,21 @@ from comfy_api.latest import ComfyExtension
 
 from . import (
     adapters,
-    audio,
     editing,
     extending,
     latent,
+    latent_files,
     listening,
     loaders,
     prompting,
     sampling,
+    saving,
     schedule,
-    takes,
     text,
 )
-from .bridge.files import register_folder
-from .bridge.prompt_routes import register_prompt_routes
-from .bridge.routes import register_routes
+from .bridge.host.folders import register_folder
+from .bridge.web.models import register_routes
+from .bridge.web.tokens import register_prompt_routes
 
 FAMILIES = (
     loaders,
@@ -29,10 +29,10 @@ FAMILIES = (
     latent,
     sampling,
     schedule,
-    audio,
+    saving,
     editing,
     extending,
-    takes,
+    latent_files,
     listening,
     adapters,
 )

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .bridge import loras
-from .bridge.runtime import show
+from .bridge.host.running import show
+from .bridge.work import loras
 from .common import CATEGORY, PRECISIONS
 
 NONE = "none"

@@ -6,15 +6,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.regions import bar_seconds
-from .bridge.continuing import continue_audio, make_loop
-from .bridge.editing import Masked, MaskSettings, mask_regions
-from .bridge.pasting import paste_source, restore
-from .bridge.picture import mask_picture
-from .bridge.region_input import RegionRequest, check_text
-from .bridge.runtime import show
+from ..sa3_core.editing.regions import bar_seconds
+from .bridge.host.running import show
+from .bridge.work.continuing import continue_audio, make_loop
+from .bridge.work.mask_picture import mask_picture
+from .bridge.work.masking import Masked, MaskSettings, mask_regions
+from .bridge.work.pasting import paste_source, restore
+from .bridge.work.region_input import RegionRequest, check_text
 from .common import CATEGORY
-from .edit_inputs import END, SECONDS_MAX, START, region_inputs, rule_input, where_input
+from .inputs import END, SECONDS_MAX, START, region_inputs, rule_input, where_input
 
 REMAKE, LEAVE = "make anew too", "keep as they are"
 

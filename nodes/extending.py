@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.settings import AUTO, KEEP_MODES, SampleSettings
-from .bridge.extending import Extension, extend
-from .bridge.runtime import show
+from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, SampleSettings
+from .bridge.host.running import show
+from .bridge.work.extending import Extension, extend
 from .common import CATEGORY
-from .edit_inputs import END, SECONDS_MAX, START, rule_input, where_input
+from .inputs import END, SECONDS_MAX, START, rule_input, where_input
 from .sampling import SA3Sampler
 
 _SAMPLING = ("seed", "steps", "sampler", "shift", "cfg", "apg")

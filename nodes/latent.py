@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.durations import parse_durations
-from ..sa3_core.regions import bar_seconds
-from .bridge import coding, pasting
-from .bridge.runtime import show
+from ..sa3_core.editing.durations import parse_durations
+from ..sa3_core.editing.regions import bar_seconds
+from .bridge.host.running import show
+from .bridge.work import coding, pasting
 from .common import CATEGORY
 
 _SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name

@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .bridge.compare import MAX_TAKES, compare
-from .bridge.look import look
-from .bridge.runtime import show
+from .bridge.host.running import show
+from .bridge.work.compare import MAX_TAKES, compare
+from .bridge.work.look import look
 from .common import CATEGORY
 from .editing import Regions
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.config import OBJECTIVES
-from .bridge import loading
-from .bridge.narrow import narrow_formats
-from .bridge.runtime import show
+from ..sa3_core.checkpoints.infer import OBJECTIVES
+from .bridge.host.running import show
+from .bridge.sockets.quantised import narrow_formats
+from .bridge.work import loading
 from .common import CATEGORY, PRECISIONS, WITH_MODEL
 
 

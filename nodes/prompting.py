@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.prompt_form import KINDS, PromptParts, build_prompt
-from .bridge.runtime import show
+from ..sa3_core.text.prompts import KINDS, PromptParts, build_prompt
+from .bridge.host.running import show
 from .common import CATEGORY
 
 NO_KEY = "none"

@@ -6,13 +6,19 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.durations import parse_seeds
-from ..sa3_core.sample import Seeds
-from ..sa3_core.samplers import SAMPLERS
-from ..sa3_core.schedule import SHIFTS
-from ..sa3_core.settings import AUTO, KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
-from .bridge.runtime import show
-from .bridge.sampling import sample
+from ..sa3_core.editing.durations import parse_seeds
+from ..sa3_core.sampling.sample import Seeds
+from ..sa3_core.sampling.samplers import SAMPLERS
+from ..sa3_core.sampling.schedule import SHIFTS
+from ..sa3_core.sampling.settings import (
+    AUTO,
+    KEEP_MODES,
+    MAX_STEPS,
+    NOISE_SCHEDULES,
+    SampleSettings,
+)
+from .bridge.host.running import show
+from .bridge.work.sampling import sample
 from .common import CATEGORY
 
 _SEED_MAX = 2**64 - 1

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.samplers import SAMPLERS
-from ..sa3_core.schedule import SHIFTS
-from ..sa3_core.settings import AUTO, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
-from .bridge.sampling import make_sampler
-from .bridge.scheduling import schedule
+from ..sa3_core.sampling.samplers import SAMPLERS
+from ..sa3_core.sampling.schedule import SHIFTS
+from ..sa3_core.sampling.settings import AUTO, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
+from .bridge.work.sampling import make_sampler
+from .bridge.work.scheduling import schedule
 from .common import CATEGORY
 
 

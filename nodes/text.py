@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.prompts import split_prompts
-from ..sa3_core.text_tokens import TEXT_TOKENS
-from .bridge.clip import encode_prompts
-from .bridge.runtime import show
-from .bridge.values import conditioning_value
+from ..sa3_core.text.conditioning import TEXT_TOKENS
+from ..sa3_core.text.report import split_prompts
+from .bridge.host.running import show
+from .bridge.sockets.clip import encode_prompts
+from .bridge.sockets.values import conditioning_value
 from .common import CATEGORY
 
 

@@ -16,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .audio import fit_length
-from .autoencode import OnProgress, decode, encode
-from .checkpoint import load_same, open_checkpoint
-from .edit import (
+from .audio.waveform import fit_length
+from .checkpoints.library import TEXT_ENCODER_FOLDER
+from .checkpoints.load import SA3Model, model_from
+from .checkpoints.reader import load_same, open_checkpoint
+from .codec.autoencode import OnProgress, decode, encode
+from .codec.latent_file import Latents
+from .editing.edits import (
     Edit,
     ItemPlan,
     check_source,
@@ -35,15 +38,12 @@ from .geometry import (
     check_seconds,
     target_frames,
 )
-from .latent_file import Latents
-from .library import TEXT_ENCODER_FOLDER
-from .model import SA3Model, model_from
-from .predict import WeightSwitch
-from .same import SAMEAutoencoder
-from .sample import Seeds, StartLatent, broadcast, sample_latent
-from .settings import SampleSettings, advice
-from .t5gemma import T5Gemma, load_t5gemma
-from .text_tokens import TextConditioning
+from .networks.same import SAMEAutoencoder
+from .sampling.predictor import WeightSwitch
+from .sampling.sample import Seeds, StartLatent, broadcast, sample_latent
+from .sampling.settings import SampleSettings, advice
+from .text.conditioning import TextConditioning
+from .text.encoder import T5Gemma, load_t5gemma
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Paths and fixtures that every test may use.
 
-Import names: `sa3_core` is the core as scripts see it, `tests.support` holds plain helpers.
+Import names: `sa3_core` is the core as scripts see it, `tests.helpers.support` holds plain helpers.
 ComfyUI loads the pack under another name, so node tests reach nodes *and* core through `pack`.
 """
 
@@ -23,8 +23,8 @@ if "tests" not in sys.modules:  # ComfyUI has a `tests` package too; ours is the
     sys.modules["tests"] = types.ModuleType("tests")
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
-from tests import support  # noqa: E402 - needs the lines above
-from tests.server.harness import ComfyServer, server_with_models  # noqa: E402
+from tests.helpers import support  # noqa: E402 - needs the lines above
+from tests.helpers.harness import ComfyServer, server_with_models  # noqa: E402
 
 
 class _PlainRoot:
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _float32_on_every_cpu(core: str) -> None:
     """`auto` is bfloat16 on some CPUs; goldens are float32, and results must not differ by CPU."""
-    importlib.import_module(f"{core}.precision").cpu_has_bfloat16 = lambda: False
+    importlib.import_module(f"{core}.networks.placement").cpu_has_bfloat16 = lambda: False
 
 
 _float32_on_every_cpu("sa3_core")

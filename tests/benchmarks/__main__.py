@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from .options import BenchmarkError, Options
+from tests.benchmarks.cases.options import BenchmarkError, Options
 
 BENCHMARKS = ("speed", "memory", "lora", "quality")
 
@@ -46,7 +46,7 @@ def main() -> int:
     for name in args.names or BENCHMARKS:
         path = options.out / f"bench_{name}.md"
         try:
-            table = importlib.import_module(f"tests.benchmarks.{name}").run(options)
+            table = importlib.import_module(f"tests.benchmarks.cases.{name}").run(options)
         except BenchmarkError as error:
             table, failed = error.table, 1
             print(f"{name}: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ CACHE = ROOT / ".dev" / "bench"
 
 
 def checkpoint(variant: str, dtype: str = "fp32") -> Path:
-    """The folder of a variant's checkpoint, made by `tests/make_checkpoint.py` when it is missing.
+    """The folder of a variant's checkpoint; `tests.helpers.make_checkpoint` makes a missing one.
 
     Made in a process of its own, so that the memory is free again before anything is measured.
 
@@ -34,7 +34,15 @@ def checkpoint(variant: str, dtype: str = "fp32") -> Path:
     print(f"Writing random weights: {folder.name} ...", flush=True)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    command = [sys.executable, "-m", "tests.make_checkpoint", "--variant", variant, "--seed", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.make_checkpoint",
+        "--variant",
+        variant,
+        "--seed",
+        "0",
+    ]
     done = subprocess.run([*command, "--dtype", dtype, "--out", str(partial)], cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"could not write the checkpoint {folder.name}")

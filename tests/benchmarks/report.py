@@ -7,9 +7,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine
-from .measure import Measured, Result
-from .peak import Rates
+from tests.benchmarks.measuring import machine
+from tests.benchmarks.measuring.measure import Measured, Result
+from tests.benchmarks.measuring.peak import Rates
 
 HEADER = (
     *("part", "audio", "dtype", "implementation", "rounds", "seconds", "peer / ours"),

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.chromium import find_browser, launch_options
-from tests.browser.frontend import Frontend
-from tests.server.harness import ComfyServer
+from tests.helpers.chromium import find_browser, launch_options
+from tests.helpers.frontend import Frontend
+from tests.helpers.harness import ComfyServer
 
 NO_BROWSER = "no Chrome, Chromium or Edge; run `python dev.py test` or set SA3_BROWSER"
 VIEWPORT = {"width": 1400, "height": 900}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sa3_core.audio_file import write_audio
-from sa3_core.audio_formats import FORMATS
-from tests.browser.frontend import RENDERERS
+from sa3_core.audio.file import write_audio
+from sa3_core.audio.formats import FORMATS
+from tests.helpers.frontend import RENDERERS
 
 RATE = 44100
 SECONDS = 8.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.frontend import RENDERERS
+from tests.helpers.frontend import RENDERERS
 
 
 def test_the_frontend_loads_with_all_our_nodes(ui, comfy):

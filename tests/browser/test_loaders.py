@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.frontend import RENDERERS
+from tests.helpers.frontend import RENDERERS
 
 STATUS = "id => app.graph.getNodeById(id).sa3Status.textContent"
 ON_PAGE = "() => [...document.querySelectorAll('.sa3-status')].map(e => e.getBoundingClientRect())"

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from tests.browser.frontend import RENDERERS
-from tests.support import ROOT
+from tests.helpers.frontend import RENDERERS
+from tests.helpers.support import ROOT
 
 NAME = "adapter_lora.safetensors"
 TEXT = "id => app.graph.getNodeById(id).sa3LoraStatus.textContent"

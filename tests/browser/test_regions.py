@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from sa3_core.editing.masks import keep_mask, masked_spans, parse_regions
+from sa3_core.editing.regions import invert_regions
 from sa3_core.errors import SA3Error
-from sa3_core.inpaint import keep_mask, masked_spans, parse_regions
-from sa3_core.regions import invert_regions
-from tests.browser.frontend import RENDERERS
-from tests.browser.region_editor import EDITOR, MASK, EditorPage, graph, write_tone
+from tests.helpers.frontend import RENDERERS
+from tests.helpers.region_editor import EDITOR, MASK, EditorPage, graph, write_tone
 
 SECONDS = 12.0
 FRAME = 4096 / 44100

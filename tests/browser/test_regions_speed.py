@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from tests.browser.region_editor import EDITOR, EditorPage, graph, write_tone
+from tests.helpers.region_editor import EDITOR, EditorPage, graph, write_tone
 
 pytestmark = pytest.mark.soak
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.browser.frontend import RENDERERS
-from tests.support import ROOT
+from tests.helpers.frontend import RENDERERS
+from tests.helpers.support import ROOT
 
 GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
 LOAD, EMPTY, SAVE = 1, 3, 6  # node ids in it

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.browser.example_inputs import (
+from tests.helpers.client import Run
+from tests.helpers.graphs import read
+from tests.tools.example_inputs import (
     WORKFLOWS,
     api_workflow,
     workflow_names,
     write_example_inputs,
 )
-from tests.server.client import Run
-from tests.server.graphs import read
 
 # What a small run needs, by node type; everything else stays as shipped.
 SMALL: dict[str, dict[str, Any]] = {

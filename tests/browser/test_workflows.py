@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.browser.example_inputs import (
+from tests.helpers.frontend import RENDERERS, Frontend
+from tests.helpers.harness import ComfyServer
+from tests.tools.example_inputs import (
     WORKFLOWS,
     api_workflow,
     workflow_names,
     write_example_inputs,
 )
-from tests.browser.frontend import RENDERERS, Frontend
-from tests.server.harness import ComfyServer
 
 NAMES = workflow_names()
 COMPLAINTS = """() => [...document.querySelectorAll(

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sa3_core import autoencode
-from sa3_core.autoencode import decode, encode
-from sa3_core.edit import AudioToAudio, Continuation, Inpaint
+from sa3_core.codec import autoencode
+from sa3_core.codec.autoencode import decode, encode
+from sa3_core.codec.latent_file import Latents
+from sa3_core.editing.edits import AudioToAudio, Continuation, Inpaint
 from sa3_core.errors import AudioError, CheckpointError, InputError, RegionError
 from sa3_core.geometry import HOP, samples_of, target_frames
-from sa3_core.latent_file import Latents
 from sa3_core.pipeline import GenerateRequest, Pipeline, generate, load_autoencoder, load_pipeline
-from sa3_core.settings import SampleSettings
-from tests.support import Golden, load_golden, rel_l2
+from sa3_core.sampling.settings import SampleSettings
+from tests.helpers.support import Golden, load_golden, rel_l2
 
 PROMPT = "warm analog synth pad slow attack lush reverb 120 BPM"
 SECOND = "footsteps on gravel distant thunder"

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import sa3_core
-from tests.support import ROOT
+from tests.helpers.support import ROOT
 
 
 def test_every_public_name_resolves():

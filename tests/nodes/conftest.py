@@ -11,17 +11,21 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nodes import editing_support
+from tests.helpers import editing_support
 
 
 @pytest.fixture(scope="session")
 def bridge(pack: ModuleType) -> SimpleNamespace:
     """The pack's bridge and core modules by name."""
-    names = ("model", "clip", "vae", "sampling", "coding", "values", "runtime", "loading", "saving")
-    names += ("dtypes",)
-    modules = {name: importlib.import_module(f"sa3_pack.nodes.bridge.{name}") for name in names}
-    for name in ("settings", "sample", "errors", "text_tokens", "checkpoint"):
-        modules[f"core_{name}"] = importlib.import_module(f"sa3_pack.sa3_core.{name}")
+    names = [f"nodes.bridge.sockets.{name}" for name in ("model", "clip", "vae", "values")]
+    names += [f"nodes.bridge.work.{name}" for name in ("sampling", "coding", "loading", "saving")]
+    names += ["nodes.bridge.host.running", "nodes.bridge.host.dtypes", "sa3_core.errors"]
+    names += ["sa3_core.sampling.settings", "sa3_core.sampling.sample"]
+    modules = {}
+    for name in names:
+        prefix = "core_" if name.startswith("sa3_core") else ""
+        key = f"{prefix}{name.rpartition('.')[2]}"
+        modules[key] = importlib.import_module(f"sa3_pack.{name}")
     return SimpleNamespace(**modules)
 
 

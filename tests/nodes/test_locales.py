@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, assert_none
+from tests.helpers.support import ROOT, assert_none
 
 LOCALES = ROOT / "locales"
 HELP = ROOT / "js" / "docs"

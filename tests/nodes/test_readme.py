@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sa3_core.cli_args import build_parser
-from tests.support import ROOT, assert_none
+from sa3_core.cli.arguments import build_parser
+from tests.helpers.support import ROOT, assert_none
 
 README = (ROOT / "README.md").read_text("utf-8")
 LINK = re.compile(r"\]\(([^)\s]+)\)")

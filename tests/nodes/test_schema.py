@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import assert_none
+from tests.helpers.support import assert_none
 
 NO_DEFAULT = inspect.Parameter.empty
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, assert_none
+from tests.helpers.support import ROOT, assert_none
 
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
@@ -103,7 +103,7 @@ def test_the_ui_form_has_the_same_nodes_and_a_thumbnail(name):
     """That both give the same graph is tested in the browser."""
     api = _read(WORKFLOWS / "api" / f"{name}.json")
     twin = WORKFLOWS / f"{name}.json"
-    assert twin.is_file(), f"make it: python -m tests.browser.make_workflows {name}"
+    assert twin.is_file(), f"make it: python -m tests.tools.make_workflows {name}"
     nodes = [node for node in _read(twin)["nodes"] if node["type"] not in NOTES]
     assert {str(n["id"]): n["type"] for n in nodes} == {k: n["class_type"] for k, n in api.items()}
     picture = (WORKFLOWS / f"{name}.jpg").read_bytes()

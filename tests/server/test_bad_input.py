@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.server.client import PromptRejectedError, node
-from tests.server.graphs import base_graph, failure, results, sampler, saved
-from tests.server.harness import ComfyServer
+from tests.helpers.client import PromptRejectedError, node
+from tests.helpers.graphs import base_graph, failure, results, sampler, saved
+from tests.helpers.harness import ComfyServer
 
 
 def refusal(client, graph) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sa3_core.audio_file import read_audio, write_audio
-from sa3_core.audio_formats import FORMATS
-from sa3_core.loop import seam_step
-from tests.nodes.editing_support import music, seam_steps
-from tests.server.client import PromptRejectedError, node
-from tests.server.demo import fill_in
-from tests.server.graphs import base_graph, failure, sampler, saved
-from tests.support import ROOT, rel_l2
+from sa3_core.audio.file import read_audio, write_audio
+from sa3_core.audio.formats import FORMATS
+from sa3_core.editing.loop import seam_step
+from tests.helpers.client import PromptRejectedError, node
+from tests.helpers.editing_support import music, seam_steps
+from tests.helpers.graphs import base_graph, failure, sampler, saved
+from tests.helpers.support import ROOT, rel_l2
+from tests.tools.demo import fill_in
 
 EXAMPLES = ROOT / "example_workflows" / "api"
 SOURCE = "sa3_source.flac"

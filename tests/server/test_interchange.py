@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests import checkpoint_tensors, make_checkpoint
-from tests.server.client import Graph, node
-from tests.server.graphs import (
+from tests.helpers import checkpoint_tensors, make_checkpoint
+from tests.helpers.client import Graph, node
+from tests.helpers.graphs import (
     FRAMES_WITH_HEADROOM,
     SECONDS,
     base_graph,
@@ -22,8 +22,8 @@ from tests.server.graphs import (
     save_node,
     saved,
 )
-from tests.support import rel_l2
-from tests.text_encoder_files import spiece_tensor, train_spiece
+from tests.helpers.support import rel_l2
+from tests.helpers.text_encoder_files import spiece_tensor, train_spiece
 
 
 def conditioned(graph: Graph, seconds: float = SECONDS) -> Graph:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.server.client import Event, Graph, node
-from tests.server.graphs import base_graph, results, sampler, saved
-from tests.server.harness import ComfyServer, server_with_models
+from tests.helpers.client import Event, Graph, node
+from tests.helpers.graphs import base_graph, results, sampler, saved
+from tests.helpers.harness import ComfyServer, server_with_models
 
 SECONDS = 60.0  # of audio: long enough that every stage can be caught while it runs
 AUDIO_BYTES = 2 * 4 * SECONDS * 44100

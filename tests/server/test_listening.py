@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from sa3_core.loudness import integrated
-from tests.server.client import node
-from tests.server.graphs import base_graph, read, sampler, saved
+from sa3_core.audio.loudness import integrated
+from tests.helpers.client import node
+from tests.helpers.graphs import base_graph, read, sampler, saved
 
 PREVIEWS = (1, 4)  # server.py BinaryEventTypes.PREVIEW_IMAGE and PREVIEW_IMAGE_WITH_METADATA
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.server.client import PromptRejectedError, node
-from tests.server.graphs import base_graph, failure, read, results, sampler, saved
-from tests.support import ROOT, rel_l2
+from tests.helpers.client import PromptRejectedError, node
+from tests.helpers.graphs import base_graph, failure, read, results, sampler, saved
+from tests.helpers.support import ROOT, rel_l2
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny-s"
 

@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from sa3_core.audio_file import write_audio
-from sa3_core.audio_formats import FORMATS
-from tests.server.client import node
-from tests.server.harness import PACK_NAME, server_with_models
+from sa3_core.audio.file import write_audio
+from sa3_core.audio.formats import FORMATS
+from tests.helpers.client import node
+from tests.helpers.harness import PACK_NAME, server_with_models
+from tests.helpers.support import ROOT
 from tests.server.test_server import ids_in_source
-from tests.support import ROOT
 
 # ComfyUI 0.30 itself may have it: only imports from files of this pack fail.
 BLOCK = """

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.browser.region_editor import write_tone
+from tests.helpers.region_editor import write_tone
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import av
 import pytest
 import torch
 
-from tests.server.client import node
-from tests.server.graphs import base_graph, read, sampler, saved
-from tests.server.harness import ComfyServer
+from tests.helpers.client import node
+from tests.helpers.graphs import base_graph, read, sampler, saved
+from tests.helpers.harness import ComfyServer
 
 WORKFLOW = {"nodes": [], "links": [], "extra": {"note": "é ü"}, "version": 0.4}
 FORMATS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.client import Graph, PromptRejectedError, node
-from tests.server.demo import GRAPH, fill_in
-from tests.server.harness import PACK_NAME, ComfyServer
-from tests.support import ROOT
+from tests.helpers.client import Graph, PromptRejectedError, node
+from tests.helpers.harness import PACK_NAME, ComfyServer
+from tests.helpers.support import ROOT
+from tests.tools.demo import GRAPH, fill_in
 
 PROMISED = {
     *("SA3LoadModel", "SA3LoadSAME", "SA3TextEncode", "SA3EmptyLatent", "SA3Sampler"),

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server.client import ComfyClient, Graph, node
-from tests.server.graphs import base_graph, sampler, saved
-from tests.server.harness import ComfyServer, server_with_models
+from tests.helpers.client import ComfyClient, Graph, node
+from tests.helpers.graphs import base_graph, sampler, saved
+from tests.helpers.harness import ComfyServer, server_with_models
 
 PROMPTS = ("warm analog synth pad", "rain on a tin roof", "", "fast drums, 174 BPM, dark")
 COUNT, WARM_UP, COMPARED = 50, 10, 10

@@ -1,0 +1,1 @@
+"""ComfyUI's services: folders, layer classes, dtypes, memory, progress, previews."""

@@ -1,0 +1,46 @@
+"""ComfyUI's folders seen as the core's model library, and how the host reads weight files."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import comfy.memory_management
+import comfy.utils
+import folder_paths
+
+from ....sa3_core.checkpoints.library import Library
+
+FOLDER = "stable_audio_3"
+EXTENSIONS = {".safetensors"}
+KINDS = (FOLDER, "checkpoints", "diffusion_models", "vae", "text_encoders")
+
+
+def register_folder() -> None:
+    """Make `models/stable_audio_3` known, keeping paths that a config file already added."""
+    default = str(Path(folder_paths.models_dir) / FOLDER)
+    paths, extensions = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
+    merged = list(paths) if default in paths else [*paths, default]
+    folder_paths.folder_names_and_paths[FOLDER] = (merged, set(extensions) | EXTENSIONS)
+
+
+def roots(kind: str) -> list[Path]:
+    """Folders of a kind, in the host's order."""
+    if kind not in folder_paths.folder_names_and_paths:
+        return []
+    return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+def library() -> Library:
+    """Every model that ComfyUI's folders (extra_model_paths.yaml included) hold."""
+    return Library({kind: roots(kind) for kind in KINDS})
+
+
+def read_tensors() -> Callable[[Path], Mapping[str, Any]] | None:
+    """The host's reader while it manages VRAM dynamically, else None: the core maps the file.
+
+    Dynamic VRAM wants tensors that its own reader made, so that weights can be read from disk
+    straight into the card's memory.
+    """
+    if not getattr(comfy.memory_management, "aimdo_enabled", False):
+        return None
+    return lambda path: comfy.utils.load_torch_file(str(path), safe_load=True)

@@ -1,0 +1,115 @@
+"""Running nets under ComfyUI's management: loading, progress, interruption, texts in the node."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.patcher_extension
+import comfy.utils
+import torch
+
+from ..sockets.compiling import COMPILE_OPTIONS
+from ..sockets.lora_patch import INTERVAL_KEY
+from .progress import Countdown, send_text
+
+log = logging.getLogger(__name__)
+
+COMPILE_KEY = "torch.compile"
+KNOWN_WRAPPERS = (COMPILE_KEY, INTERVAL_KEY)
+
+
+def intermediate(x: torch.Tensor) -> torch.Tensor:
+    """`x` where ComfyUI wants values between nodes to lie."""
+    return x.to(mm.intermediate_device())
+
+
+@contextmanager
+def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
+    """Load a patcher's model for the duration of a block.
+
+    Args:
+        patcher: ModelPatcher.
+        memory: bytes of activations that the block needs beside the weights.
+        full: load all weights (for nets whose layers cannot be streamed).
+    """
+    mm.load_models_gpu([patcher], memory_required=memory, force_full_load=full)
+    patcher.pre_run()
+    try:
+        yield patcher.model
+    finally:
+        patcher.cleanup()
+
+
+def unused_options(patcher: Any) -> list[str]:
+    """Names of model options that stock samplers apply and SA3 Sampler does not."""
+    names = [
+        key
+        for key, value in patcher.model_options.items()
+        if key not in ("transformer_options", COMPILE_OPTIONS) and value
+    ]
+    inner = patcher.model_options.get("transformer_options", {})
+    names += [key for key, value in inner.items() if key != "wrappers" and value]
+    for group in (inner.get("wrappers", {}), patcher.wrappers):
+        for kind, wrappers in group.items():
+            names += [f"{kind} wrapper {key!r}" for key in wrappers if key not in KNOWN_WRAPPERS]
+    return names
+
+
+def check_interrupted() -> None:
+    """Raise the host's exception when the user pressed cancel."""
+    mm.throw_exception_if_processing_interrupted()
+
+
+def step_reporter(
+    steps: int, preview: Callable[[torch.Tensor], Any] | None = None
+) -> Callable[[int, int, torch.Tensor], None]:
+    """An `on_step` that drives the node's progress bar and notices interruption.
+
+    Args:
+        steps: how many there will be.
+        preview: makes what the bar shows of the predicted data; None = nothing.
+    """
+    bar = comfy.utils.ProgressBar(steps)
+    countdown = Countdown("sampling", "step")
+
+    def report(step: int, total: int, denoised: torch.Tensor) -> None:
+        check_interrupted()
+        bar.update_absolute(step + 1, total, preview(denoised) if preview else None)
+        countdown.update(step + 1, total)
+
+    return report
+
+
+def chunk_reporter(part: str | None = None) -> Callable[[int, int], None]:
+    """An `on_chunk` or `on_bytes` that drives the node's progress bar.
+
+    Args:
+        part: what is done chunk by chunk, shown as text in the node; None = nothing is shown.
+    """
+    bar: Any = None
+    countdown = Countdown(part, "chunk") if part else None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        check_interrupted()
+        bar = bar or comfy.utils.ProgressBar(max(total, 1))
+        bar.update_absolute(done, max(total, 1))
+        if countdown and done:
+            countdown.update(done, total)
+
+    return report
+
+
+def show(node: Any, lines: list[str]) -> dict[str, Any]:
+    """Show lines in the node and return them as its `ui` output (history, API).
+
+    Args:
+        node: the node class in `execute` (its hidden `unique_id` names the node).
+        lines: sentences, one per line.
+    """
+    unique_id = getattr(node.hidden, "unique_id", None)
+    if unique_id is not None and lines:
+        send_text("\n".join(lines), unique_id)
+    return {"text": lines}

@@ -1,0 +1,148 @@
+"""A LoRA as a weight patch of ComfyUI's patcher, with an optional interval of noise levels.
+
+Intervals: a patch with an interval does nothing by itself. For a set of active intervals a variant
+of the patcher is made in which just those patches act; loading it swaps the weights. SA3 Sampler
+does so per group of items, stock samplers through a wrapper around the model call.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.patcher_extension
+import comfy.weight_adapter
+import torch
+from torch import Tensor
+
+from ....sa3_core.adapters.rules import AdapterWeight
+
+INTERVAL_KEY = "sa3_lora_interval"
+Gate = tuple[str, float, float]  # id of the loader's LoRA, lowest and highest noise level
+ActiveSet = frozenset[str]
+
+
+class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
+    """W -> W' by the core's formula.
+
+    The constructor's signature is the host's contract: it moves the tensors inside `weights` and
+    builds the adapter again from them.
+
+    Attributes:
+        weights: (what AdapterWeight.pack gives, gate or None).
+    """
+
+    name = "sa3"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, Gate | None]) -> None:
+        self.loaded_keys, self.weights = loaded_keys, weights
+
+    @classmethod
+    def of(cls, adapter: AdapterWeight, gate: Gate | None) -> "SA3Adapter":
+        """Wrap what one LoRA does to one weight."""
+        return cls(set(), (adapter.pack(), gate))
+
+    @property
+    def gate(self) -> Gate | None:
+        """Interval in which the patch acts, None = always."""
+        return self.weights[1]
+
+    def always(self) -> "SA3Adapter":
+        """The same without its gate."""
+        return SA3Adapter(self.loaded_keys, (self.weights[0], None))
+
+    def calculate_weight(
+        self,
+        weight: Tensor,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Any,
+        function: Any,
+        intermediate_dtype: torch.dtype = torch.float32,
+        original_weight: Any = None,
+    ) -> Tensor:
+        """Patch `weight` in place; a gated adapter leaves it as it is."""
+        if self.gate is not None or strength == 0:
+            return weight
+        adapter = AdapterWeight.unpack(self.weights[0])
+        return weight.copy_(adapter.apply(weight, strength))
+
+
+def gates(patcher: Any) -> dict[str, tuple[float, float]]:
+    """Interval of every gated LoRA on a patcher, by id."""
+    found: dict[str, tuple[float, float]] = {}
+    for entries in patcher.patches.values():
+        for entry in entries:
+            if isinstance(entry[1], SA3Adapter) and entry[1].gate is not None:
+                name, low, high = entry[1].gate
+                found[name] = (low, high)
+    return found
+
+
+def active_at(intervals: dict[str, tuple[float, float]], t: float) -> ActiveSet:
+    """LoRAs whose interval holds noise level t (a float32 number)."""
+    # Bounds rounded as t was, so that 0.7 includes 0.7.
+    rounded = {name: torch.tensor(pair).tolist() for name, pair in intervals.items()}
+    return frozenset(name for name, (low, high) in rounded.items() if low <= t <= high)
+
+
+class Variants:
+    """Patchers of one MODEL by the set of LoRAs that are active, loaded on demand."""
+
+    def __init__(self, patcher: Any, memory: float) -> None:
+        self._patcher, self._memory = patcher, memory
+        self._made: dict[ActiveSet, Any] = {frozenset(): patcher}
+        self.intervals = gates(patcher)
+
+    def active(self, t: float) -> ActiveSet:
+        """Which set of weights is in force at noise level t."""
+        return active_at(self.intervals, t)
+
+    def activate(self, key: ActiveSet) -> None:
+        """Put that set's weights in place."""
+        if key not in self._made:
+            self._made[key] = _variant(self._patcher, key)
+        chosen = self._made[key]
+        current = getattr(chosen.model, "current_weight_patches_uuid", None)
+        if current != chosen.patches_uuid:
+            mm.load_models_gpu([chosen], memory_required=self._memory)
+
+
+def _variant(patcher: Any, active: ActiveSet) -> Any:
+    """A clone in which the gated patches of `active` act."""
+    clone = patcher.clone()
+    patches = {key: [_opened(e, active) for e in entries] for key, entries in clone.patches.items()}
+    clone.patches = patches
+    clone.add_patches({})  # gives the clone an identity of its own
+    return clone
+
+
+def _opened(entry: tuple[Any, ...], active: Iterable[str]) -> tuple[Any, ...]:
+    value = entry[1]
+    if isinstance(value, SA3Adapter) and value.gate is not None and value.gate[0] in active:
+        return (entry[0], value.always(), *entry[2:])
+    return entry
+
+
+def add_interval_wrapper(patcher: Any) -> None:
+    """Let stock samplers follow the intervals: weights are swapped before a call that needs it."""
+    wrappers = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    patcher.remove_wrappers_with_key(wrappers, INTERVAL_KEY)
+    made: dict[int, Variants] = {}
+
+    def follow(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
+        model = executor.class_obj
+        current = model.current_patcher
+        if current is None:
+            return executor(x, t, *args, **kwargs)
+        if id(current) not in made:
+            made.clear()
+            made[id(current)] = Variants(current, model.memory_required(list(x.shape)))
+        variants = made[id(current)]
+        options = next((a for a in args if isinstance(a, dict) and "sigmas" in a), {})
+        options = kwargs.get("transformer_options", options)
+        sigma = options.get("sigmas", t).flatten()[0].float()
+        variants.activate(variants.active(float(sigma)))
+        return executor(x, t, *args, **kwargs)
+
+    patcher.add_wrapper_with_key(wrappers, INTERVAL_KEY, follow)

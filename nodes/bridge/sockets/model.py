@@ -1,0 +1,340 @@
+"""MODEL: our diffusion transformer inside a subclass of ComfyUI's BaseModel.
+
+KSampler, SamplerCustomAdvanced, guiders, hooks, weight patches and compile nodes work on it as on
+any native model; SA3 Sampler reaches the nets behind it through `core_model`.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.ops
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ....sa3_core.checkpoints.infer import DiTConfig, ModelConfig
+from ....sa3_core.checkpoints.load import SA3Model, find_objective, find_sample_size
+from ....sa3_core.checkpoints.reader import load_conditioner, load_dit, open_checkpoint
+from ....sa3_core.codec.memory import dit_memory
+from ....sa3_core.errors import InputError
+from ....sa3_core.geometry import (
+    HOP,
+    LATENT_CHANNELS,
+    padding_mask,
+    seconds_of_frames,
+    valid_frames,
+)
+from ....sa3_core.networks.conditioning import Conditioner
+from ....sa3_core.networks.dit import DiffusionTransformer
+from ....sa3_core.sampling.schedule import shift_from_options
+from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
+from ..host.folders import read_tensors
+from ..host.ops import faster_on_cpu, layer_classes
+from .compiling import compiled_net
+from .quantised import FORMATS, narrow_classes, narrow_tensors, refuse_saving
+
+log = logging.getLogger(__name__)
+
+
+class SA3Latent(comfy.latent_formats.LatentFormat):
+    """256 channels, one frame per 4096 samples, no scaling."""
+
+    latent_channels = LATENT_CHANNELS
+    latent_dimensions = 1
+    temporal_downscale_ratio = HOP
+
+
+class SA3Config(comfy.supported_models_base.BASE):
+    """What ComfyUI wants to know about a model family."""
+
+    unet_config: dict[str, Any] = {}  # noqa: RUF012  (the host's class attribute)
+    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
+    sampling_settings = {"shift": 1.0, "multiplier": 1.0}  # noqa: RUF012
+    latent_format = SA3Latent
+    memory_usage_factor = 1.0
+    supported_inference_dtypes = SUPPORTED_DTYPES
+    # CheckpointSave then writes the published layout, which Load SA3 Model reads back.
+    vae_key_prefix = ["pretransform.model."]  # noqa: RUF012
+    text_encoder_key_prefix = ["text_encoders.t5gemma."]  # noqa: RUF012
+
+    def process_unet_state_dict_for_saving(
+        self, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Published prefix of the diffusion transformer."""
+        return {f"model.model.{key}": value for key, value in state_dict.items()}
+
+
+class SA3ModelSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+    """Flow sampling whose time axis is bent by the model's own schedule shift.
+
+    KSampler's `simple` scheduler then runs the published schedule. ModelSamplingSD3 replaces it.
+    """
+
+    def __init__(self, config: SA3Config, shift: Any, length: int) -> None:
+        self._bend, self._length = shift, length
+        super().__init__(config)
+
+    def sigma(self, timestep: Any) -> Any:
+        """Noise level of a timestep in 0..1."""
+        t = torch.as_tensor(timestep, dtype=torch.float32)
+        return self._bend.apply(t.reshape(-1), self._length).reshape(t.shape)
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """Noise level after `percent` (0-1) of the steps."""
+        if percent <= 0.0:
+            return 1.0
+        return 0.0 if percent >= 1.0 else float(self.sigma(1.0 - percent))
+
+
+class ContextCond(comfy.conds.CONDRegular):
+    """Context tokens with, as a last channel, how many equal tokens each stands for.
+
+    Contexts of different lengths are joined by appending absent tokens (count 0), so positive and
+    negative run in one batch. Counts up to 256 are exact in every float dtype.
+    """
+
+    def can_concat(self, other: Any) -> bool:
+        """Any two contexts of one width fit."""
+        return isinstance(other, ContextCond) and self.cond.shape[2] == other.cond.shape[2]
+
+    def concat(self, others: list[Any]) -> Tensor:
+        """Join along the batch."""
+        rows = [self.cond, *(other.cond for other in others)]
+        length = max(row.shape[1] for row in rows)
+        pad = torch.nn.functional.pad
+        return torch.cat([pad(row, (0, 0, 0, length - row.shape[1])) for row in rows])
+
+
+class ComfyDiT(DiffusionTransformer):
+    """The core's net behind the call that ComfyUI's BaseModel makes."""
+
+    def __init__(
+        self, config: DiTConfig, dtype: Any = None, device: Any = None, operations: Any = None
+    ) -> None:
+        super().__init__(config, operations, device, dtype)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        duration: Tensor,
+        seconds: float,
+        local_add_cond: Tensor | None = None,
+        **_host: Any,
+    ) -> Tensor:
+        """Velocity for stock samplers; constants are computed anew at each call.
+
+        Args:
+            x: [B, C, T].
+            t: [B] float32.
+            context: [B, S, 768 + 1], the last channel counts equal tokens.
+            duration: [B, 768].
+            seconds: duration of the piece; frames past it and its headroom are masked out.
+            local_add_cond: [B, 1 + C, T] or None.
+            _host: control, transformer_options and the like, which this model does not use.
+        """
+        frames = x.shape[-1]
+        valid = valid_frames(seconds, frames)
+        constants = self.prepare(
+            context=context[..., :-1].to(x.dtype),
+            context_bias=context[..., -1].float().log(),
+            global_cond=duration,
+            local_cond=local_add_cond,
+            padding_mask=padding_mask([valid], frames) if valid < frames else None,
+            frames=frames,
+        )
+        return self.velocity(x, t, constants)
+
+
+class SA3BaseModel(comfy.model_base.BaseModel):
+    """BaseModel with our conditioner; `info` holds what SA3 Sampler needs beside the nets."""
+
+    def __init__(self, config: SA3Config, model_config: ModelConfig, device: Any) -> None:
+        super().__init__(
+            config,
+            model_type=comfy.model_base.ModelType.FLOW,
+            device=device,
+            unet_model=ComfyDiT,
+        )
+        shift = shift_from_options(model_config.shift)
+        length = find_sample_size(model_config) // HOP
+        self.model_sampling = SA3ModelSampling(config, shift, length)
+        operations = faster_on_cpu(comfy.ops.manual_cast)
+        self.conditioner = Conditioner(model_config, operations, device, torch.float32)
+        self.info: ModelInfo | None = None
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Turn a conditioning of a stock sampler into the net's inputs.
+
+        ComfyUI passes `noise`, `device`, `latent_image`, `denoise_mask`, `prompt_type`, the tokens
+        as `cross_attn` and every value that nodes set on the conditioning.
+        """
+        from .values import text_of
+
+        noise, device = kwargs["noise"], kwargs["device"]
+        seconds = kwargs.get("seconds_total")
+        seconds = seconds_of_frames(noise.shape[-1]) if seconds is None else float(seconds)
+        seconds = min(max(seconds, 0.0), self.conditioner.config.max_seconds)
+        duration = self.conditioner.duration([seconds], device)
+        out: dict[str, Any] = {
+            "seconds": comfy.conds.CONDConstant(seconds),
+            "duration": comfy.conds.CONDRegular(duration),
+        }
+        tokens = kwargs.get("cross_attn")
+        if tokens is not None:
+            text = text_of(tokens, kwargs.get("attention_mask")).to(device)
+            negative = kwargs.get("prompt_type") == "negative"
+            rows = duration.expand(text.batch, -1)
+            context = self.conditioner.context(text, rows, negative)
+            counts = context.bias.exp()[..., None].round()
+            out["c_crossattn"] = ContextCond(torch.cat([context.tokens, counts], dim=-1))
+        local = _local_condition(kwargs, noise, device)
+        if local is not None:
+            out["local_add_cond"] = comfy.conds.CONDNoiseShape(local)
+        return out
+
+    def memory_required(self, input_shape: list[int], cond_shapes: Any = None) -> float:
+        """Bytes of activations for one call on `input_shape` [B, C, T].
+
+        Args:
+            input_shape: all frames of it are computed, masked or not.
+            cond_shapes: shapes of the conditions by name; without them a mask is assumed.
+        """
+        rows = input_shape[0]
+        if cond_shapes:
+            rows = sum(shape[0] for shape in cond_shapes.get("local_add_cond", ()))
+        return self.sampling_memory(input_shape[0], input_shape[-1], rows)
+
+    def sampling_memory(self, batch: int, frames: int, local_rows: int) -> float:
+        """Bytes of activations and constants of a generation; see `dit_memory`."""
+        config, dtype = self.diffusion_model.config, self.get_dtype_inference()
+        return dit_memory(config, batch, frames, dtype, mm.get_torch_device(), local_rows)
+
+    def state_dict_for_saving(self, unet_state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """The published layout: our conditioner goes along."""
+        out = super().state_dict_for_saving(unet_state_dict, *args, **kwargs)
+        conditioner = self.conditioner.state_dict()
+        return {**out, **{f"conditioner.{key}": value for key, value in conditioner.items()}}
+
+
+def _local_condition(kwargs: dict[str, Any], noise: Tensor, device: Any) -> Tensor | None:
+    """[B, 1 + C, T]: keep mask and masked source (spec: source * keep), or None."""
+    mask = kwargs.get("concat_mask", kwargs.get("denoise_mask"))
+    source = kwargs.get("concat_latent_image", kwargs.get("latent_image"))
+    if mask is None or source is None:
+        return None
+    frames = noise.shape[-1]
+    if mask.shape[-1] != frames or source.shape[-1] != frames:
+        raise InputError(
+            f"The mask has {mask.shape[-1]} frames and its source {source.shape[-1]}, but the "
+            f"latent has {frames}. Make the mask with Inpaint Mask on this latent."
+        )
+    keep = (1 - mask.reshape(mask.shape[0], -1, frames)[:, :1]).round().to(device)
+    source = source.to(keep)
+    return torch.cat([keep.expand(source.shape[0], -1, -1), source * keep], dim=1)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a loaded MODEL beside its nets."""
+
+    name: str
+    path: str
+    config: ModelConfig
+    objective: str
+    objective_source: str
+    sample_size: int
+    precision: str
+
+
+def load_patcher(
+    path: str, name: str, precision: str, objective: str, disable_dynamic: bool = False
+) -> Any:
+    """Load a checkpoint's DiT and conditioner as a ModelPatcher.
+
+    Args:
+        path: model folder or .safetensors file.
+        name: the combo value, for messages.
+        precision: auto, fp32, bf16, fp16, or a format of `narrow`: 8-bit block weights, all else
+            and the computation as with auto.
+        objective: auto, rf_denoiser or rectified_flow.
+        disable_dynamic: asked for by the host when it needs a classic patcher of the same model.
+    """
+    checkpoint = open_checkpoint(Path(path), need=("dit", "conditioner"), read=read_tensors())
+    config = checkpoint.config
+    count = sum(_numel(shape) for shape in checkpoint.shapes["dit"].values())
+    found, source = find_objective(config, name, objective)
+    dtype, cast = transformer_dtypes(checkpoint, precision, found, count)
+    host = SA3Config({"config": config.dit})
+    store = None
+    if precision in FORMATS:
+        # Both, so that the host reserves memory for widened weights.
+        dtype = cast = cast or dtype
+        store = partial(narrow_tensors, name=precision, compute=dtype)
+    host.set_inference_dtype(dtype, cast)
+    host.custom_operations = narrow_classes(dtype) if store else layer_classes(dtype, cast)
+    model = SA3BaseModel(host, config, torch.device("meta"))
+    load_dit(checkpoint, model.diffusion_model, dtype, store)
+    if store:
+        model.diffusion_model.register_state_dict_pre_hook(refuse_saving)
+    load_conditioner(checkpoint, model.conditioner)
+    model.device = mm.unet_offload_device()
+    sample_size = find_sample_size(config)
+    model.info = ModelInfo(name, path, config, found, source, sample_size, precision)
+    mm.archive_model_dtypes(model)
+    classic = comfy.model_patcher.ModelPatcher
+    make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = make(
+        model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
+    patcher.cached_patcher_init = (load_patcher, (path, name, precision, objective))
+    return patcher
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def require_sa3(patcher: Any, node: str) -> SA3BaseModel:
+    """The SA3BaseModel behind a MODEL.
+
+    Raises:
+        InputError: the MODEL is another family's, or was loaded by a stock loader.
+    """
+    model = getattr(patcher, "model", None)
+    if isinstance(model, SA3BaseModel) and model.info is not None:
+        return model
+    raise InputError(
+        f"{node} needs a MODEL from Load SA3 Model; this one is a {type(model).__name__}. "
+        "Open the same file in Load SA3 Model."
+    )
+
+
+def core_model(patcher: Any, model: SA3BaseModel) -> SA3Model:
+    """The core's view of a loaded MODEL; valid until the host moves its weights again."""
+    info = model.info
+    assert info is not None
+    return SA3Model(
+        dit=model.diffusion_model,
+        conditioner=model.conditioner,
+        config=info.config,
+        objective=info.objective,
+        name=info.name,
+        sample_size=info.sample_size,
+        device=patcher.load_device,
+        dtype=model.get_dtype_inference(),
+        compiled=compiled_net(patcher, info.sample_size // HOP),
+    )

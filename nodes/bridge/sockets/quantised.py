@@ -1,0 +1,121 @@
+"""Weight-only 8-bit storage: linear weights of the blocks lie in 8 bits and are widened at use.
+
+Built on ComfyUI's quantised tensors, which its memory manager moves, streams and patches like any
+other weight. Only storage is narrow: activations and products keep the compute dtype, so every
+device can do it. Formats carry ComfyUI's names (`comfy.quant_ops.QUANT_ALGOS`).
+"""
+
+import functools
+import json
+import re
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.ops
+import comfy.quant_ops
+import torch
+from torch import Tensor, nn
+
+from ....sa3_core.errors import InputError
+from ..host.ops import streamed_linear
+
+FORMATS = {"fp8_e4m3": "float8_e4m3fn", "int8": "int8_tensorwise"}
+_FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot hold float8 tensors
+_BLOCK_WEIGHT = re.compile(r"transformer\.layers\.\d+\.(?:self_attn|cross_attn|ff)\..*\.weight")
+
+
+def narrow_formats() -> list[str]:
+    """Those of FORMATS that this ComfyUI (int8: since 0.27.0) and this device can do."""
+    if not getattr(comfy.quant_ops, "_CK_AVAILABLE", False):  # ComfyUI's optional comfy_kitchen
+        return []
+    float8 = mm.get_torch_device().type in _FLOAT8_DEVICES
+    names = [
+        name for name, algorithm in FORMATS.items() if algorithm in comfy.quant_ops.QUANT_ALGOS
+    ]
+    return [name for name in names if float8 or name != "fp8_e4m3"]
+
+
+def storage_dtype(name: str) -> torch.dtype:
+    """What a format keeps weights in."""
+    return comfy.quant_ops.QUANT_ALGOS[FORMATS[name]]["storage_t"]
+
+
+@functools.cache
+def narrow_classes(compute: torch.dtype) -> Any:
+    """ComfyUI's layer classes for quantised weights, multiplying in the input's dtype."""
+    operations = comfy.ops.mixed_precision_ops({}, compute, full_precision_mm=True)
+
+    class Linear(operations.Linear):
+        """Widens its weight for each call; the host's own class would narrow the input for int8."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # Built without memory, filled where the loaded tensors lie.
+            self.factory_kwargs = {**self.factory_kwargs, "device": None}
+
+        def forward(self, input: Tensor) -> Tensor:
+            """Stream the weight and apply its patches as the host does, widen it, multiply."""
+            comfy.ops.run_every_op()
+            return streamed_linear(self, input, widen)
+
+    return type("NarrowOperations", (operations,), {"Linear": Linear})
+
+
+def widen(weight: Any) -> Tensor:
+    """A quantised weight in its compute dtype, rounded once; a plain one as it is."""
+    if not isinstance(weight, comfy.quant_ops.QuantizedTensor):
+        return weight
+    # Its own dequantize() rounds float8's scale to the compute dtype: coarse in half precision.
+    values, scale = weight.layout_cls.get_plain_tensors(weight)
+    return values.to(weight.dtype).mul_(scale)
+
+
+def narrow_tensors(
+    tensors: dict[str, Tensor], name: str, compute: torch.dtype
+) -> dict[str, Tensor]:
+    """State dict of a DiT for `narrow_classes`, in the layout of ComfyUI's quantised checkpoints.
+
+    Args:
+        tensors: the DiT's tensors by key, in the file's dtype.
+        name: one of FORMATS.
+        compute: dtype of everything that stays wide (all but the blocks' matrices).
+    """
+    algorithm = FORMATS[name]
+    layout = comfy.quant_ops.QUANT_ALGOS[algorithm]["comfy_tensor_layout"]
+    mark = torch.tensor(list(json.dumps({"format": algorithm}).encode()), dtype=torch.uint8)
+    out: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if _BLOCK_WEIGHT.fullmatch(key):
+            wide = value.float()
+            scales = _scales(wide, algorithm)
+            quantised = comfy.quant_ops.QuantizedTensor.from_float(wide, layout, **scales)
+            out |= quantised.state_dict(key)
+            out[key.removesuffix("weight") + "comfy_quant"] = mark
+        else:
+            out[key] = value if key.endswith("inv_freq") else value.to(compute)
+    return out
+
+
+def _scales(weight: Tensor, algorithm: str) -> dict[str, Any]:
+    """How a weight is scaled: each row of int8; float8, with exponents of its own, as a whole."""
+    if algorithm == "int8_tensorwise":
+        return {"per_channel": True}
+    largest = weight.abs().amax()
+    scale = largest / torch.finfo(torch.float8_e4m3fn).max
+    return {"scale": torch.where(largest > 0, scale, torch.ones_like(scale))}
+
+
+def refuse_saving(net: nn.Module, prefix: str, keep_vars: bool) -> None:
+    """State-dict hook of a narrow DiT: the host asks for its state alone only to write a file.
+
+    It could not: int8 weights that are not resident fail there with a message about gradients.
+
+    Raises:
+        InputError: always, unless the DiT is asked as part of the whole model.
+    """
+    if not prefix:
+        raise InputError(
+            "This MODEL's weights are stored in 8 bits; a file of them would lack the original "
+            "ones. Load it with precision auto to save it, or use Save SA3 Model, which merges "
+            "LoRAs into the original weights."
+        )

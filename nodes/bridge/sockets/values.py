@@ -1,0 +1,182 @@
+"""ComfyUI's values (LATENT, CONDITIONING, AUDIO) to and from the core's."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....sa3_core.errors import InputError
+from ....sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, seconds_of_frames
+from ....sa3_core.sampling.sample import StartLatent
+from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
+
+log = logging.getLogger(__name__)
+
+Latent = dict[str, Any]
+Audio = dict[str, Any]
+
+
+def latent_value(samples: Tensor, seconds: Sequence[float] | None = None, **extra: Any) -> Latent:
+    """A LATENT of ours: samples [B, 256, T], `seconds` one float per item."""
+    value: Latent = {"samples": samples, "type": "audio", "downscale_ratio_temporal": HOP}
+    if seconds is not None:
+        value["seconds"] = [float(s) for s in seconds]
+    return {**value, **extra}
+
+
+def audio_value(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Audio:
+    """An AUDIO: waveform [B, A, N] float32 on the CPU."""
+    return {"waveform": waveform.float().cpu(), "sample_rate": sample_rate}
+
+
+def latent_samples(latent: Latent, node: str) -> Tensor:
+    """The LATENT's [B, 256, T] tensor.
+
+    Raises:
+        InputError: it belongs to another model family.
+    """
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise InputError(f"{node} got a nested latent (video with audio); give it an audio latent.")
+    if samples.ndim != 3 or samples.shape[1] != LATENT_CHANNELS:
+        raise InputError(
+            f"{node} got a latent of shape {tuple(samples.shape)}; Stable Audio 3 works on "
+            f"[batch, {LATENT_CHANNELS}, frames]. Use Empty Latent by Duration or SAME Encode."
+        )
+    return samples
+
+
+def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
+    """One duration per item, or None when the latent carries none.
+
+    RepeatLatentBatch leaves the list as it was: it repeats when the batch is a multiple of it.
+    LatentFromBatch names the items that it took in `batch_index`, also out of a repeated batch.
+
+    Raises:
+        InputError: the list fits neither way.
+    """
+    seconds = latent.get("seconds")
+    if seconds is None:
+        return None
+    values = [float(s) for s in seconds] if isinstance(seconds, (list, tuple)) else [float(seconds)]
+    batch = latent["samples"].shape[0]
+    if len(values) == batch:
+        return tuple(values)
+    index = latent.get("batch_index")
+    if index is not None and len(index) == batch:
+        return tuple(values[i % len(values)] for i in index)
+    if len(values) and batch % len(values) == 0:
+        return tuple(values * (batch // len(values)))
+    raise InputError(
+        f"The latent has {batch} items but {len(values)} durations. Set the durations anew with "
+        "Empty Latent by Duration or SAME Encode."
+    )
+
+
+def durations(latent: Latent) -> tuple[float, ...]:
+    """One duration per item; a latent without any is as long as its frames."""
+    found = latent_seconds(latent)
+    samples = latent["samples"]
+    return found or (seconds_of_frames(samples.shape[-1]),) * samples.shape[0]
+
+
+def keep_of(latent: Latent) -> Tensor | None:
+    """The LATENT's noise_mask as the core's keep mask [B, 1, T] (1 = given), or None.
+
+    Raises:
+        InputError: the mask does not lie on the latent's frames.
+    """
+    mask = latent.get("noise_mask")
+    if mask is None:
+        return None
+    frames = latent["samples"].shape[-1]
+    if mask.ndim == 2:
+        mask = mask[:, None]
+    elif mask.ndim == 4 and mask.shape[1:3] == (1, 1):  # SetLatentNoiseMask, of one row
+        mask = mask[:, 0]
+    if mask.ndim != 3 or mask.shape[-1] != frames:
+        raise InputError(
+            f"The latent's noise_mask has shape {tuple(latent['noise_mask'].shape)}; it must be "
+            f"[batch, 1, {frames}]. Masks of images do not lie on time: use Inpaint Mask."
+        )
+    return 1 - mask[:, :1].float().cpu().round()
+
+
+def start_latent(latent: Latent, node: str) -> StartLatent:
+    """What the sampler starts from."""
+    samples = latent_samples(latent, node)
+    index = latent.get("batch_index")
+    return StartLatent(
+        frames=samples.float().cpu(),
+        seconds=latent_seconds(latent),
+        keep=keep_of(latent),
+        batch_index=tuple(int(i) for i in index) if index is not None else None,
+    )
+
+
+def text_of(tokens: Tensor, mask: Tensor | None) -> TextConditioning:
+    """Tokens [B, n, width] of any text encoder with their mask, if it fits them."""
+    if tokens.shape[1] > TEXT_TOKENS:
+        raise InputError(
+            f"The conditioning has {tokens.shape[1]} tokens; Stable Audio 3 takes {TEXT_TOKENS}. "
+            "Shorten the prompt (Text Encode T5Gemma cuts it); concatenated conditionings add up."
+        )
+    if mask is None or mask.shape != tokens.shape[:2]:
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return TextConditioning(tokens.float(), mask.to(tokens.device, torch.bool))
+
+
+_UNUSED = {
+    "area": "areas",
+    "mask": "masks",
+    "hooks": "hooks",
+    "start_percent": "percent ranges",
+    "end_percent": "percent ranges",
+    "control": "ControlNet",
+    "gligen": "GLIGEN",
+}
+
+
+def text_conditioning(conditioning: list[Any], name: str) -> TextConditioning:
+    """The one entry of a CONDITIONING that SA3 Sampler takes.
+
+    Raises:
+        InputError: several entries, or options that only stock samplers understand.
+    """
+    if len(conditioning) != 1:
+        raise InputError(
+            f"{name} holds {len(conditioning)} conditionings (made by Combine or areas); SA3 "
+            "Sampler takes one. Join the prompts as text, or sample with KSampler."
+        )
+    tokens, options = conditioning[0]
+    found = sorted({text for key, text in _UNUSED.items() if key in options})
+    if found:
+        raise InputError(
+            f"{name} uses {', '.join(found)}, which SA3 Sampler does not know. Remove them, or "
+            "sample with KSampler."
+        )
+    return text_of(tokens.cpu(), _to_cpu(options.get("attention_mask")))
+
+
+def _to_cpu(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.cpu()
+
+
+def conditioning_value(text: TextConditioning) -> list[Any]:
+    """A CONDITIONING: one entry for the whole batch."""
+    return [[text.tokens, {"pooled_output": None, "attention_mask": text.mask}]]
+
+
+def warn_about_duration(conditioning: list[Any], seconds: Sequence[float]) -> str | None:
+    """Say when ConditioningStableAudio asks for another duration than the latent carries."""
+    wanted = conditioning[0][1].get("seconds_total")
+    if wanted is None or all(abs(float(wanted) - s) < 1e-6 for s in seconds):
+        return None
+    text = (
+        f"The conditioning says {float(wanted):g} s, the latent "
+        f"{', '.join(f'{s:g}' for s in seconds)} s; SA3 Sampler uses the latent's."
+    )
+    log.warning(text)
+    return text

@@ -1,0 +1,48 @@
+"""What a LoRA file holds and how many of its layers a filter leaves on, for the node in the UI."""
+
+import asyncio
+import functools
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from ....sa3_core.adapters.file import AdapterFile, read_adapter
+from ....sa3_core.adapters.layer_filter import LayerFilter
+from ....sa3_core.errors import SA3Error
+from ..work.loras import lora_path
+
+LORA_ROUTE = "/sa3/lora"
+
+
+def register_lora_route(routes: Any) -> None:
+    """Add GET /sa3/lora?name=...&filter=..."""
+    routes.get(LORA_ROUTE)(_answer)
+
+
+async def _answer(request: web.Request) -> web.Response:
+    name, text = request.query.get("name", ""), request.query.get("filter", "")
+    return web.json_response(await asyncio.to_thread(lora_info, name, text))
+
+
+def lora_info(name: str, filter_text: str) -> dict[str, Any]:
+    """Type, rank, alpha and layers of a file below `loras`, or {"error": sentence}."""
+    try:
+        path = lora_path(name)
+        status = path.stat()
+        file = _read(str(path), status.st_size, status.st_mtime_ns)
+        active = LayerFilter(filter_text).count(file.layers)
+    except (SA3Error, OSError) as error:
+        return {"error": str(error)}
+    return {
+        "type": file.adapter_type,
+        "rank": file.rank,
+        "alpha": file.alpha,
+        "layers": len(file.layers),
+        "active": active,
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: str, size: int, modified: int) -> AdapterFile:
+    return read_adapter(Path(path))

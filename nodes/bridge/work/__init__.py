@@ -1,0 +1,1 @@
+"""What each family of nodes does, between its sockets and the core."""

@@ -1,0 +1,140 @@
+"""Latents and audio: empty latents, encoding, decoding and trimming."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....sa3_core.audio.waveform import as_batch, fit_length, prepare_source
+from ....sa3_core.errors import AudioError, InputError
+from ....sa3_core.geometry import (
+    HOP,
+    LATENT_CHANNELS,
+    SAMPLE_RATE,
+    check_seconds,
+    samples_of,
+    seconds_of_samples,
+    target_frames,
+)
+from ..host.running import chunk_reporter
+from ..sockets.vae import SA3VAE, require_same
+from ..sockets.values import (
+    Audio,
+    Latent,
+    audio_value,
+    latent_samples,
+    latent_seconds,
+    latent_value,
+)
+
+NO_LIMIT = 100_000.0
+_UNCAPPED = int(NO_LIMIT * SAMPLE_RATE) + 10 * SAMPLE_RATE
+
+
+def aligned_frames(seconds: Sequence[float]) -> int:
+    """Latent length for a batch, headroom included; the sampler trims to the variant's limit."""
+    return max(target_frames(s, _UNCAPPED) for s in seconds)
+
+
+def empty_latent(seconds: Sequence[float], batch_size: int) -> Latent:
+    """Zeros for every duration, `batch_size` items each."""
+    checked = [check_seconds(s, NO_LIMIT) for s in seconds for _ in range(batch_size)]
+    frames = aligned_frames(checked)
+    zeros = torch.zeros(len(checked), LATENT_CHANNELS, frames, device=mm.intermediate_device())
+    return latent_value(zeros, checked)
+
+
+def source_of(audio: Any, node: str) -> tuple[Tensor, int]:
+    """The AUDIO's waveform [B, A, N] and sample rate.
+
+    Raises:
+        AudioError: no audio (a video without sound).
+    """
+    if audio is None:
+        raise AudioError(f"{node} got no audio; does the source file have an audio track?")
+    return audio["waveform"], int(audio["sample_rate"])
+
+
+def item_sources(audio: Any, node: str) -> tuple[list[Tensor], dict[str, Any]]:
+    """Every item of an AUDIO as the models take it, and the rider that carries the original.
+
+    Returns:
+        One [1, 2, n_b] at 44.1 kHz per item, cut to its own length, and the value of
+        `sa3_source` with nothing marked on it.
+
+    Raises:
+        AudioError: no audio, or none that can be used.
+    """
+    waveform, rate = source_of(audio, node)
+    waveform = as_batch(waveform)
+    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
+    items = [
+        prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
+    ]
+    rider: dict[str, Any] = {"waveform": waveform, "sample_rate": rate, "regions": None}
+    if any(length != waveform.shape[-1] for length in lengths):
+        rider["lengths"] = lengths
+    return items, rider
+
+
+def encode(vae: Any, audio: Any, seconds: float) -> Latent:
+    """Encode audio at an exact duration; `sa3_source` rides along by reference."""
+    same = require_same(vae, "SAME Encode")
+    sources, rider = item_sources(audio, "SAME Encode")
+    durations = [seconds_of_samples(source.shape[-1]) for source in sources]
+    if seconds:
+        durations = [check_seconds(seconds, NO_LIMIT)] * len(sources)
+    return encode_sources(same, sources, durations, rider)
+
+
+def encode_sources(
+    vae: SA3VAE, sources: Sequence[Tensor], seconds: Sequence[float], rider: dict[str, Any]
+) -> Latent:
+    """Encode prepared sources [1, 2, n], each cut or padded to its own target length.
+
+    Args:
+        vae: ours.
+        sources: one per duration, or one for all.
+        seconds: durations.
+        rider: value of `sa3_source`.
+    """
+    own = [aligned_frames([s]) for s in seconds]
+    report, encoded = chunk_reporter("encoding"), {}
+    for item, frames in enumerate(own):
+        # An item of a batch is encoded as it would be alone; sharing its source saves the work.
+        key = (item % len(sources), frames)
+        if key not in encoded:
+            fitted = fit_length(sources[key[0]], frames * HOP)
+            latent = vae.encode_audio(fitted, on_chunk=report)
+            encoded[key] = F.pad(latent, (0, max(own) - frames))
+    rows = [encoded[item % len(sources), frames] for item, frames in enumerate(own)]
+    return latent_value(torch.cat(rows), seconds, sa3_source=rider)
+
+
+def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:
+    """Decode a latent; items shorter than the longest end in silence and know their length."""
+    same = require_same(vae, "SAME Decode Chunked")
+    samples = latent_samples(latent, "SAME Decode Chunked")
+    seconds = latent_seconds(latent)
+    audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter("decoding"), seconds)
+    if seconds is None:
+        return audio_value(audio)
+    lengths = [min(samples_of(s), audio.shape[-1]) for s in seconds]
+    if min(lengths) < 1:
+        raise InputError(f"A duration of {min(seconds):g} s leaves no sample to decode.")
+    audio = audio[..., : max(lengths)]
+    for item, length in zip(audio, lengths, strict=True):
+        item[:, length:] = 0
+    return {**audio_value(audio), "lengths": lengths}
+
+
+def audio_lengths(audio: Audio) -> list[int]:
+    """Samples that belong to each item of an AUDIO batch."""
+    waveform = audio["waveform"]
+    lengths = audio.get("lengths")
+    if lengths is None or len(lengths) != waveform.shape[0]:
+        return [waveform.shape[-1]] * waveform.shape[0]
+    return [min(int(n), waveform.shape[-1]) for n in lengths]

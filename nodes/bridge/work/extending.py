@@ -1,0 +1,237 @@
+"""Extend Audio: continuing a source past the model's maximum, window by window."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....sa3_core.audio.waveform import fit_length
+from ....sa3_core.checkpoints.load import max_seconds
+from ....sa3_core.editing.paste import Source, paste_back
+from ....sa3_core.editing.windows import Window, cut_piece, plan_windows
+from ....sa3_core.geometry import HOP, samples_of, target_frames
+from ....sa3_core.sampling.sample import Seeds, StartLatent, broadcast, sample_latent
+from ....sa3_core.sampling.settings import SampleSettings
+from ....sa3_core.text.conditioning import TextConditioning
+from ..host.progress import Whole
+from ..host.running import check_interrupted, loaded
+from ..sockets.model import SA3BaseModel, core_model, require_sa3
+from ..sockets.vae import SA3VAE, require_same
+from ..sockets.values import Audio, audio_value, text_conditioning
+from .coding import item_sources
+from .continuing import Continuation, plan_continuation
+from .sampling import sampling_memory
+
+NODE = "Extend Audio"
+WINDOW_SEED = 1_000_003  # between windows, so that no item's window repeats another's noise
+_DOING = {"encode": "encoding", "sample": "sampling", "decode": "decoding"}
+_SHARES = {"encode": (0.0, 0.1), "sample": (0.1, 0.7), "decode": (0.8, 0.2)}  # of a window's time
+
+OnPart = Callable[[str, int, int], None]  # part, done, total
+
+
+@dataclass(frozen=True)
+class Extension:
+    """How far and how.
+
+    Attributes:
+        add: seconds.
+        before: in front of the start instead of after the end.
+        context: seconds of what there is that each window sees.
+        overlap: seconds over which windows are crossfaded.
+        longest: seconds of a window, 0 = the model's maximum.
+        crossfade: seconds over which the seam with the source is smoothed.
+        rule: a name of MASK_RULES.
+    """
+
+    add: float
+    before: bool = False
+    context: float = 30.0
+    overlap: float = 1.0
+    longest: float = 0.0
+    crossfade: float = 0.02
+    rule: str = "cover"
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What makes a window.
+
+    Attributes:
+        patcher: MODEL.
+        vae: ours.
+        settings: resolved.
+        positive: one prompt.
+        negative: one prompt or None.
+    """
+
+    patcher: Any
+    vae: SA3VAE
+    settings: SampleSettings
+    positive: TextConditioning
+    negative: TextConditioning | None
+
+    @property
+    def model(self) -> SA3BaseModel:
+        """Behind the MODEL."""
+        return self.patcher.model
+
+    def make(self, plan: Continuation, rule: str, seed: int, on_part: OnPart) -> Tensor:
+        """Encode, sample and decode one window: [1, 2, n] at 44.1 kHz."""
+        info = self.model.info
+        assert info is not None
+        frames = target_frames(plan.seconds, info.sample_size)
+        fitted = fit_length(plan.audio, frames * HOP)
+        encoded = self.vae.encode_audio(fitted, on_chunk=lambda i, n: on_part("encode", i, n))
+        start = StartLatent(encoded.float(), (plan.seconds,), plan.keep(frames, rule))
+        memory = sampling_memory(self.patcher, start, 1, self.settings.guidance.active)
+        with loaded(self.patcher, memory):
+            made = sample_latent(
+                core_model(self.patcher, self.model),
+                start,
+                self.settings,
+                self.positive,
+                self.negative,
+                Seeds(seed),
+                on_step=lambda i, n, _: on_part("sample", i + 1, n),
+            )
+        audio = self.vae.decode_latent(
+            made, on_chunk=lambda i, n: on_part("decode", i, n), seconds=(plan.seconds,)
+        )
+        return audio[..., : samples_of(plan.seconds)]
+
+
+def extend(
+    patcher: Any,
+    vae: Any,
+    audio: Any,
+    texts: tuple[list[Any], list[Any] | None],
+    extension: Extension,
+    settings: SampleSettings,
+    seed: int,
+) -> tuple[Audio, list[str]]:
+    """Continue every item of an AUDIO over as many windows as it takes.
+
+    Args:
+        patcher: our MODEL.
+        vae: our VAE.
+        audio: the source.
+        texts: positive and negative CONDITIONING, one prompt or one per item.
+        extension: how far and how.
+        settings: how to sample; autos are resolved here.
+        seed: item i takes `seed + i`; every further window adds WINDOW_SEED.
+
+    Returns:
+        The AUDIO at the source's rate and channels, the source's own samples untouched, and
+        sentences for the node.
+
+    Raises:
+        InputError: lengths that leave nothing to make, or counts that do not fit.
+        RegionError: a source shorter than a latent frame.
+    """
+    model = require_sa3(patcher, NODE)
+    same = require_same(vae, NODE)
+    info = model.info
+    assert info is not None
+    settings = settings.resolve(info.objective)
+    positive = text_conditioning(texts[0], "positive")
+    negative = None if texts[1] is None else text_conditioning(texts[1], "negative")
+    sources, rider = item_sources(audio, NODE)
+    rate, batch = rider["sample_rate"], max(len(sources), positive.batch)
+    rows = broadcast(len(sources), batch, "sources")
+    prompts = broadcast(positive.batch, batch, "prompts")
+    against = broadcast(negative.batch if negative else 1, batch, "negative prompts")
+    lengths = rider.get("lengths") or [rider["waveform"].shape[-1]] * len(sources)
+    limit = max_seconds(info.sample_size)
+    plans = [_windows(lengths[row] / rate, extension, limit, rate) for row in rows]
+    report = _reporter(sum(len(windows) for windows in plans))
+    results = []
+    for item, row in enumerate(rows):
+        chosen = None if negative is None else negative.select([against[item]])
+        nets = Nets(patcher, same, settings, positive.select([prompts[item]]), chosen)
+        waveform = rider["waveform"][row : row + 1, :, : lengths[row]]
+        results.append(
+            _extend_item(nets, waveform, rate, plans[item], extension, seed + item, report)
+        )
+    longest = max(result.shape[-1] for result in results)
+    padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
+    value = audio_value(torch.cat(padded), rate)
+    notes = [_describe(windows, extension) for windows in plans]
+    return {**value, "lengths": [result.shape[-1] for result in results]}, notes
+
+
+def _windows(source: float, extension: Extension, limit: float, rate: int) -> list[Window]:
+    """The windows of one item; a sample of room, as pieces are cut at whole samples."""
+    longest = min(extension.longest or limit, limit) - 1 / rate
+    return plan_windows(
+        source,
+        extension.add,
+        longest,
+        extension.context,
+        extension.overlap,
+        extension.before,
+    )
+
+
+def _extend_item(
+    nets: Nets,
+    waveform: Tensor,
+    rate: int,
+    windows: list[Window],
+    extension: Extension,
+    seed: int,
+    report: Callable[[], OnPart],
+) -> Tensor:
+    """[1, A, n] and what is added to it, at its own rate."""
+    audio, samples = waveform, waveform.shape[-1]
+    for index, window in enumerate(windows):
+        piece = cut_piece(audio, samples, rate, window)
+        plan = plan_continuation(piece.context, rate, piece.region)
+        made = nets.make(plan, extension.rule, seed + index * WINDOW_SEED, report())
+        # A fade a sample shorter than the overlap surely ends inside what there was before.
+        shared = min(extension.overlap, _overlap(window, windows[index - 1]) - 2 / rate)
+        crossfade = max(0.0, shared) if index else extension.crossfade
+        source = Source(piece.context, rate, [[plan.region]])
+        audio = piece.joined(paste_back(made, source, crossfade)[0])
+    return audio
+
+
+def _overlap(window: Window, last: Window) -> float:
+    """Seconds that two windows share."""
+    made, before = window.make, last.make
+    return min(made.end, before.end) - max(made.start, before.start)
+
+
+def _reporter(windows: int) -> Callable[[], OnPart]:
+    """One progress bar over all windows; each call starts the next one."""
+    scale, started = 1000, -1
+    bar = comfy.utils.ProgressBar(windows * scale)
+    whole = Whole()
+
+    def begin() -> OnPart:
+        nonlocal started
+        started += 1
+        base = started * scale
+
+        def report(part: str, done: int, total: int) -> None:
+            check_interrupted()
+            offset, share = _SHARES[part]
+            fraction = offset + share * done / max(total, 1)
+            bar.update_absolute(base + round(scale * fraction), windows * scale)
+            place = f"window {base // scale + 1} of {windows}, {_DOING[part]}"
+            whole.update(place, (base / scale + fraction) / windows)
+
+        return report
+
+    return begin
+
+
+def _describe(windows: list[Window], extension: Extension) -> str:
+    longest = max(window.span.end - window.span.start for window in windows)
+    where = "before the start" if extension.before else "after the end"
+    count = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
+    return f"{extension.add:g} s added {where} in {count} of at most {longest:.2f} s"

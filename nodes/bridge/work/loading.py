@@ -1,0 +1,154 @@
+"""What the loader nodes do: find, download and load models, and say what was found."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ....sa3_core.checkpoints.download import download_variant
+from ....sa3_core.checkpoints.library import OWN_FOLDER, TEXT_ENCODER_FOLDER, Kind
+from ....sa3_core.checkpoints.load import max_seconds
+from ....sa3_core.checkpoints.reader import open_checkpoint
+from ....sa3_core.checkpoints.variants import VARIANTS
+from ....sa3_core.errors import CheckpointError, InputError
+from ..host.folders import library
+from ..host.running import chunk_reporter, show
+from ..sockets.clip import SA3CLIP, load_clip
+from ..sockets.model import SA3BaseModel, load_patcher
+from ..sockets.quantised import FORMATS, storage_dtype
+from ..sockets.vae import SA3VAE, load_vae
+
+SOURCES = ("upstream", "mirror")
+TEXT_ENCODER_URL = (
+    "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main/text_encoders/"
+    "t5gemma_b_b_ul2.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Settings of Load SA3 Model; None = with the model."""
+
+    model: str
+    text_encoder: str | None = None
+    autoencoder: str | None = None
+    precision: str = "auto"
+    objective: str = "auto"
+
+
+def model_names() -> list[str]:
+    """Models found, then published variants that are not there yet."""
+    return library().known_models()
+
+
+def text_encoder_names() -> list[str]:
+    """T5Gemma folders and files found."""
+    return library().text_encoders()
+
+
+def autoencoder_names(published: bool = False) -> list[str]:
+    """SAME files, folders and full models found; with `published` also what can be downloaded."""
+    here = library()
+    return here.known_autoencoders() if published else here.autoencoders()
+
+
+def fingerprint(name: str, kind: Kind) -> str:
+    """Changes with a model's path, size and time; the name alone while it is not there.
+
+    A hash, because ComfyUI writes the value into every file that it saves.
+    """
+    try:
+        path = library().resolve(name, kind)
+    except InputError:
+        return name
+    file = path / "model.safetensors" if path.is_dir() else path
+    status = file.stat()
+    text = f"{file}:{status.st_size}:{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def ensure_downloaded(node: Any, name: str, source: str) -> list[str]:
+    """Download a published variant that is not there; return what to show."""
+    here = library()
+    if name not in VARIANTS or name in here.models() or name in here.autoencoders():
+        return []
+    show(node, [f"{name} is not there yet: downloading..."])
+    path = download_variant(name, here.download_root, source, chunk_reporter())
+    return [f"downloaded to {path}"]
+
+
+def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
+    """MODEL, CLIP and VAE of a choice.
+
+    Raises:
+        InputError: a name that is not found.
+        CheckpointError, ConfigError: a file that does not fit.
+    """
+    here = library()
+    path = here.resolve(choice.model, "model")
+    text_encoder = _text_encoder(path, choice.text_encoder)
+    same = _autoencoder(path, choice.autoencoder)
+    patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
+    # Half precision is about the model's size; the text encoder runs once and chooses for itself.
+    clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else "auto")
+    narrow = choice.precision in FORMATS  # for the transformer alone
+    return patcher, clip, load_vae(str(same), "auto" if narrow else choice.precision)
+
+
+def load_autoencoder(name: str, precision: str) -> SA3VAE:
+    """VAE of a SAME file, folder or full model."""
+    return load_vae(str(library().resolve(name, "autoencoder")), precision)
+
+
+def _text_encoder(model: Path, name: str | None) -> Path:
+    """The chosen text encoder, the one in the model's folder, or any that is found."""
+    here = library()
+    if name is not None:
+        return here.resolve(name, "text_encoder")
+    own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
+    if (own / "model.safetensors").is_file():
+        return own
+    found = here.text_encoders()
+    if found:
+        return here.resolve(found[0], "text_encoder")
+    raise CheckpointError(
+        f"No text encoder: {model.name} brings none and models/text_encoders holds no T5Gemma. "
+        f"Put t5gemma_b_b_ul2.safetensors there ({TEXT_ENCODER_URL})."
+    )
+
+
+def _autoencoder(model: Path, name: str | None) -> Path:
+    """The chosen autoencoder, the one inside the model's file, or one found that goes with it."""
+    here = library()
+    if name is not None:
+        return here.resolve(name, "autoencoder")
+    checkpoint = open_checkpoint(model, need=("dit",))
+    if "same" in checkpoint.parts:
+        return model
+    assert checkpoint.config.dit is not None
+    large = checkpoint.config.dit.differential  # medium goes with SAME-L, small with SAME-S
+    for found in here.autoencoders():
+        path = here.resolve(found, "autoencoder")
+        same = open_checkpoint(path, need=("same",)).config.same
+        if same is not None and (same.decoder.window is not None) == large:
+            return path
+    raise CheckpointError(
+        f"No autoencoder: {model.name} brings none and no SAME-{'L' if large else 'S'} was found. "
+        f"Put same-{'l' if large else 's'} into models/{OWN_FOLDER} or a file into models/vae."
+    )
+
+
+def describe(patcher: Any) -> list[str]:
+    """What the node says about a loaded model."""
+    model: SA3BaseModel = patcher.model
+    info = model.info
+    assert info is not None
+    narrow = info.precision in FORMATS
+    stored = storage_dtype(info.precision) if narrow else model.get_dtype()
+    dtype = str(stored).removeprefix("torch.")
+    compute = str(model.get_dtype_inference()).removeprefix("torch.")
+    precision = dtype if dtype == compute else f"{dtype}, computed in {compute}"
+    return [
+        f"{info.name}: {info.objective} (from {info.objective_source})",
+        f"{precision}, up to {max_seconds(info.sample_size):g} s",
+    ]

@@ -1,0 +1,80 @@
+"""A small picture of a mask over its source, for the node."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import ui
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ....sa3_core.editing.masks import masked_spans
+from ....sa3_core.editing.regions import Region
+from ..sockets.values import Latent, durations
+from .pasting import KEY, edited_items
+
+WIDTH, HEIGHT, GAP = 512, 56, 4  # pixels of a row and between rows
+MAX_ROWS = 8
+BACKGROUND, WAVE, MADE, MADE_WAVE, ASKED = "#1d1f24", "#7d8899", "#5a3a1c", "#f0a050", "#ffffff"
+
+
+def mask_picture(latent: Latent, keep: Tensor, asked: Sequence[Sequence[Region]]) -> dict[str, Any]:
+    """Draw the first items' masks as a temporary image.
+
+    What is made anew after rounding is filled, the regions asked for are bracketed above it.
+
+    Returns:
+        The `ui` value that shows it in the node.
+    """
+    seconds, waves = durations(latent), _peaks(latent)
+    rows = min(len(asked), MAX_ROWS)
+    image = Image.new("RGB", (WIDTH, rows * (HEIGHT + GAP) - GAP), "#000000")
+    draw = ImageDraw.Draw(image)
+    for row in range(rows):
+        _draw_row(draw, row * (HEIGHT + GAP), keep[row], asked[row], seconds[row], waves[row])
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
+    return {"images": ui.PreviewImage(pixels[None]).as_dict()["images"]}
+
+
+def _draw_row(
+    draw: ImageDraw.ImageDraw,
+    top: int,
+    keep: Tensor,
+    asked: Sequence[Region],
+    seconds: float,
+    peaks: list[float],
+) -> None:
+    scale = WIDTH / seconds
+    middle = top + HEIGHT / 2
+    draw.rectangle((0, top, WIDTH, top + HEIGHT), fill=BACKGROUND)
+    made = np.zeros(WIDTH, dtype=bool)
+    for start, end in masked_spans(keep, seconds):
+        first, last = int(start * scale), max(int(end * scale), int(start * scale) + 1)
+        made[first:last] = True
+        draw.rectangle((first, top, last - 1, top + HEIGHT), fill=MADE)
+    for x, peak in enumerate(peaks):
+        half = max(0.5, min(peak, 1.0) * (HEIGHT / 2 - 6))
+        draw.line((x, middle - half, x, middle + half), fill=MADE_WAVE if made[x] else WAVE)
+    for start, end in asked:
+        first, last = start * scale, min(end * scale, WIDTH - 1)
+        draw.line((first, top + 6, first, top + 1, last, top + 1, last, top + 6), fill=ASKED)
+
+
+def _peaks(latent: Latent) -> list[list[float]]:
+    """Peak of each item's source per pixel column; flat where there is no source."""
+    seconds, rider = durations(latent), latent.get(KEY)
+    if rider is None:
+        return [[0.0] * WIDTH for _ in seconds]
+    origins = rider.get("origin") or [0.0] * len(seconds)
+    rows = []
+    for item, source in enumerate(edited_items(rider, latent)[:MAX_ROWS]):
+        mono = source.waveform[0].abs().amax(dim=0)
+        at = origins[item % len(origins)]
+        edges = [
+            min(max(0, round((at + x * seconds[item] / WIDTH) * source.sample_rate)), len(mono))
+            for x in range(WIDTH + 1)
+        ]
+        rows.append([float(mono[a:b].max()) if b > a else 0.0 for a, b in pairwise(edges)])
+    return rows

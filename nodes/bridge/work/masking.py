@@ -1,0 +1,246 @@
+"""Inpaint Mask: regions in seconds to a LATENT whose mask says what is made anew."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....sa3_core.editing.masks import keep_mask, masked_spans
+from ....sa3_core.editing.regions import Region, merge_regions, new_duration
+from ....sa3_core.errors import InputError
+from ....sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, seconds_of_samples
+from ....sa3_core.sampling.sample import broadcast
+from ..host.running import intermediate
+from ..sockets.vae import require_same
+from ..sockets.values import Latent, durations, keep_of, latent_samples
+from .coding import aligned_frames, encode_sources, item_sources
+from .pasting import KEY, rider_entries
+from .region_input import RegionRequest
+
+NODE = "Inpaint Mask"
+NO_SOURCE = (
+    "No source rides on this latent, so nothing can be pasted back: connect `audio` as well."
+)
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How regions become a mask.
+
+    Attributes:
+        rule: a name of MASK_RULES.
+        feather: seconds of crossfade when the source is pasted back; 0 = the decoding node's.
+        remake_previous: make what the latent's earlier mask marks anew too.
+    """
+
+    rule: str = "cover"
+    feather: float = 0.0
+    remake_previous: bool = True
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A masked LATENT and what to say about it.
+
+    Attributes:
+        latent: with `noise_mask` and, where there is a source, `sa3_source`.
+        asked: the regions asked for, in seconds of the latent's piece, per item.
+        notes: sentences for the node.
+    """
+
+    latent: Latent
+    asked: list[list[Region]]
+    notes: list[str]
+
+    @property
+    def keep(self) -> Tensor:
+        """[B, 1, T], 1 = given."""
+        return 1 - self.latent["noise_mask"]
+
+
+def mask_regions(
+    latent: Latent | None,
+    audio: Any,
+    vae: Any,
+    request: RegionRequest,
+    settings: MaskSettings,
+) -> Masked:
+    """Mark regions of a latent, or of audio that is encoded here.
+
+    Args:
+        latent: an encoded or sampled one; None = encode `audio`.
+        audio: the source; beside a latent it is only what is pasted back.
+        vae: needed with `audio` alone.
+        request: what is marked.
+        settings: how.
+
+    Raises:
+        InputError: neither latent nor audio and VAE, or counts that do not fit.
+        RegionError: regions that cannot be used.
+    """
+    if latent is None:
+        latent, asked = _encoded(audio, vae, request)
+    else:
+        latent_samples(latent, NODE)
+        if audio is not None:
+            latent = {**latent, KEY: _with_marks(item_sources(audio, NODE)[1], latent)}
+        asked = request.resolve(durations(latent))
+        latent = lengthen(repeat_item(latent, len(asked)), asked)
+    return set_mask(latent, asked, settings)
+
+
+def _encoded(audio: Any, vae: Any, request: RegionRequest) -> tuple[Latent, list[list[Region]]]:
+    """Encode audio at the length that the regions give it."""
+    if audio is None or vae is None:
+        raise InputError(f"{NODE} needs a latent, or audio together with a vae to encode it.")
+    sources, rider = item_sources(audio, NODE)
+    own = [seconds_of_samples(source.shape[-1]) for source in sources]
+    asked = request.resolve(own)
+    own = [own[i] for i in broadcast(len(own), len(asked), "sources")]
+    seconds = [new_duration(regions, s) for regions, s in zip(asked, own, strict=True)]
+    return encode_sources(require_same(vae, NODE), sources, seconds, rider), asked
+
+
+def _with_marks(rider: dict[str, Any], latent: Latent) -> dict[str, Any]:
+    """A new source with the regions that an earlier mask already marked."""
+    earlier = latent.get(KEY) or {}
+    if earlier.get("rotate") or earlier.get("spans"):
+        raise InputError(
+            f"This latent comes from Loop or Continue Audio and carries its own source; give "
+            f"{NODE} no other audio."
+        )
+    return {**rider, "regions": earlier.get("regions")}
+
+
+def repeat_item(latent: Latent, batch: int) -> Latent:
+    """A latent of one item repeated for several lists of regions; others must have `batch`.
+
+    Raises:
+        InputError: naming both counts.
+    """
+    samples = latent["samples"]
+    rows = broadcast(samples.shape[0], batch, "latents")
+    if len(rows) == samples.shape[0]:
+        return latent
+    out = {**latent, "samples": samples[rows]}
+    seconds = durations(latent)
+    if latent.get("seconds") is not None:
+        out["seconds"] = [seconds[i] for i in rows]
+    if "batch_index" in latent:
+        out["batch_index"] = [latent["batch_index"][0] + b for b in range(batch)]
+    return out
+
+
+def lengthen(latent: Latent, asked: Sequence[Sequence[Region]]) -> Latent:
+    """Give the latent the length that regions past its end ask for; what is added is zero.
+
+    A region that runs past the end covers all that is added, so no kept frame is ever a zero.
+    """
+    before = durations(latent)
+    after = [new_duration(regions, s) for regions, s in zip(asked, before, strict=True)]
+    if tuple(after) == before:
+        return latent
+    samples = latent["samples"]
+    missing = max(0, aligned_frames(after) - samples.shape[-1])
+    out = {**latent, "samples": F.pad(samples, (0, missing)), "seconds": after}
+    earlier = keep_of(latent)
+    if earlier is not None:
+        out["noise_mask"] = 1 - F.pad(earlier, (0, missing))
+    return out
+
+
+def set_mask(latent: Latent, asked: Sequence[Sequence[Region]], settings: MaskSettings) -> Masked:
+    """Write the mask and mark the regions on the source.
+
+    Args:
+        latent: its mask and marks so far are joined with the new ones.
+        asked: per item, in seconds of the piece.
+        settings: rounding and joining.
+    """
+    seconds, frames = durations(latent), latent["samples"].shape[-1]
+    keep = torch.cat(
+        [keep_mask(r, frames, s, settings.rule) for r, s in zip(asked, seconds, strict=True)]
+    )
+    earlier = keep_of(latent)
+    marked = _earlier_regions(latent, earlier, seconds)
+    if earlier is not None and settings.remake_previous:
+        keep = torch.minimum(keep, earlier.cpu())
+    notes = describe(keep, asked, seconds)
+    out = {**latent, "noise_mask": intermediate(1 - keep)}
+    rider = latent.get(KEY)
+    if rider is None:
+        notes.append(NO_SOURCE)
+    else:
+        origin = rider_entries(rider, "origin", latent) or [0.0] * len(seconds)
+        new = [[Region(a + at, b + at) for a, b in r] for r, at in zip(asked, origin, strict=True)]
+        regions = [merge_regions([*a, *b]) for a, b in zip(marked, new, strict=True)]
+        out[KEY] = {**rider, "regions": regions}
+        if settings.feather > 0:
+            out[KEY]["feather"] = settings.feather
+        notes += _silent_ends(keep, rider, latent, seconds)
+    return Masked(out, [list(regions) for regions in asked], notes)
+
+
+def _earlier_regions(
+    latent: Latent, earlier: Tensor | None, seconds: Sequence[float]
+) -> list[list[Region]]:
+    """What was marked before, in seconds of the source; of a foreign mask its own frames."""
+    none: list[list[Region]] = [[] for _ in seconds]
+    rider = latent.get(KEY)
+    if rider is None or earlier is None:
+        return none
+    marked = rider_entries(rider, "regions", latent)
+    if marked is not None:
+        return [list(regions) for regions in marked]
+    rows = broadcast(earlier.shape[0], len(seconds), "masks")
+    return [masked_spans(earlier[row], s) for row, s in zip(rows, seconds, strict=True)]
+
+
+def describe(
+    keep: Tensor, asked: Sequence[Sequence[Region]], seconds: Sequence[float]
+) -> list[str]:
+    """What is really made anew after rounding to latent frames, one line per item."""
+    lines = []
+    for item, (row, regions, duration) in enumerate(zip(keep, asked, seconds, strict=True)):
+        name = f"item {item + 1}: " if len(seconds) > 1 else ""
+        spans = masked_spans(row, duration)
+        total = effective_frames(duration)
+        made = total - int(row[0, :total].sum())
+        if spans:
+            lines.append(
+                f"{name}made anew {_text(spans)} s of {duration:g} s ({made} of {total} frames); "
+                f"asked for {_text(regions)} s"
+            )
+        else:
+            lines.append(
+                f"{name}nothing is made anew: {_text(regions)} s holds the start of no latent "
+                "frame. Use the rule `cover`, or mark more."
+            )
+    return lines
+
+
+def _text(regions: Sequence[Region]) -> str:
+    return ", ".join(f"{start:.3f}-{end:.3f}" for start, end in merge_regions(regions))
+
+
+def _silent_ends(
+    keep: Tensor, rider: dict[str, Any], latent: Latent, seconds: Sequence[float]
+) -> list[str]:
+    """Say where a piece outlasts its source and no region covers that."""
+    rate, default = int(rider["sample_rate"]), rider["waveform"].shape[-1]
+    lengths = rider_entries(rider, "lengths", latent) or [default] * len(seconds)
+    if rider.get("spans") is not None:
+        return []
+    notes = []
+    for row, length, duration in zip(keep, lengths, seconds, strict=True):
+        covered = math.ceil(length * SAMPLE_RATE / rate / HOP)
+        if bool((row[0, covered : effective_frames(duration)] > 0).any()):
+            notes.append(
+                f"The source ends at {length / rate:.3f} s of {duration:g} s; what no region "
+                "covers after that stays silent."
+            )
+    return notes

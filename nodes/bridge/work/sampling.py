@@ -1,0 +1,187 @@
+"""SA3 Sampler's work: our MODEL run by the core under ComfyUI's management."""
+
+import logging
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ....sa3_core.geometry import HOP, valid_frames
+from ....sa3_core.sampling.noise import ItemNoise
+from ....sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from ....sa3_core.sampling.samplers import SAMPLERS
+from ....sa3_core.sampling.settings import SampleSettings, advice
+from ..host.preview import live_preview
+from ..host.progress import send_text
+from ..host.running import intermediate, loaded, step_reporter, unused_options
+from ..sockets.compiling import sampled_frames
+from ..sockets.lora_patch import Variants
+from ..sockets.model import core_model, require_sa3
+from ..sockets.values import (
+    Latent,
+    durations,
+    start_latent,
+    text_conditioning,
+    warn_about_duration,
+)
+
+log = logging.getLogger(__name__)
+NODE = "SA3 Sampler"
+
+
+def sample(
+    patcher: Any,
+    latent: Latent,
+    settings: SampleSettings,
+    positive: list[Any],
+    negative: list[Any] | None,
+    seeds: Seeds,
+    previews: bool = False,
+) -> tuple[Latent, list[str]]:
+    """Denoise a LATENT with our MODEL.
+
+    Args:
+        patcher: MODEL.
+        latent: LATENT.
+        settings: autos are resolved here.
+        positive: CONDITIONING.
+        negative: CONDITIONING or None.
+        seeds: which noise to draw.
+        previews: show the forming sound, where the host shows previews at all.
+
+    Returns:
+        The LATENT with its samples replaced, and sentences to show in the node.
+    """
+    model = require_sa3(patcher, NODE)
+    info = model.info
+    assert info is not None
+    start = start_latent(latent, NODE)
+    text = text_conditioning(positive, "positive")
+    against = None if negative is None else text_conditioning(negative, "negative")
+    settings = settings.resolve(info.objective)
+    notes = _notes(patcher, latent, settings, positive, negative, info.objective)
+    items = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
+    memory = sampling_memory(patcher, start, items, settings.guidance.active)
+    variants = Variants(patcher, memory)
+    send_text("loading the model")
+    with loaded(patcher, memory):
+        out = sample_latent(
+            core_model(patcher, model),
+            start,
+            settings,
+            text,
+            against,
+            seeds,
+            on_step=step_reporter(settings.steps, live_preview(previews)),
+            switch=variants if variants.intervals else None,
+        )
+    return _result(latent, start, intermediate(out)), notes
+
+
+def sampling_memory(patcher: Any, start: StartLatent, items: int, guided: bool) -> float:
+    """Bytes that `sample_latent` needs beside the weights: only frames that take part count.
+
+    Args:
+        patcher: our MODEL.
+        start: latent, durations and mask.
+        items: B after broadcasting.
+        guided: whether guidance runs every item twice.
+    """
+    longest = patcher.model.info.sample_size // HOP
+    total = min(start.frames.shape[-1], longest)
+    valid = [valid_frames(s, total) for s in start.seconds] if start.seconds else [total]
+    frames = sampled_frames(patcher, max(valid), longest)
+    batch = 2 * items if guided else items
+    masked = start.keep is not None and bool((start.keep > 0).any())
+    # A single item's conditioning broadcasts over both halves.
+    local_rows = 0 if not masked else 1 if items == 1 else batch
+    return patcher.model.sampling_memory(batch, frames, local_rows)
+
+
+def _seed_count(seeds: Seeds) -> int:
+    return 1 if isinstance(seeds.seed, int) else len(seeds.seed)
+
+
+def _notes(
+    patcher: Any,
+    latent: Latent,
+    settings: SampleSettings,
+    positive: list[Any],
+    negative: list[Any] | None,
+    objective: str,
+) -> list[str]:
+    """What the node says: settings in force, then warnings."""
+    notes = [f"{settings.sampler}, {settings.steps} steps, cfg {settings.cfg:g}"]
+    if settings.noise_level == 0:
+        notes.append("denoise 0: the latent is returned as it came.")
+    notes += advice(settings, objective, negative is not None)
+    warning = warn_about_duration(positive, durations(latent))
+    notes += [warning] if warning else []
+    unused = unused_options(patcher)
+    if unused:
+        text = f"SA3 Sampler does not use these model options: {', '.join(unused)}."
+        log.warning(text)
+        notes.append(text)
+    return notes
+
+
+def _result(latent: Latent, start: StartLatent, samples: Tensor) -> Latent:
+    """The input LATENT with new samples; per-item values follow a repeated batch."""
+    out = {**latent, "samples": samples}
+    batch = samples.shape[0]
+    seconds = start.seconds
+    if seconds is not None:
+        out["seconds"] = list(seconds * batch if len(seconds) == 1 else seconds)
+    mask = out.get("noise_mask")
+    if mask is not None:
+        out["noise_mask"] = mask[..., : samples.shape[-1]]
+    if "batch_index" in out and len(out["batch_index"]) != batch:
+        del out["batch_index"]
+    return out
+
+
+def make_sampler(name: str) -> Any:
+    """One of our solvers as a SAMPLER for SamplerCustomAdvanced.
+
+    The stock path gives denoised latents, so v = (x - denoised) / t. Fresh noise continues the
+    seed's own stream: its first draw is the initial noise.
+    """
+    solver = SAMPLERS[name]
+
+    def run(
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: dict[str, Any] | None = None,
+        callback: Any = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        extra = extra_args or {}
+        batch, _, frames = x.shape
+        noise = ItemNoise(int(extra.get("seed") or 0), range(batch), [frames] * batch, frames)
+        noise()
+        state = {"x": x}
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            state["x"] = x_t
+            return (x_t - model(x_t, t, **extra)) / t[:, None, None]
+
+        def on_step(i: int, n: int, denoised: Tensor) -> None:
+            if callback is not None:
+                sigma = sigmas[i]
+                callback(
+                    {
+                        "x": state["x"],
+                        "i": i,
+                        "sigma": sigma,
+                        "sigma_hat": sigma,
+                        "denoised": denoised,
+                    }
+                )
+
+        rows = sigmas[None].expand(batch, -1).float()
+        fresh = lambda: noise().to(x)  # noqa: E731
+        return solver(velocity, x.float(), rows, noise=fresh, on_step=on_step).to(x)
+
+    return comfy.samplers.KSAMPLER(torch.no_grad()(run))

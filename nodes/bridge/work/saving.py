@@ -1,0 +1,117 @@
+"""Saving audio into ComfyUI's output folder."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from torch import Tensor
+
+from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, write_sidecar
+from ....sa3_core.audio.formats import FORMATS
+from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
+from ....sa3_core.audio.waveform import as_batch
+from ....sa3_core.errors import InputError
+from .coding import audio_lengths, source_of
+
+NODE = "Save Audio"
+OFF = 0.0
+
+
+def save(
+    audio: Any, prefix: str, format_name: str, hidden: Any, lufs: float = OFF
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Write every item of an AUDIO.
+
+    Args:
+        audio: AUDIO, or None (a video without sound): an error.
+        prefix: folder and name inside the output folder.
+        format_name: a name of FORMATS.
+        hidden: the node's hidden inputs (prompt and workflow).
+        lufs: loudness that every item is brought to; 0 = as it is.
+
+    Returns:
+        The saved files as ComfyUI shows them, and sentences for the node.
+    """
+    waveform, rate = source_of(audio, NODE)
+    form = FORMATS[format_name]
+    tags = graph_tags(hidden)
+    folder, name, counter, subfolder = output_target(prefix)
+    files, notes = [], []
+    for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
+        path, counter = free_path(folder, numbered(name, index), counter, form.suffix)
+        samples, said = _at_loudness(item[:, :length], rate, lufs)
+        report = write_audio(path, samples, rate, form, tags)
+        notes += [_note(report) + said]
+        if tags and sidecar_needed(form, tags):
+            beside = write_sidecar(path, tags)
+            notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")
+        files.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
+    return files, notes
+
+
+def graph_tags(hidden: Any) -> dict[str, str]:
+    """`prompt` and `workflow` as JSON, unless the host was started with --disable-metadata."""
+    if args.disable_metadata:
+        return {}
+    tags = {}
+    if hidden.prompt is not None:
+        tags["prompt"] = json.dumps(hidden.prompt)
+    for key, value in (hidden.extra_pnginfo or {}).items():
+        tags[key] = json.dumps(value)
+    return tags
+
+
+def output_target(prefix: str) -> tuple[Path, str, int, str]:
+    """Folder, name, next number and subfolder of files with a prefix in the output folder.
+
+    Raises:
+        InputError: the prefix leads out of it.
+    """
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory()
+        )
+    except Exception as error:
+        raise InputError(
+            f"filename_prefix {prefix!r} cannot be used ({error}). Files stay inside the output "
+            "folder: write a name such as audio/take."
+        ) from error
+    return Path(folder), name, counter, subfolder
+
+
+def numbered(name: str, index: int) -> str:
+    """The name of a batch item's file."""
+    return name.replace("%batch_num%", str(index))
+
+
+def free_path(folder: Path, name: str, counter: int, suffix: str) -> tuple[Path, int]:
+    """The first numbered path that does not exist, and the counter after it."""
+    while True:
+        path = folder / f"{name}_{counter:05}{suffix}"
+        counter += 1
+        if not path.exists():
+            return path, counter
+
+
+def _note(report: WriteReport) -> str:
+    text = f"{report.path.name}: peak {report.peak:.3f}"
+    return f"{text}, clipped at full scale" if report.clipped else text
+
+
+def _at_loudness(item: Tensor, rate: int, lufs: float) -> tuple[Tensor, str]:
+    """An item [A, N] brought to a loudness, and what to say about it."""
+    if lufs == OFF:
+        return item, ""
+    item = as_batch(item)[0]
+    before = measure(item, rate)
+    gain, held = gain_to(before, lufs)
+    if not math.isfinite(before.lufs):
+        return item, ", silent: left as it is"
+    change = to_db(gain)
+    text = f", {before.lufs + change:.1f} LUFS ({change:+.1f} dB)"
+    if held:
+        text += f"; {lufs:g} LUFS would have peaked above {CEILING:g} dBTP"
+    return item * gain, text

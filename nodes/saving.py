@@ -1,0 +1,83 @@
+"""Save Audio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..sa3_core.audio.formats import FORMATS
+from .bridge.host.running import show
+from .bridge.work.saving import save
+from .common import CATEGORY
+
+
+class SA3SaveAudio(io.ComfyNode):
+    """Writes AUDIO into the output folder, with the graph inside."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3SaveAudio",
+            display_name="Save Audio",
+            category=CATEGORY,
+            description=(
+                "Saves every item of a batch, trimmed to its own length, never over an existing "
+                "file. The graph is stored in the file (beside it as JSON where the format cannot "
+                "carry it), so that dropping the file on the canvas restores it."
+            ),
+            search_aliases=["save flac", "save wav", "save mp3", "export audio"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="One file is written per batch item."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="audio/sa3",
+                    tooltip=(
+                        "Folder and name inside the output folder. Tokens: %year% %month% %day% "
+                        "%hour% %minute% %second% %batch_num%, and %date:yyyy-MM-dd% in the UI."
+                    ),
+                    optional=True,
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=FORMATS.names,
+                    default="flac-24",
+                    tooltip=(
+                        "flac and wav-16/24 clip above full scale (the node says so); wav-32f "
+                        "keeps every sample as it is."
+                    ),
+                    optional=True,
+                ),
+                io.Float.Input(
+                    "loudness_lufs",
+                    default=0.0,
+                    min=-40.0,
+                    max=0.0,
+                    step=0.5,
+                    tooltip=(
+                        "Brings every file to this loudness, e.g. -14 (streaming) or -23 "
+                        "(broadcast), but never above a true peak of -1 dB. 0 = as it is."
+                    ),
+                    optional=True,
+                ),
+            ],
+            outputs=[io.Audio.Output()],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        filename_prefix: str = "audio/sa3",
+        format: str = "flac-24",
+        loudness_lufs: float = 0.0,
+    ) -> io.NodeOutput:
+        """Write the files and show a player."""
+        files, notes = save(audio, filename_prefix, format, cls.hidden, loudness_lufs)
+        return io.NodeOutput(audio, ui={"audio": files, **show(cls, notes)})
+
+
+NODES = [SA3SaveAudio]

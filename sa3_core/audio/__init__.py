@@ -1,0 +1,1 @@
+"""Sound without models: waveforms, files and their formats, loudness, pictures."""

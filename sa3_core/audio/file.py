@@ -1,0 +1,280 @@
+"""Audio files through PyAV: exact where the container can be, whole or not there at all."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
+from torch import Tensor
+
+from ..errors import AudioError
+from ..files.whole_file import whole_file, write_failure
+from .formats import AudioFormat
+from .waveform import as_batch, check_rate, peak, resample
+
+_log = logging.getLogger(__name__)
+
+_BLOCK = 65536  # samples handed to the encoder at once
+_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by channel count
+_MOST_PER_CHANNEL = {"libopus": 256_000}  # bit/s; the encoder refuses more
+_EXACT_LENGTH = {"flac": 0.0, "ogg": 0.1}  # containers that state their length: slack in seconds
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What became of a waveform.
+
+    Attributes:
+        path: the file.
+        clipped: True where samples beyond full scale had to be cut off.
+        peak: largest absolute sample that was given.
+        samples: length of the file in samples per channel, at `sample_rate`.
+        sample_rate: of the file; differs from the waveform's where the format demands it.
+    """
+
+    path: Path
+    clipped: bool
+    peak: float
+    samples: int
+    sample_rate: int
+
+
+def read_audio(path: Path) -> tuple[Tensor, int]:
+    """Decode the first audio stream of any file FFmpeg knows (video too).
+
+    Args:
+        path: the file.
+
+    Returns:
+        ([A, N] float32, sample rate in Hz); integer samples are divided by their full scale.
+
+    Raises:
+        AudioError: the file is missing, unreadable, damaged or has no sound in it.
+    """
+    if not path.is_file():
+        raise AudioError(f"There is no audio file {str(path)!r}. Check the path.")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{path.name} holds no audio. Choose a file with sound in it.")
+            stream = container.streams.audio[0]
+            blocks, bad_packets = _decode(container, stream)
+            rate = stream.rate
+            stated = float(stream.duration * stream.time_base) if stream.duration else 0.0
+            slack = _EXACT_LENGTH.get(container.format.name)
+    except (FFmpegError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    if not blocks:
+        raise AudioError(f"{path.name} holds no audio samples. Choose a file with sound in it.")
+    if len({len(block) for block in blocks}) > 1:
+        raise AudioError(
+            f"{path.name} changes its number of channels midway. Convert it to WAV or FLAC first."
+        )
+    audio = np.concatenate(blocks, axis=1)
+    found = audio.shape[1] / rate
+    if slack is not None and stated - found > slack + 0.5 / rate:
+        raise _damaged(path, f"only {found:.2f} of its {stated:.2f} s can be decoded")
+    if bad_packets:  # what other containers state is often an estimate
+        _log.warning("%s: parts of it cannot be decoded; %.2f s were read.", path.name, found)
+    return torch.from_numpy(audio), rate
+
+
+def _decode(container: InputContainer, stream: av.AudioStream) -> tuple[list[np.ndarray], int]:
+    """All decodable frames [A, n], and how many packets were not (tags after an MP3, damage)."""
+    blocks: list[np.ndarray] = []
+    bad_packets = 0
+    for packet in container.demux(stream):
+        try:
+            blocks += [_samples(frame) for frame in packet.decode()]
+        except InvalidDataError:
+            bad_packets += 1
+    return blocks, bad_packets
+
+
+def _damaged(path: Path, detail: str) -> AudioError:
+    return AudioError(
+        f"{path.name} cannot be read: {detail}. The file is damaged or of an unknown kind; try to "
+        "open it in a player or convert it to WAV or FLAC."
+    )
+
+
+def _samples(frame: av.AudioFrame) -> np.ndarray:
+    """One decoded frame as float32 [A, n]."""
+    channels = frame.layout.nb_channels
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, channels).T  # (1, n A) -> (A, n)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":  # exact up to 24 bits, correctly rounded beyond
+        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
+    return samples.astype(np.float32)
+
+
+def write_audio(
+    path: Path,
+    waveform: Tensor,
+    sample_rate: int,
+    audio_format: AudioFormat,
+    tags: Mapping[str, str] | None = None,
+) -> WriteReport:
+    """Write one waveform; an existing file is replaced, a failure leaves nothing behind.
+
+    Integer formats hold round(x * 2^(bits - 1)), clamped, without dither. Float WAV holds the
+    samples bit for bit. MP3 and Opus get the unclipped samples, resampled where they must be.
+
+    Args:
+        path: the file, in an existing folder.
+        waveform: [A, N], full scale at 1.0.
+        sample_rate: of the waveform, in Hz.
+        audio_format: one of FORMATS.
+        tags: name -> text, e.g. prompt and workflow; WAV keeps only the usual ones (title, ...).
+
+    Raises:
+        AudioError: samples that are no numbers, too many channels, or the file cannot be written.
+    """
+    if waveform.ndim != 2:
+        raise AudioError(
+            f"The audio to save has the shape {list(waveform.shape)}; it must be [channels, "
+            "samples]. Save the items of a batch one by one."
+        )
+    audio = as_batch(waveform.detach().cpu())[0]
+    limit = audio_format.max_channels
+    if len(audio) > limit:
+        raise AudioError(
+            f"The audio has {len(audio)} channels; {audio_format.label} holds at most {limit}. "
+            "Mix it down, or save it as WAV or FLAC (up to 8 channels)."
+        )
+    rate = audio_format.rate_for(check_rate(sample_rate))
+    level = peak(audio)
+    audio = resample(audio, sample_rate, rate)
+    with _whole_file(path) as file:
+        _encode(file, audio, rate, audio_format, _embeddable(path, audio_format, tags or {}))
+    clipped = audio_format.bits is not None and level > 1
+    return WriteReport(path, clipped, level, audio.shape[-1], rate)
+
+
+def _encode(
+    file: BinaryIO,
+    audio: Tensor,
+    rate: int,
+    audio_format: AudioFormat,
+    tags: Mapping[str, str],
+) -> None:
+    """Encode [A, N] into an open file."""
+    layout = _LAYOUTS[len(audio) - 1]
+    sample_format = audio_format.sample_format
+    with av.open(file, "w", format=audio_format.container) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream(audio_format.codec, rate=rate, layout=layout)
+        stream.codec_context.format = sample_format
+        if audio_format.bit_rate is not None:
+            most = _MOST_PER_CHANNEL.get(audio_format.codec, audio_format.bit_rate) * len(audio)
+            stream.codec_context.bit_rate = min(audio_format.bit_rate, most)
+        elif audio_format.bits is None:
+            stream.codec_context.qscale = True  # variable bit rate; LAME's default then is V0
+        start = 0
+        for block in audio.split(_BLOCK, dim=-1):
+            samples = _stored(block, audio_format.bits)
+            if not sample_format.endswith("p"):
+                samples = samples.T.reshape(1, -1)  # (A, n) -> (1, n A), channels interleaved
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(samples.numpy()), format=sample_format, layout=layout
+            )
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(stream.encode(frame))
+            start += block.shape[-1]
+        container.mux(stream.encode(None))
+
+
+def _stored(block: Tensor, bits: int | None) -> Tensor:
+    """Samples as the encoder takes them: 24 bits are the upper ones of 32."""
+    if bits is None:
+        return block
+    full = 2.0 ** (bits - 1)
+    whole = (block * full).round().clamp(-full, full - 1)  # all exact in float32
+    return whole.to(torch.int16) if bits == 16 else whole.to(torch.int32) << (32 - bits)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when the block ends well; says why it did not."""
+    try:
+        with whole_file(path) as file:
+            yield file
+    except (OSError, FFmpegError) as error:
+        raise AudioError(write_failure(path, error)) from error
+
+
+def sidecar_needed(audio_format: AudioFormat, tags: Mapping[str, str]) -> bool:
+    """Tell whether a file of this format would not give all tags back to ComfyUI's frontend."""
+    return bool(tags) and _size(tags) > audio_format.tag_bytes
+
+
+def write_sidecar(path: Path, tags: Mapping[str, str]) -> Path:
+    """Write the tags of an audio file beside it, as `<file>.json`.
+
+    Dropped on ComfyUI's canvas it restores the graph, as the audio file itself would: it is the
+    workflow with the other tags under extra.sa3_tags, or the prompt alone where there is no
+    workflow (the others then under _meta of its first node), or else plain tags.
+
+    Args:
+        path: the audio file.
+        tags: as given to write_audio; JSON texts are stored as JSON, others as strings.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        AudioError: the file cannot be written.
+    """
+    values = {name: _parsed(text) for name, text in tags.items()}
+    text = json.dumps(_droppable(values), indent=1)
+    sidecar = path.with_name(path.name + ".json")
+    with _whole_file(sidecar) as file:
+        file.write(text.encode())
+    return sidecar
+
+
+def _droppable(values: dict[str, Any]) -> dict[str, Any]:
+    """Arrange tags so that the whole is a graph that the frontend opens."""
+    workflow, prompt = values.get("workflow"), values.get("prompt")
+    if isinstance(workflow, dict):
+        others = {name: value for name, value in values.items() if name != "workflow"}
+        extra = workflow.get("extra") or {}
+        return {**workflow, "extra": {**extra, "sa3_tags": others}} if others else workflow
+    if isinstance(prompt, dict) and prompt and all(isinstance(n, dict) for n in prompt.values()):
+        others = {name: value for name, value in values.items() if name != "prompt"}
+        first, node = next(iter(prompt.items()))
+        meta = {**(node.get("_meta") or {}), "sa3_tags": others}
+        return {**prompt, first: {**node, "_meta": meta}} if others else prompt
+    return values
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _size(tags: Mapping[str, str]) -> int:
+    return sum(len(name.encode()) + len(text.encode()) for name, text in tags.items())
+
+
+def _embeddable(
+    path: Path, audio_format: AudioFormat, tags: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The tags, but none where a FLAC block cannot hold them (FFmpeg would write a broken file)."""
+    if audio_format.container == "flac" and _size(tags) > audio_format.tag_bytes:
+        _log.warning("%s: %d bytes of tags do not fit in a FLAC file.", path.name, _size(tags))
+        return {}
+    return tags

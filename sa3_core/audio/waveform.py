@@ -1,0 +1,178 @@
+"""Audio as tensors: bring a source to what the models take, and cut results to length.
+
+Waveforms are [B, A, N] or [A, N]: B batch, A channels, N samples, full scale at 1.0.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import AudioError
+from ..geometry import SAMPLE_RATE, samples_of
+
+_log = logging.getLogger(__name__)
+
+CHANNELS = 2
+_LOUD = 8.0  # a peak above this is hardly audio at full scale 1.0
+_ZEROS, _ROLLOFF = 6, 0.99  # the resampling filter: zero crossings on each side, cutoff
+_MAX_RATIO = 2**21  # either side of a reduced ratio of rates; its filter has 100 MB
+
+
+def prepare_source(waveform: Tensor | None, sample_rate: int) -> Tensor:
+    """Bring a source to what SAME encodes: 44.1 kHz stereo float32, its level untouched.
+
+    Args:
+        waveform: [B, A, N] or [A, N], one or two channels, any dtype and level.
+        sample_rate: of the waveform, in Hz.
+
+    Returns:
+        [B, 2, N'] float32 on the waveform's device; [A, N] becomes a batch of one.
+
+    Raises:
+        AudioError: no waveform, no samples, NaN or infinite ones, more than two channels, or a
+            sample rate that cannot be used.
+
+    Source:
+        stable-audio-3:stable_audio_3/inference/audio_utils.py (prepare_audio).
+    """
+    audio = as_batch(waveform)
+    channels = audio.shape[1]
+    if channels > CHANNELS:
+        raise AudioError(
+            f"The audio has {channels} channels; the model takes mono or stereo. Mix it down to "
+            "two channels first."
+        )
+    level = peak(audio)
+    if level > _LOUD:
+        _log.warning(
+            "The audio's peak is %g; full scale is 1. It is used as it is: scale it down if it "
+            "holds integer samples.",
+            level,
+        )
+    audio = resample(audio, sample_rate, SAMPLE_RATE)
+    return audio.expand(-1, CHANNELS, -1).contiguous() if channels == 1 else audio
+
+
+def as_batch(waveform: Tensor | None) -> Tensor:
+    """Check that a waveform holds usable samples; return it as float32 [B, A, N].
+
+    Raises:
+        AudioError: no waveform, another number of axes, no samples, NaN or infinite ones.
+    """
+    if waveform is None:
+        raise AudioError(
+            "There is no audio: the input is empty (a video without sound?). Load another file."
+        )
+    if waveform.ndim not in (2, 3):
+        raise AudioError(
+            f"The audio has the shape {list(waveform.shape)}; it must be [batch, channels, "
+            "samples] or [channels, samples]."
+        )
+    audio = waveform.float()
+    audio = audio if audio.ndim == 3 else audio[None]
+    if audio.numel() == 0:
+        raise AudioError(
+            f"The audio is empty (shape {list(waveform.shape)}). Load audio that has samples."
+        )
+    bad = audio.numel() - int(torch.isfinite(audio).sum())
+    if bad:
+        raise AudioError(
+            f"{bad} of the audio's {audio.numel()} samples are NaN or infinite. Check the step "
+            "that made it."
+        )
+    return audio
+
+
+def resample(audio: Tensor, sample_rate: int, target: int, zeros: int = _ZEROS) -> Tensor:
+    """Resample float32 [..., N] by a windowed sinc; equal rates: the input.
+
+    Args:
+        audio: any device; the result is on the same.
+        sample_rate: of the audio, in Hz.
+        target: of the result, in Hz.
+        zeros: crossings of zero on each side of the filter's middle; more are steeper.
+
+    Returns:
+        [..., ceil(N * target / sample_rate)] float32.
+
+    Raises:
+        AudioError: a rate that is no positive whole number, or two rates without a usable ratio.
+    """
+    rate = check_rate(sample_rate)
+    if rate == target:
+        return audio
+    common = math.gcd(rate, target)
+    up, down = target // common, rate // common
+    if max(up, down) > _MAX_RATIO:
+        raise AudioError(
+            f"The audio's sample rate is {rate} Hz, which has no simple ratio to {target} Hz. "
+            "Convert it to 44100 or 48000 Hz first."
+        )
+    from scipy.signal import resample_poly  # late: half a second that most uses never need
+
+    out = resample_poly(audio.cpu().numpy(), up, down, axis=-1, window=_taps(up, down, zeros))
+    return torch.from_numpy(np.ascontiguousarray(out, np.float32)).to(audio.device)
+
+
+@lru_cache(maxsize=8)
+def _taps(up: int, down: int, zeros: int) -> np.ndarray:
+    """The low pass between two rates, sampled `up * down` times in their common period.
+
+    A sinc under a Hann window, as published: the reference resamples by torchaudio's `Resample`
+    with its defaults, which rounds the phase of each output sample to float32 (3e-6 at 48 kHz).
+    Scaled for scipy, which multiplies it by `up`.
+    """
+    cutoff = _ROLLOFF * min(up, down)
+    half = math.floor(zeros * up * down / cutoff)
+    grid = np.arange(-half, half + 1)
+    phase = grid * pow(down, -1, up) % up / up
+    time = np.clip(cutoff * (grid / (up * down) + np.float32(phase) - phase), -zeros, zeros)
+    return np.sinc(time) * np.cos(time * (np.pi / zeros / 2)) ** 2 * (cutoff / (up * down))
+
+
+def check_rate(sample_rate: int) -> int:
+    """Return a sample rate in Hz as an int or raise AudioError."""
+    if not math.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
+        raise AudioError(
+            f"The audio's sample rate is {sample_rate!r}; it must be a positive whole number of Hz."
+        )
+    return int(sample_rate)
+
+
+def fit_length(audio: Tensor, samples: int) -> Tensor:
+    """Crop [..., N] at the end or pad it there with zeros to `samples` samples."""
+    if samples < 1:
+        raise AudioError(f"The audio's length is to be {samples} samples; it must be 1 or more.")
+    missing = samples - audio.shape[-1]
+    return torch.nn.functional.pad(audio, (0, missing)) if missing > 0 else audio[..., :samples]
+
+
+def peak(audio: Tensor) -> float:
+    """Largest absolute sample; 0 without samples."""
+    return float(audio.abs().amax()) if audio.numel() else 0.0
+
+
+def trim_items(audio: Tensor, seconds: Sequence[float]) -> list[Tensor]:
+    """Cut every item of a batch to its own duration.
+
+    Args:
+        audio: [B, A, N].
+        seconds: one duration per item; one longer than the audio leaves the item whole.
+
+    Returns:
+        B views [A, n_b], n_b = int(seconds_b * 44100) at most N.
+
+    Raises:
+        AudioError: B and the number of durations differ.
+    """
+    if len(seconds) != audio.shape[0]:
+        raise AudioError(
+            f"The audio holds {audio.shape[0]} items but {len(seconds)} durations came with it; "
+            "there must be one per item."
+        )
+    return [item[:, : samples_of(length)] for item, length in zip(audio, seconds, strict=True)]

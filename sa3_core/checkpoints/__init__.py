@@ -1,0 +1,1 @@
+"""Models on disk: which there are, where they lie, downloading, reading and loading them."""

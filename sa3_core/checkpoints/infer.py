@@ -1,0 +1,251 @@
+"""What a net looks like: sizes from its tensors' shapes, of SAME also what only a config tells.
+
+Source: arXiv 2605.17991 (DiT), arXiv 2605.18613 (SAME); the published model_config.json files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CheckpointError, ConfigError
+from .config_keys import AUTOENCODER_KEYS, check_keys, expect, expect_all, read_mapping, read_number
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+HEAD_DIM = 64
+OBJECTIVES = ("rf_denoiser", "rectified_flow")
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of a diffusion transformer.
+
+    Attributes:
+        width: D, channels of a token.
+        depth: number of blocks.
+        heads: attention heads of 64 channels.
+        differential: every attention is a difference of two.
+        memory_tokens: learned tokens in front of the latent frames.
+        ff_mult: inner width of the feed-forward in units of D.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    differential: bool
+    memory_tokens: int = 64
+    ff_mult: int = 4
+    channels: int = 256
+    cond_width: int = 768
+    local_channels: int = 257
+    time_features: int = 256
+
+
+@dataclass(frozen=True)
+class ResamplerConfig:
+    """One SAME resampling block (encoder or decoder).
+
+    Attributes:
+        channels: patched audio channels on the outside (512).
+        width: D inside the block.
+        kernel: taps of the mapping convolution (1 or 3).
+        chunk: latents*stride frames per attention chunk (SAME-S: 32), or None with `window`.
+        window: latents seen on each side (SAME-L: 1), or None with `chunk`.
+        sinusoidal: the last `sinusoidal - 1` layers gate with sin(pi x).
+        mask_noise: scale of the optional noise on the decoder's new tokens.
+    """
+
+    channels: int
+    width: int
+    depth: int
+    kernel: int
+    chunk: int | None
+    window: int | None
+    sinusoidal: int = 0
+    ff_mult: int = 3
+    mask_noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class SAMEConfig:
+    """Sizes of a SAME autoencoder: 2-channel audio to 256 latent channels, 4096 to 1."""
+
+    encoder: ResamplerConfig
+    decoder: ResamplerConfig
+    stride: int = 16
+    latent_channels: int = 256
+    patch: int = 256
+    audio_channels: int = 2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole checkpoint: the nets it holds and what its config file says about using them.
+
+    Attributes:
+        objective: `rf_denoiser` (post-trained) or `rectified_flow` (base); None = not stated.
+        sample_size: longest piece in samples, headroom included.
+        max_prompt_tokens: tokens of a prompt that the model was trained with.
+        min_seconds, max_seconds: range of the duration embedding.
+        shift: the `sampling_distribution_shift_options` of the file, None = default LogSNR.
+    """
+
+    dit: DiTConfig | None
+    same: SAMEConfig | None
+    objective: str | None = None
+    sample_size: int | None = None
+    max_prompt_tokens: int = 256
+    min_seconds: float = 0.0
+    max_seconds: float = 384.0
+    shift: Mapping[str, Any] | None = field(default=None, hash=False)
+
+
+def _depth(shapes: Shapes, prefix: str) -> int:
+    at = len(prefix)
+    numbers = {key[at:].split(".", 1)[0] for key in shapes if key.startswith(prefix)}
+    found = [int(n) for n in numbers if n.isdigit()]
+    return max(found) + 1 if found else 0
+
+
+def _shape(shapes: Shapes, key: str, what: str, dims: int = 2) -> tuple[int, ...]:
+    if key not in shapes:
+        raise CheckpointError(
+            f"The {what} lacks the tensor {key!r}, without which its size cannot be told. Is the "
+            "file complete? Download it again."
+        )
+    if len(shapes[key]) != dims or 0 in shapes[key]:
+        raise CheckpointError(
+            f"The {what}'s tensor {key!r} has shape {shapes[key]}; {dims} dimensions are needed. "
+            "Is the file from another model?"
+        )
+    return shapes[key]
+
+
+def infer_dit(shapes: Shapes) -> DiTConfig:
+    """Read a DiT's sizes off its tensors (keys without the `model.model.` prefix).
+
+    Raises:
+        CheckpointError: tensors that sizes are read from are missing or of unknown proportions.
+    """
+    what, block = "diffusion transformer", "transformer.layers.0."
+    width, channels = _shape(shapes, "transformer.project_in.weight", what)
+    qkv = _shape(shapes, block + "self_attn.to_qkv.weight", what)[0]
+    head = _shape(shapes, block + "self_attn.q_norm.gamma", what, 1)[0]
+    if head != HEAD_DIM or width % head or qkv not in (3 * width, 5 * width):
+        raise CheckpointError(
+            f"The diffusion transformer has attention rows {qkv} for width {width} and heads of "
+            f"{head}; known are 3 or 5 times the width and heads of {HEAD_DIM}."
+        )
+    return DiTConfig(
+        width=width,
+        depth=_depth(shapes, "transformer.layers."),
+        heads=width // head,
+        differential=qkv == 5 * width,
+        memory_tokens=_shape(shapes, "transformer.memory_tokens", what)[0],
+        ff_mult=_shape(shapes, block + "ff.ff.2.weight", what)[1] // width,
+        channels=channels,
+        cond_width=_shape(shapes, "to_cond_embed.0.weight", what)[1],
+        local_channels=_shape(shapes, block + "to_local_embed.0.weight", what)[1],
+        time_features=_shape(shapes, "to_timestep_embed.0.weight", what)[1],
+    )
+
+
+def _mapping_shape(shapes: Shapes, block: str) -> tuple[int, ...]:
+    names = ("weight_v", "parametrizations.weight.original1", "weight")
+    keys = [f"{block}mapping.{name}" for name in names]
+    found = next((key for key in keys if key in shapes), keys[0])
+    return _shape(shapes, found, "autoencoder", 3)
+
+
+def infer_same(shapes: Shapes, config: Mapping[str, Any] | None = None) -> SAMEConfig:
+    """Read SAME's sizes off its tensors (keys without the `pretransform.model.` prefix).
+
+    Args:
+        shapes: tensor shapes by key.
+        config: the autoencoder object of model_config.json, or None: then a 3-tap decoder mapping
+            means SAME-S (chunks of 32, midpoint shift) and 1 tap SAME-L (window 1, 8 sinusoidal).
+
+    Raises:
+        CheckpointError: tensors that sizes are read from are missing or of unknown proportions.
+        ConfigError: the config contradicts the tensors or asks for something unknown here.
+    """
+    small = _mapping_shape(shapes, "decoder.layers.3.")[2] == 3
+    return SAMEConfig(
+        encoder=_infer_block(shapes, "encoder.layers.0.", "encoder", config, small),
+        decoder=_infer_block(shapes, "decoder.layers.3.", "decoder", config, small),
+    )
+
+
+def _infer_block(
+    shapes: Shapes, block: str, side: str, config: Mapping[str, Any] | None, small: bool
+) -> ResamplerConfig:
+    first, second, kernel = _mapping_shape(shapes, block)
+    width, channels = (first, second) if side == "encoder" else (second, first)
+    inner = _shape(shapes, block + "transformers.0.ff.ff.2.weight", side)[1]
+    sizes: dict[str, Any] = {
+        "channels": channels,
+        "width": width,
+        "depth": _depth(shapes, block + "transformers."),
+        "kernel": kernel,
+        "ff_mult": inner // width,
+    }
+    if config is None:
+        style = {"chunk": 32, "window": None} if small else {"chunk": None, "window": 1}
+        sinusoidal = 8 if side == "decoder" and not small else 0
+        noise = 0.01 if side == "decoder" and small else 0.0
+        return ResamplerConfig(**sizes, **style, sinusoidal=sinusoidal, mask_noise=noise)
+    part = read_mapping(read_mapping(config, side, "the autoencoder"), "config", side)
+    return ResamplerConfig(**sizes, **_block_style(part, side, sizes))
+
+
+def _block_style(part: Mapping[str, Any], side: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What shapes cannot tell about a resampling block, checked against what they can."""
+    where = f"{side}.config"
+    check_keys(part, AUTOENCODER_KEYS, where)
+    if part.get("channels") is not None:
+        channels = read_number(part["channels"], f"{where}.channels")
+        factor = read_number(_last(part.get("c_mults"), 6), f"{where}.c_mults")
+        expect(channels * factor, sizes["width"], f"{where}.channels * c_mults")
+    shaped = {
+        "transformer_depths": [sizes["depth"]],
+        "conv_mapping": sizes["kernel"] == 3,
+        "in_channels" if side == "encoder" else "out_channels": sizes["channels"],
+    }
+    expect_all(part, shaped, where)
+    sinusoidal = read_number(_last(part.get("sinusoidal_blocks"), 0), f"{where}.sinusoidal_blocks")
+    noise = read_number(part.get("mask_noise") or 0.0, f"{where}.mask_noise")
+    return {
+        **_attention_style(part, where),
+        "sinusoidal": int(sinusoidal),
+        "mask_noise": noise if side == "decoder" else 0.0,
+    }
+
+
+def _attention_style(part: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """Chunks (SAME-S) or a sliding window (SAME-L)."""
+    window = part.get("sliding_window")
+    if window is not None:
+        if not isinstance(window, list) or len(window) != 2 or window[0] != window[1]:
+            raise ConfigError(
+                f"model_config.json: {where}.sliding_window is {window!r}; only windows of as many "
+                "latents to both sides ([1, 1]) are implemented."
+            )
+        return {"chunk": None, "window": int(read_number(window[0], f"{where}.sliding_window"))}
+    chunk = read_number(part.get("chunk_size") or 128, f"{where}.chunk_size")
+    if chunk <= 0 or chunk % 32:
+        raise ConfigError(
+            f"model_config.json: {where}.chunk_size is {chunk:g}; only multiples of 32 are "
+            "implemented."
+        )
+    if not part.get("chunk_midpoint_shift"):
+        raise ConfigError(
+            f"model_config.json: {where} has neither sliding_window nor chunk_midpoint_shift; no "
+            "published model is like that, and it is not implemented."
+        )
+    return {"chunk": int(chunk), "window": None}
+
+
+def _last(value: Any, default: int) -> Any:
+    """Configs give one entry per stage, and there is one stage; null means the default."""
+    value = value[-1] if isinstance(value, list) and value else value
+    return default if value is None or value == [] else value

@@ -1,0 +1,248 @@
+"""Models on disk, by plain names with forward slashes.
+
+`small-music` is a folder in stable_audio_3, `checkpoints/stable_audio_3_medium.safetensors` a file
+in checkpoints. The same name is valid before and after a download.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from ..errors import CheckpointError, InputError
+from ..files.tensor_file import read_header
+from .variants import VARIANTS
+
+Kind = Literal["model", "autoencoder", "text_encoder"]
+
+OWN_FOLDER = "stable_audio_3"
+CONFIG_FILE = "model_config.json"
+WEIGHTS_FILE = "model.safetensors"
+TEXT_ENCODER_FOLDER = "t5gemma-b-b-ul2"
+
+_SUFFIX = ".safetensors"
+_ROOTS: dict[Kind, tuple[str, ...]] = {  # where single files of a kind may lie
+    "model": (OWN_FOLDER, "checkpoints", "diffusion_models"),
+    "autoencoder": (OWN_FOLDER, "vae", "checkpoints", "diffusion_models"),
+    "text_encoder": ("text_encoders",),
+}
+_LABELS: dict[Kind, str] = {
+    "model": "model",
+    "autoencoder": "autoencoder",
+    "text_encoder": "text encoder",
+}
+
+
+class Library:
+    """Finds models below the given folders. It only lists and reads headers, and keeps nothing.
+
+    Where two roots hold the same name the earlier root wins.
+    """
+
+    def __init__(self, roots: Mapping[str, Sequence[Path]]) -> None:
+        """Args: roots: folders by kind of folder (stable_audio_3, checkpoints, vae, ...)."""
+        self._roots = {name: tuple(paths) for name, paths in roots.items()}
+
+    @classmethod
+    def from_models_dir(cls, folder: Path) -> "Library":
+        """A library laid out like ComfyUI's models folder; `<folder>/<name>/` is found as well."""
+        names = ("checkpoints", "diffusion_models", "vae", "text_encoders")
+        return cls({OWN_FOLDER: [folder / OWN_FOLDER, folder], **{n: [folder / n] for n in names}})
+
+    @property
+    def download_root(self) -> Path:
+        """The folder that downloads go to.
+
+        Raises:
+            InputError: the library has no folder for them.
+        """
+        for root in self._roots.get(OWN_FOLDER, ()):
+            return root
+        raise InputError(f"No folder for downloads is set up (kind {OWN_FOLDER!r}).")
+
+    def models(self) -> list[str]:
+        """Names of complete models: folders first, then single files."""
+        return list(self._found("model"))
+
+    def autoencoders(self) -> list[str]:
+        """Names of SAME autoencoders: standalone ones and those inside full models."""
+        return list(self._found("autoencoder"))
+
+    def text_encoders(self) -> list[str]:
+        """Names of T5Gemma encoders: single files, folders, and folders inside models."""
+        return list(self._found("text_encoder"))
+
+    def known_models(self) -> list[str]:
+        """Models found and, after them, published ones that are not there yet."""
+        return _with_published(self.models(), generative=True)
+
+    def known_autoencoders(self) -> list[str]:
+        """Autoencoders found and, after them, the published standalone ones not there yet."""
+        return _with_published(self.autoencoders(), generative=False)
+
+    def resolve(self, name: str, kind: Kind) -> Path:
+        """Find a name on disk.
+
+        A file that lies under the name but is not recognised is returned too: the loader can say
+        what it is. Links that the user has put below a root are followed.
+
+        Args:
+            name: as listed; backslashes count as slashes.
+            kind: what is wanted.
+
+        Returns:
+            The folder of a folder model or encoder, else the file.
+
+        Raises:
+            InputError: the name points out of the folders, or nothing lies under it.
+        """
+        plain = _plain(name, kind)
+        found = self._found(kind)
+        if plain in found:
+            return found[plain]
+        root_name, _, inner = plain.partition("/")
+        if root_name in _ROOTS[kind] and inner.endswith(_SUFFIX):
+            for root in self._roots.get(root_name, ()):
+                if (root / inner).is_file():
+                    return root / inner
+        raise self._missing(plain, kind, found)
+
+    def _missing(self, name: str, kind: Kind, found: Iterable[str]) -> InputError:
+        label = _LABELS[kind]
+        published = name in VARIANTS and kind != "text_encoder"
+        if published and any(folder.name == name for folder in self._folders()):
+            return InputError(
+                f"The folder of {name!r} is not complete: it needs {WEIGHTS_FILE} and "
+                f"{CONFIG_FILE}. Download {name!r} again."
+            )
+        message = f"There is no {label} {name!r}. Found: {', '.join(found) or 'none'}."
+        return InputError(message + (f" Download {name!r} first." if published else ""))
+
+    def _folders(self) -> Iterator[Path]:
+        """Every folder that may hold a folder model."""
+        for root in self._roots.get(OWN_FOLDER, ()):
+            folders = next(os.walk(root), (root, [], []))[1]
+            yield from (root / name for name in sorted(folders) if name[0] != ".")
+
+    def _found(self, kind: Kind) -> dict[str, Path]:
+        """Name -> path of everything of a kind, in the order it is listed."""
+        found: dict[str, Path] = {}
+        for folder in self._folders():
+            encoder = folder / TEXT_ENCODER_FOLDER
+            if kind == "text_encoder" and _is_encoder_folder(encoder):
+                found.setdefault(_named(f"{folder.name}/{encoder.name}"), encoder)
+            elif (folder / CONFIG_FILE).is_file() and kind in _kinds_of_folder(folder):
+                found.setdefault(_named(folder.name), folder)
+        for root_name in _ROOTS[kind]:
+            for root in self._roots.get(root_name, ()):
+                for path in _files(root, deep=root_name != OWN_FOLDER):
+                    if kind in _kinds_of(path):
+                        whole = path.parent if _is_encoder_file(path, root) else path
+                        name = f"{root_name}/{whole.relative_to(root).as_posix()}"
+                        found.setdefault(_named(name), whole)
+        return found
+
+
+def _with_published(found: list[str], generative: bool) -> list[str]:
+    published = [v.name for v in VARIANTS.values() if v.generative is generative]
+    return found + [name for name in published if name not in found]
+
+
+def _named(name: str) -> str:
+    """One spelling per name: macOS stores letters and accents apart, graphs hold them composed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _plain(name: str, kind: Kind) -> str:
+    """A name with forward slashes that stays inside whatever folder it is joined to."""
+    plain = name.replace("\\", "/")
+    parts = plain.split("/")
+    # Windows drops dots and spaces at the end of a part, so ".. " would climb there as well.
+    if (
+        re.match(r"[A-Za-z]:", plain)
+        or "\0" in plain
+        or any(not part.strip(" .") for part in parts)
+    ):
+        raise InputError(
+            f"{name!r} is no {_LABELS[kind]} name: give it as it is listed, like small-music or "
+            "checkpoints/file.safetensors, not as a path."
+        )
+    return _named(plain)
+
+
+def _files(root: Path, deep: bool) -> Iterator[Path]:
+    """Safetensors files below a root, links followed, hidden folders left out, sorted."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f[0] != ".") if deep else []
+        yield from (Path(folder, f) for f in sorted(files) if f.lower().endswith(_SUFFIX))
+
+
+def _is_encoder_file(path: Path, root: Path) -> bool:
+    """Tell whether a file is part of an encoder folder below the root."""
+    return path.name == WEIGHTS_FILE and path.parent != root and _is_encoder_folder(path.parent)
+
+
+def _is_encoder_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a T5Gemma encoder with its tokenizer."""
+    tokenizers = ("tokenizer.json", "tokenizer.model", "spiece.model")
+    return (
+        (folder / "config.json").is_file()
+        and any((folder / name).is_file() for name in tokenizers)
+        and "text_encoder" in _kinds_of(folder / WEIGHTS_FILE)
+    )
+
+
+def _kinds_of_folder(folder: Path) -> frozenset[Kind]:
+    """What a model folder holds; damaged weights count as all, for loading them says why."""
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        return frozenset()
+    return _kinds_of(weights, unreadable=frozenset({"model", "autoencoder"}))
+
+
+def _kinds_of(path: Path, unreadable: frozenset[Kind] = frozenset()) -> frozenset[Kind]:
+    """What a file's header shows it to be; empty where it is something else."""
+    try:
+        state = path.stat()
+        return _kinds_in_header(str(path), state.st_mtime_ns, state.st_size)
+    except (CheckpointError, OSError):
+        return unreadable
+
+
+@lru_cache(maxsize=4096)
+def _kinds_in_header(path: str, modified: int, size: int) -> frozenset[Kind]:
+    """Read a header once per state of the file: listing happens on every look at a node."""
+    return frozenset(kinds_in(read_header(Path(path))))
+
+
+def kinds_in(keys: Iterable[str]) -> set[Kind]:
+    """What tensors of these names make up, one level of extra path allowed in front.
+
+    Stable Audio Open has transformer and conditioner keys too; only SA3 has local embeddings and
+    a running deviation in its bottleneck.
+    """
+    ends = {
+        "model.model.transformer.layers.0.to_local_embed.0.weight": "dit",
+        "conditioner.conditioners.seconds_total.embedder.embedding.1.weight": "duration",
+        "bottleneck.running_std": "bottleneck",
+        "decoder.layers.3.new_tokens": "decoder",
+        "encoder.layers.0.pre_self_attn_layernorm.weight": "text",
+    }
+    found = {part for key in keys for end, part in ends.items() if key.endswith(end)}
+    kinds: set[Kind] = set()
+    if {"dit", "duration"} <= found:
+        kinds.add("model")
+    if {"bottleneck", "decoder"} <= found:
+        kinds.add("autoencoder")
+    if "text" in found:
+        kinds.add("text_encoder")
+    return kinds

@@ -1,0 +1,314 @@
+"""Reading Stable Audio 3 checkpoints: safetensors only, strictly, in all published layouts.
+
+A file holds up to three parts, told apart by prefix: `dit` (`model.model.`), `same`
+(`pretransform.model.`, or no prefix in a standalone autoencoder) and `conditioner`
+(`conditioner.`). Some files carry extra path levels in front; they are dropped. Tensors under
+other prefixes are ignored with one log line; under ours, every tensor must be known.
+"""
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..files.tensor_file import read_header
+from ..networks.conditioning import Conditioner
+from ..networks.dit import DiffusionTransformer
+from ..networks.ops import Ops, TorchOps
+from ..networks.same import SAMEAutoencoder
+from .config_json import build_config, read_config
+from .infer import ModelConfig
+from .weight_norm import fold_weight_norm
+
+log = logging.getLogger(__name__)
+
+Net = TypeVar("Net", bound=nn.Module)
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "model_config.json"
+
+# An extra `model.` level would itself look like the DiT's prefix, hence the look-ahead.
+_PREFIXES = {
+    "dit": re.compile(r"model\.model\.(?!model\.)"),
+    "same": re.compile(r"pretransform\.model\."),
+    "conditioner": re.compile(r"conditioner\."),
+}
+_STANDALONE = re.compile(r"(?:encoder|decoder|bottleneck)\.")
+_NORMED = re.compile(r"\.(?:weight_[gv]|parametrizations\.weight\.original[01])$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened weights file.
+
+    Attributes:
+        path: the safetensors file.
+        parts: part name -> {key inside the part: key in the file}.
+        shapes: part name -> {key inside the part: shape}, weight norm not yet folded.
+        config: sizes and settings of what it holds.
+        metadata: of the file's header.
+        dtype: of most weights of the first part that was asked for.
+        read: returns the file's tensors for a list of file keys.
+    """
+
+    path: Path
+    parts: Mapping[str, Mapping[str, str]]
+    shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
+    config: ModelConfig
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
+
+    def tensors(self, part: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """The part's tensors by key, weight norm folded, memory-mapped where dtype already fits.
+
+        Args:
+            part: `dit`, `same` or `conditioner`.
+            dtype: of the result, None = each as in the file; rotary frequencies stay as they are.
+
+        Raises:
+            CheckpointError: weights that are no floats, or half of a weight-norm pair.
+        """
+        names = self.parts[part]
+        raw = self.read(list(names.values()))
+        found = {key: raw[file_key] for key, file_key in names.items()}
+        wrong = [k for k, v in found.items() if v.dtype not in FLOATS.values()]
+        if wrong:
+            raise CheckpointError(
+                f"{self.path.name}: {wrong[0]!r} is {found[wrong[0]].dtype}; weights must be "
+                "float32, bfloat16 or float16. Use an unquantised file."
+            )
+        # Gains and directions are folded in float32, so that their product is rounded only once.
+        found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
+        return {
+            k: v if dtype is None or k.endswith("inv_freq") else v.to(dtype)
+            for k, v in fold_weight_norm(found).items()
+        }
+
+
+def open_checkpoint(
+    path: Path,
+    need: tuple[str, ...] = ("dit", "same", "conditioner"),
+    read: Callable[[Path], Mapping[str, Tensor]] | None = None,
+) -> Checkpoint:
+    """Open a model folder, a single file or a standalone autoencoder.
+
+    Args:
+        path: a folder with model.safetensors (and model_config.json), or a .safetensors file.
+        need: parts that must be there, at least one; the first decides `dtype`.
+        read: the host's own file reader; by default tensors are memory-mapped as they are used.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, truncated, or the needed parts are missing.
+        ConfigError: model_config.json contradicts the tensors or asks for something unknown here.
+    """
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    header, metadata = _read_header(file)
+    parts = _split(header, file)
+    _require(parts, need, file)
+    shapes = {
+        part: {key: tuple(header[name]["shape"]) for key, name in names.items()}
+        for part, names in parts.items()
+    }
+    dtype = _main_dtype(header[name] for name in parts[need[0]].values())
+    config_path = file.parent / CONFIG_NAME
+    has_config = file.name == WEIGHTS_NAME and config_path.is_file()
+    raw = read_config(config_path) if has_config else None
+    config = build_config(shapes.get("dit"), shapes.get("same"), raw)
+    reader = _mapped_reader(file) if read is None else _host_reader(file, read)
+    return Checkpoint(file, parts, shapes, config, metadata, dtype, reader)
+
+
+def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Entries by tensor name, and the metadata, of a file that may be opened at all."""
+    if file.is_file() and file.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{file.name}: only .safetensors files are loaded; others, such as .ckpt or .pt, may "
+            "hold executable pickles. Convert it with safetensors, or download the official file."
+        )
+    header = read_header(file)
+    metadata = header.pop("__metadata__", None)
+    return header, dict(metadata or {})
+
+
+def _main_dtype(entries: Iterable[Mapping[str, Any]]) -> torch.dtype:
+    """The dtype that most weights have; some stay float32 in files of half precision."""
+    elements: dict[str, int] = {}
+    for entry in entries:
+        elements[entry["dtype"]] = elements.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    return FLOATS.get(max(elements, key=lambda name: elements[name]), torch.float32)
+
+
+def _locate(key: str) -> tuple[str, str] | None:
+    """Part and key inside the part of a file key; leading path levels are dropped."""
+    levels = key.split(".")
+    for dropped in range(len(levels) - 1):
+        rest = ".".join(levels[dropped:])
+        for part, pattern in _PREFIXES.items():
+            match = pattern.match(rest)
+            if match:
+                return part, rest[match.end() :]
+    return None
+
+
+def _split(names: Iterable[str], file: Path) -> dict[str, dict[str, str]]:
+    """{part: {key inside the part: key in the file}}; the rest gets one log line."""
+    parts: dict[str, dict[str, str]] = {}
+    other: list[str] = []
+    # Shortest first: where a copy lies under a longer path (averaged weights), it is left out.
+    for name in sorted(names, key=lambda name: name.count(".")):
+        found = _locate(name)
+        if found is None or found[1] in parts.get(found[0], {}):
+            other.append(name)
+        else:
+            parts.setdefault(found[0], {})[found[1]] = name
+    same = {} if parts else _standalone(other)
+    if same:
+        parts["same"] = same
+        other = sorted(set(other) - set(same.values()))
+    if other and parts:
+        log.info("%s: %d tensors of other models ignored (%s)", file.name, len(other), other[0])
+    return parts
+
+
+def _standalone(names: Iterable[str]) -> dict[str, str]:
+    """{key: key in the file} of an autoencoder without prefix, or below one path level."""
+    for dropped in range(2):
+        cut = {name.split(".", dropped)[-1]: name for name in names}
+        same = {key: name for key, name in cut.items() if _STANDALONE.match(key)}
+        if any(".new_tokens" in key for key in same):
+            return same
+    return {}
+
+
+def _require(parts: Mapping[str, object], need: tuple[str, ...], file: Path) -> None:
+    missing = [part for part in need if part not in parts]
+    if not missing:
+        return
+    if not {"dit", "same"} & set(parts):
+        raise CheckpointError(
+            f"{file.name} is not a Stable Audio 3 file: none of its tensors belongs to the model "
+            "(it looks like another kind of checkpoint). Choose a stable_audio_3 file."
+        )
+    if set(parts) == {"same"}:
+        raise CheckpointError(
+            f"{file.name} holds a SAME autoencoder only, no diffusion model. Use Load SAME for it, "
+            "or choose a full model here."
+        )
+    names = {"dit": "diffusion transformer", "same": "autoencoder", "conditioner": "conditioner"}
+    text = " and ".join(names[part] for part in missing)
+    raise CheckpointError(f"{file.name} lacks the {text}. Is the file complete? Download it again.")
+
+
+def _mapped_reader(file: Path) -> Callable[[list[str]], dict[str, Tensor]]:
+    def read(keys: list[str]) -> dict[str, Tensor]:
+        with safe_open(str(file), framework="pt") as handle:
+            return {key: handle.get_tensor(key) for key in keys}
+
+    return read
+
+
+def _host_reader(
+    file: Path, load: Callable[[Path], Mapping[str, Tensor]]
+) -> Callable[[list[str]], dict[str, Tensor]]:
+    def read(keys: list[str]) -> dict[str, Tensor]:
+        everything = load(file)
+        return {key: everything[key] for key in keys}
+
+    return read
+
+
+def _listing(keys: list[str]) -> str:
+    return f"{len(keys)} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+
+
+def check_keys_and_shapes(found: Mapping[str, Tensor], expected: nn.Module, what: str) -> None:
+    """Compare tensors with a net built for them.
+
+    Raises:
+        CheckpointError: listing missing, unknown and mis-shaped tensors.
+    """
+    wanted = {key: tuple(value.shape) for key, value in expected.state_dict().items()}
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    shaped = [
+        f"{key} {tuple(found[key].shape)} instead of {wanted[key]}"
+        for key in wanted
+        if key in found and tuple(found[key].shape) != wanted[key]
+    ]
+    faults = [
+        f"{name}: {_listing(keys)}"
+        for name, keys in (("missing", missing), ("unknown", extra), ("wrong shape", shaped))
+        if keys
+    ]
+    if faults:
+        raise CheckpointError(f"{what}: tensors do not fit; {'; '.join(faults)}.")
+
+
+def _fill(
+    net: Net,
+    tensors: dict[str, Tensor],
+    expected: nn.Module,
+    what: str,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> Net:
+    check_keys_and_shapes(tensors, expected, what)
+    tensors = store(tensors) if store else tensors
+    # strict=False: a host's lazy layers list no keys before loading; the check above is stricter.
+    net.load_state_dict(tensors, strict=False, assign=True)
+    net.requires_grad_(False)
+    return net.train(False)
+
+
+def load_dit(
+    checkpoint: Checkpoint,
+    net: DiffusionTransformer,
+    dtype: torch.dtype,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Assign the checkpoint's tensors to a DiT that was built for its config.
+
+    Args:
+        checkpoint: opened with `dit` among the needed parts.
+        net: built for the checkpoint's config.
+        dtype: of the weights.
+        store: instead of `dtype`: makes of the file's tensors what a host's layers load.
+    """
+    expected = DiffusionTransformer(net.config, TorchOps, torch.device("meta"))
+    what = f"{checkpoint.path.name}, diffusion transformer"
+    tensors = checkpoint.tensors("dit", None if store else dtype)
+    _fill(net, tensors, expected, what, store)
+
+
+def load_conditioner(checkpoint: Checkpoint, net: Conditioner) -> None:
+    """Assign the checkpoint's conditioner, always in float32 (it is tiny and sensitive)."""
+    expected = Conditioner(net.config, TorchOps, torch.device("meta"))
+    tensors = checkpoint.tensors("conditioner", torch.float32)
+    _fill(net, tensors, expected, f"{checkpoint.path.name}, conditioner")
+
+
+def load_same(
+    checkpoint: Checkpoint, dtype: torch.dtype | None = None, ops: Ops = TorchOps
+) -> SAMEAutoencoder:
+    """Build the checkpoint's autoencoder and assign its tensors.
+
+    Args:
+        checkpoint: opened with `same` among the needed parts.
+        dtype: of the weights; None keeps the file's.
+        ops: layer classes.
+    """
+    config, meta = checkpoint.config.same, torch.device("meta")
+    if config is None:
+        raise CheckpointError(f"{checkpoint.path.name} holds no autoencoder.")
+    dtype = dtype or checkpoint.dtype
+    net = SAMEAutoencoder(config, ops, meta, dtype)
+    expected = SAMEAutoencoder(config, TorchOps, meta)
+    what = f"{checkpoint.path.name}, autoencoder"
+    return _fill(net, checkpoint.tensors("same", dtype), expected, what)

@@ -1,0 +1,212 @@
+"""What the command line's commands share: places of models and results, devices, progress."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from tqdm import tqdm
+
+from ..audio.file import write_audio
+from ..audio.formats import AudioFormat, format_for
+from ..checkpoints.library import TEXT_ENCODER_FOLDER, Kind, Library
+from ..checkpoints.variants import VARIANTS
+from ..codec.autoencode import OnProgress
+from ..codec.latent_file import SUFFIXES
+from ..errors import CheckpointError, InputError
+from ..pipeline import Take
+
+log = logging.getLogger(__name__)
+
+MODELS_VARIABLE = "SA3_MODELS"
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def models_dir(args: argparse.Namespace) -> Path:
+    """`--models-dir`, else `$SA3_MODELS`, else `./models`."""
+    return args.models_dir or Path(os.environ.get(MODELS_VARIABLE) or "models")
+
+
+def find_model(args: argparse.Namespace, name: str, kind: Kind) -> Path:
+    """A path as it is, else a name in the models folder.
+
+    Raises:
+        CheckpointError: neither is there; says how to get it.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if path.is_absolute() or name.startswith("."):
+        raise CheckpointError(f"{name}: no such file or folder.")
+    folder = models_dir(args)
+    try:
+        return Library.from_models_dir(folder).resolve(name, kind)
+    except InputError as error:
+        hint = f" (`sa3 download {name}`)" if name in VARIANTS else ""
+        raise CheckpointError(f"{error}{hint} Looked in {folder}.") from error
+
+
+def find_text_encoder(args: argparse.Namespace, model: Path) -> Path:
+    """`--text-encoder`, else the model folder's, else the first one in the models folder.
+
+    Raises:
+        CheckpointError: there is none; says where to put it.
+    """
+    if args.text_encoder:
+        return find_model(args, args.text_encoder, "text_encoder")
+    own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
+    if own.is_dir():
+        return own
+    folder = models_dir(args)
+    library = Library.from_models_dir(folder)
+    for name in library.text_encoders():
+        return library.resolve(name, "text_encoder")
+    raise CheckpointError(
+        f"{model.name} brings no text encoder. Put the folder {TEXT_ENCODER_FOLDER} beside its "
+        f"weights or t5gemma_b_b_ul2.safetensors into {folder / 'text_encoders'}, or name one "
+        "with --text-encoder."
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        InputError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if kind not in present or (number and not number.isdigit()):
+        raise InputError(f"device is {name!r}; known: auto, cpu, cuda, cuda:N, mps.")
+    if int(number or 0) >= present[kind]:
+        raise InputError(f"There is no {name!r} device on this machine. Use --device auto or cpu.")
+    return torch.device(name)
+
+
+def pick_dtype(name: str) -> torch.dtype | None:
+    """A precision by its name; None = auto."""
+    return _DTYPES.get(name)
+
+
+def pick_chunk(chunk: int) -> int | None:
+    """Latent frames per chunk; None = the whole.
+
+    Raises:
+        InputError: a negative number.
+    """
+    if chunk < 0:
+        raise InputError(f"chunk is {chunk}; it must be 1 latent frame or more, or 0 for auto.")
+    return chunk or None
+
+
+def numbered(out: Path, count: int) -> list[Path]:
+    """`out` alone for one item, else `out_1`, `out_2`, ... with its suffix."""
+    if count == 1:
+        return [out]
+    return [out.with_name(f"{out.stem}_{number}{out.suffix}") for number in range(1, count + 1)]
+
+
+def check_outputs(paths: Sequence[Path], force: bool, new_folder: bool = False) -> None:
+    """Refuse, before anything is computed, what could not be written or would be lost.
+
+    Args:
+        paths: files to be written.
+        force: existing files may be replaced.
+        new_folder: the files' own folder need not be there, only the one it lies in.
+
+    Raises:
+        InputError: no such folder, a folder instead of a file, a file that is there already.
+    """
+    for path in paths:
+        folder = path.parent.parent if new_folder and not path.parent.exists() else path.parent
+        if not folder.is_dir():
+            raise InputError(f"{path}: there is no folder {str(folder)!r}. Make it first.")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it.")
+        if path.exists() and not force:
+            raise InputError(
+                f"{path} exists already. Choose another name, or --force to replace it."
+            )
+
+
+def check_latents_out(path: Path, count: int) -> None:
+    """Refuse a name that latents of `count` items cannot be written under."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path.name}: latent files end in {' or '.join(SUFFIXES)}.")
+    if suffix == ".npy" and count > 1:
+        raise InputError(f"{path.name}: a .npy file holds one item, there are {count}.")
+
+
+def audio_outputs(args: argparse.Namespace, count: int) -> tuple[list[Path], AudioFormat]:
+    """Names and format of the audio files, checked."""
+    audio_format = format_for(args.out, args.bits)
+    paths = numbered(args.out, count)
+    check_outputs(paths, args.force)
+    return paths, audio_format
+
+
+def write_takes(
+    paths: Sequence[Path], takes: Sequence[Take], audio_format: AudioFormat
+) -> list[str]:
+    """Write one file per take; what to print."""
+    for path, take in zip(paths, takes, strict=True):
+        report = write_audio(path, take.audio, take.sample_rate, audio_format)
+        if report.clipped:
+            log.warning(
+                "%s: the peak is %.2f and was clipped to 1; a .wav without --bits keeps it.",
+                path.name,
+                report.peak,
+            )
+    return [str(path) for path in paths]
+
+
+class Bars:
+    """Progress bars on stderr, one per stage; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __enter__(self) -> OnProgress:
+        return self._update
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _update(self, stage: str, done: int, total: int) -> None:
+        if self._bar is None or stage != self._stage:
+            self._close()
+            self._stage = stage
+            big = total > 1_000_000  # bytes
+            self._bar = tqdm(
+                total=total,
+                desc=stage,
+                file=sys.stderr,
+                disable=None,
+                unit="B" if big else "it",
+                unit_scale=big,
+            )
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,106 @@
+"""`sa3`, the command line: `sa3 generate|encode|decode|models|download|merge`, thin over the core.
+
+Paths of what was written go to stdout, all else to stderr. See `sa3 COMMAND --help`.
+"""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from ..errors import SA3Error
+from .arguments import build_parser, check_usage
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+_COMMANDS = {
+    "generate": ("generate", "run_generate"),
+    "encode": ("generate", "run_encode"),
+    "decode": ("generate", "run_decode"),
+    "models": ("models", "run_models"),
+    "download": ("models", "run_download"),
+    "merge": ("models", "run_merge"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None = the process's.
+
+    Returns:
+        Exit code: 0 done, 1 error, 130 interrupted.
+
+    Raises:
+        SystemExit: after --help (0) and for wrong usage (2), as argparse does.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check_usage(parser, args)
+    module, function = _COMMANDS[args.command]
+    with _warnings_on_stderr():
+        try:
+            # imported late: `sa3 models` need not wait for the nets
+            run = getattr(importlib.import_module(f".{module}", __package__), function)
+            for line in run(args):
+                print(line)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            return _say("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has gone: nobody to tell, also not when Python flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except (SA3Error, OSError) as error:
+            return _say(f"error: {error}", FAILED)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return _say(
+                "error: out of memory. Make the piece shorter or the batch smaller, use --chunk "
+                "128, or --dtype bf16.",
+                FAILED,
+            )
+    return OK
+
+
+def _say(text: str, code: int) -> int:
+    """One line on stderr."""
+    print(f"sa3: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch raises plain RuntimeError where the CPU's memory is used up."""
+    name = type(error).__name__
+    return (
+        isinstance(error, MemoryError)
+        or name == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
+class _WarningLines(logging.Handler):
+    """Writes warnings between progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        tqdm.write(f"sa3: warning: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    logger = logging.getLogger(__package__.rpartition(".")[0])
+    handler, propagate = _WarningLines(logging.WARNING), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

@@ -1,0 +1,104 @@
+"""The commands about model files: models, download, merge."""
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..adapters.file import read_adapter
+from ..adapters.layer_filter import LayerFilter
+from ..adapters.merge import MergeItem, merge_checkpoint
+from ..checkpoints.download import download_variant
+from ..checkpoints.library import Library
+from ..checkpoints.load import find_objective
+from ..checkpoints.reader import CONFIG_NAME, WEIGHTS_NAME, open_checkpoint
+from ..checkpoints.variants import VARIANTS
+from .files import Bars, check_outputs, find_model, models_dir, pick_dtype
+from .loras import find_lora
+from .values import given_loras
+
+log = logging.getLogger(__name__)
+
+
+def run_models(args: argparse.Namespace) -> list[str]:
+    """A line per model: name, what it is, and its path or how to get it."""
+    folder = models_dir(args)
+    rows = list(_rows(Library.from_models_dir(folder)))
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+
+
+def _rows(library: Library) -> Iterator[tuple[str, str, str]]:
+    found = library.models()
+    for name in found:
+        yield name, "model", str(library.resolve(name, "model"))
+    for name in library.autoencoders():
+        if name not in found:
+            yield name, "autoencoder", str(library.resolve(name, "autoencoder"))
+    for name in library.text_encoders():
+        yield name, "text encoder", str(library.resolve(name, "text_encoder"))
+    for names, kind in (
+        (library.known_models(), "model"),
+        (library.known_autoencoders(), "autoencoder"),
+    ):
+        here = found if kind == "model" else library.autoencoders()
+        for name in names:
+            if name in VARIANTS and name not in here:
+                yield name, kind, f"not here: sa3 download {name}"
+
+
+def run_download(args: argparse.Namespace) -> list[str]:
+    """Get a published model; its folder."""
+    root = Library.from_models_dir(models_dir(args)).download_root
+    with Bars() as on_progress:
+        folder = download_variant(
+            args.name,
+            root,
+            args.source,
+            lambda done, total: on_progress(args.name, done, total),
+        )
+    return [str(folder)]
+
+
+def run_merge(args: argparse.Namespace) -> list[str]:
+    """Write a checkpoint with LoRAs merged into it; its path."""
+    single = args.out.suffix == ".safetensors"
+    target = args.out if single else args.out / WEIGHTS_NAME
+    check_outputs([target], args.force, new_folder=not single)
+    items = [
+        MergeItem(
+            read_adapter(find_lora(args, spec.file)), spec.strength, layers=LayerFilter(spec.layers)
+        )
+        for spec in given_loras(args)
+    ]
+    model = find_model(args, args.model, "model")
+    with Bars() as on_progress:
+        written = merge_checkpoint(
+            model,
+            items,
+            args.out,
+            pick_dtype(args.dtype),
+            args.copy_text_encoder,
+            lambda done, total: on_progress("merge", done, total),
+        )
+    if single:
+        _warn_of_lost_objective(model, written)
+    return [str(written)]
+
+
+def _warn_of_lost_objective(model: Path, written: Path) -> None:
+    """A single file does not state the objective: its name does, or the user must."""
+    config = open_checkpoint(model, ("dit",)).config
+    source = model.parent.name if model.name == WEIGHTS_NAME else model.stem
+    had, _ = find_objective(config, source)
+    has, _ = find_objective(open_checkpoint(written, ("dit",)).config, written.stem)
+    if had != has:
+        log.warning(
+            "%s will be taken for %s, but the model is %s, which %s states. Give --objective %s "
+            "when you use it, put _base into its name, or make a folder with --out.",
+            written.name,
+            has,
+            had,
+            CONFIG_NAME if config.objective else "its name",
+            had,
+        )

@@ -1,0 +1,83 @@
+"""How values on the command line are read: LoRAs, intervals, durations."""
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..editing.durations import parse_time
+from ..errors import InputError
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """A LoRA as the command line names it."""
+
+    file: str
+    strength: float = 1.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    layers: str = ""
+
+
+def parse_lora(text: str) -> LoraSpec:
+    r"""Read `FILE` or `FILE:STRENGTH`; `C:\x.safetensors:0.8` is a file on drive C at 0.8."""
+    if not text:
+        raise argparse.ArgumentTypeError("a LoRA file is needed")
+    file, colon, tail = text.rpartition(":")
+    if not colon or len(file) < 2 or Path(text).is_file():
+        return LoraSpec(text)
+    try:
+        strength = float(tail)
+    except ValueError:
+        return LoraSpec(text)
+    if not math.isfinite(strength):
+        raise argparse.ArgumentTypeError(f"strength {tail!r} of {file!r} must be a finite number")
+    return LoraSpec(file, strength)
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """Read `MIN-MAX`, noise levels within 0-1."""
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*", text)
+    low, high = (float(match[1]), float(match[2])) if match else (1.0, 0.0)
+    if not 0 <= low <= high <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be MIN-MAX within 0-1, like 0.2-0.8")
+    return low, high
+
+
+def parse_seconds(text: str) -> float:
+    """Read seconds (`12.5`) or minutes and seconds (`1:02.5`); the range is checked later."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class LastLora(argparse.Action):
+    """Changes one field of the `--lora` given before."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        loras: list[LoraSpec] = list(getattr(namespace, "lora", None) or [])
+        if not loras:
+            raise argparse.ArgumentError(self, "must come after the --lora it applies to")
+        loras[-1] = replace(loras[-1], **{self.dest.removeprefix("lora_"): values})
+        namespace.lora = loras
+
+
+def given_loras(args: argparse.Namespace) -> Sequence[LoraSpec]:
+    """The LoRAs of a command, in order."""
+    return tuple(args.lora or ())

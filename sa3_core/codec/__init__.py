@@ -1,0 +1,1 @@
+"""Between sound and latents: the SAME autoencoder whole and in chunks, and files of latents."""

@@ -1,0 +1,181 @@
+"""Latents on disk: a safetensors file for a batch, or upstream's `.npy` for one piece.
+
+safetensors: `latents` float32 [B, 256, T] and `seconds` float64 [B]. npy: one array [256, T],
+which carries no duration. B batch, T latent frames.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import InputError, SA3Error
+from ..files.whole_file import whole_file, write_failure
+from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
+
+LATENTS_KEY, SECONDS_KEY = "latents", "seconds"
+SUFFIXES = (".safetensors", ".npy")
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class LatentFileError(SA3Error):
+    """A latent file that cannot be read or written, or holds something else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Latents with the durations they stand for.
+
+    Attributes:
+        frames: [B, 256, T] float32 on the CPU.
+        seconds: one duration per item, which results are trimmed to.
+    """
+
+    frames: Tensor
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.frames.shape)
+        if len(shape) != 3 or shape[1] != LATENT_CHANNELS or 0 in shape:
+            raise InputError(
+                f"The latents have shape {list(shape)}; Stable Audio 3's are [batch, "
+                f"{LATENT_CHANNELS}, frames]."
+            )
+        if len(self.seconds) != shape[0]:
+            raise InputError(
+                f"There are {len(self.seconds)} durations for {shape[0]} latents; give one each."
+            )
+        for seconds in self.seconds:
+            known = math.isfinite(seconds) and seconds > 0
+            if not known or effective_frames(seconds) > shape[2]:
+                raise InputError(
+                    f"A duration is {seconds:g} s; the latents have {shape[2]} frames, so it must "
+                    f"be more than 0 and at most {seconds_of_frames(shape[2]):.3f} s."
+                )
+
+
+def read_latents(path: Path) -> Latents:
+    """Read a latent file; half and double precision are accepted and made float32.
+
+    Args:
+        path: `.safetensors` (without `seconds` the frames count in full) or `.npy` [256, T].
+
+    Raises:
+        LatentFileError: no such file, damaged, pickled, or not latents of Stable Audio 3.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise LatentFileError(_wrong_suffix(path))
+    if not path.is_file():
+        raise LatentFileError(f"{path}: no such file. Check the path.")
+    npy = path.suffix.lower() == ".npy"
+    frames, seconds = _read_npy(path) if npy else _read_safetensors(path)
+    if frames.dtype not in _FLOATS:
+        raise LatentFileError(f"{path.name}: the latents are {frames.dtype}; they must be floats.")
+    frames = frames.float()
+    if not bool(torch.isfinite(frames).all()):
+        raise LatentFileError(f"{path.name}: the latents hold NaN or infinite values.")
+    if seconds is None and frames.ndim == 3:
+        seconds = (seconds_of_frames(frames.shape[2]),) * frames.shape[0]
+    try:
+        return Latents(frames, seconds or ())
+    except InputError as error:
+        raise LatentFileError(f"{path.name}: {error}") from error
+
+
+def write_latents(path: Path, latents: Latents) -> None:
+    """Write a latent file, whole or not at all; an existing one is replaced.
+
+    Args:
+        path: `.safetensors`, or `.npy` for a single item.
+
+    Raises:
+        LatentFileError: another suffix, several items for `.npy`, no folder, disk full.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise LatentFileError(_wrong_suffix(path))
+    frames = latents.frames.detach().float().cpu().contiguous()
+    if suffix == ".npy":
+        if frames.shape[0] != 1:
+            raise LatentFileError(
+                f"{path.name}: a .npy file holds one piece, there are {frames.shape[0]}. Write a "
+                ".safetensors file."
+            )
+        _write(path, lambda file: np.save(file, frames[0].numpy(), allow_pickle=False))
+        return
+    seconds = torch.tensor(latents.seconds, dtype=torch.float64)
+    data = save({LATENTS_KEY: frames, SECONDS_KEY: seconds})
+    _write(path, lambda file: file.write(data))
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    try:
+        with whole_file(path) as file:
+            fill(file)
+    except OSError as error:
+        raise LatentFileError(write_failure(path, error)) from error
+
+
+def _wrong_suffix(path: Path) -> str:
+    return (
+        f"{path.name}: latent files end in {' or '.join(SUFFIXES)}, not in "
+        f"{path.suffix or 'no suffix'!r}."
+    )
+
+
+def _read_npy(path: Path) -> tuple[Tensor, None]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        cause = "holds pickled objects, which may run code and are never read"
+        if "pickle" not in str(error).lower() or _has_npy_magic(path) is False:
+            cause = f"is no readable .npy file ({error})"
+        raise LatentFileError(f"{path.name} {cause}. Save the plain float array again.") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        kind = getattr(array, "dtype", "an archive")
+        raise LatentFileError(f"{path.name}: the latents are {kind}; they must be floats.")
+    if array.ndim != 2:
+        raise LatentFileError(
+            f"{path.name}: the array has shape {list(array.shape)}; it must be "
+            f"[{LATENT_CHANNELS}, frames]."
+        )
+    # ascontiguousarray also brings other byte orders and memory layouts to what torch takes.
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None], None
+
+
+def _has_npy_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
+def _read_safetensors(path: Path) -> tuple[Tensor, tuple[float, ...] | None]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            keys = set(file.keys())
+            if LATENTS_KEY not in keys:
+                held = ", ".join(sorted(keys)[:3]) or "nothing"
+                raise LatentFileError(
+                    f"{path.name} holds no {LATENTS_KEY!r} (it holds {held}); it is no latent "
+                    "file of Stable Audio 3."
+                )
+            frames = file.get_tensor(LATENTS_KEY)
+            seconds = file.get_tensor(SECONDS_KEY) if SECONDS_KEY in keys else None
+    except (SafetensorError, OSError) as error:
+        raise LatentFileError(
+            f"{path.name}: damaged or truncated safetensors file ({error})."
+        ) from error
+    if seconds is None:
+        return frames, None
+    if seconds.ndim != 1 or not seconds.is_floating_point():
+        raise LatentFileError(
+            f"{path.name}: {SECONDS_KEY!r} is {seconds.dtype} {list(seconds.shape)}; it must be "
+            "one float64 per item."
+        )
+    return frames, tuple(seconds.double().tolist())

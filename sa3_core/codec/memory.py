@@ -1,0 +1,159 @@
+"""How much memory a forward pass needs beside the weights, in bytes.
+
+Counted from the tensors that are alive at the widest point of a block.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from ..checkpoints.infer import DiTConfig, ResamplerConfig, SAMEConfig
+from ..networks.cpu_linear import onednn_is_faster
+from ..networks.same_resampler import PACKING_PAYS, piece_rows
+from .chunking import plan_chunks
+
+MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
+Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
+
+# Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
+# every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
+DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
+# Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
+# buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
+# leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
+# 32 MB apart and returns it.
+DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
+DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
+
+# Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
+# half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
+# (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
+CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
+# Measured beyond that on a CPU: the matrix libraries' code and buffers, and gaps in the heap as a
+# share of a layer's tensors.
+CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 50e6, 0.95, 0.4
+
+
+def dit_memory(
+    config: DiTConfig,
+    batch: int,
+    frames: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    local_rows: int = 0,
+) -> float:
+    """Peak activations of one DiT call and the constants it keeps.
+
+    Args:
+        config: sizes.
+        batch: B, doubled under guidance.
+        frames: T.
+        dtype: of the computation.
+        device: where it runs.
+        local_rows: items whose local conditioning (mask and masked source) is kept for the
+            generation, in every block; 0 when nothing is inpainted.
+    """
+    size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
+    kind = 0 if size == 4 else 2 if on_cpu else 1
+    alive = (DIT_BYTES_DIFFERENTIAL if config.differential else DIT_BYTES)[kind]
+    activations = alive * config.width * batch * (config.memory_tokens + frames)
+    constants = size * config.width * config.depth * local_rows * frames
+    if on_cpu:
+        gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
+        buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
+        return activations + gaps + constants + buffers
+    return activations + constants
+
+
+def encode_memory(
+    config: SAMEConfig,
+    frames: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> float:
+    """Peak activations of encoding one item, the joined result included.
+
+    Args:
+        config: sizes.
+        frames: T, latents of the whole signal.
+        chunk: latents per chunk, None = whole.
+        dtype: of the computation.
+        device: where it runs; a GPU works on larger pieces.
+    """
+    return _same_memory(config, config.encoder, frames, chunk, dtype, device)
+
+
+def decode_memory(
+    config: SAMEConfig,
+    frames: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> float:
+    """Peak activations of decoding one item; arguments as `encode_memory`."""
+    return _same_memory(config, config.decoder, frames, chunk, dtype, device)
+
+
+def auto_chunk(
+    config: SAMEConfig,
+    frames: int,
+    free: float,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: Memory,
+) -> int | None:
+    """None (whole) when that fits into half of the free memory, else the longest chunk that does.
+
+    Args:
+        config: sizes.
+        frames: T.
+        free: bytes.
+        dtype: of the computation.
+        device: where it runs.
+        memory: `encode_memory` or `decode_memory`.
+    """
+    if memory(config, frames, None, dtype, device) <= free / 2:
+        return None
+    chunk = frames
+    while chunk > MIN_CHUNK and memory(config, frames, chunk, dtype, device) > free / 2:
+        chunk //= 2
+    return max(chunk, MIN_CHUNK)
+
+
+def _same_memory(
+    config: SAMEConfig,
+    side: ResamplerConfig,
+    frames: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> float:
+    size = torch.empty((), dtype=dtype).element_size()
+    decoding = side is config.decoder
+    grid = side.chunk // config.stride if side.chunk else 1
+    halo = grid if side.chunk else side.depth * (side.window or 0)
+    part = max(c.high - c.low for c in plan_chunks(frames, chunk, grid, halo))
+    rows = (config.stride + 1) * (part + -part % grid)
+    tokens = rows * side.width * size  # updated in place, layer by layer
+    pieces = math.ceil(rows / piece_rows(device, side.width))  # all about as long
+    work = rows / pieces * side.width
+    work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
+    audio = config.stride * side.channels * 4  # of one latent, float32
+    if device.type == "cpu":
+        # What layers free stays with the process, so that the audio comes on top.
+        work *= 1 + (WINDOW_GAPS if side.window else CHUNK_GAPS)
+        joined = part + (0 if part >= frames else frames)
+        own = tokens + (audio * joined if decoding else 0)
+        return own + work + CPU_LIBRARIES + _packed_layer(side, rows, size)
+    if decoding:  # the audio is joined on the CPU, and made when the layers' memory is free again
+        return tokens + max(work, audio * part * 2)
+    return tokens + work + audio * frames * size / 4
+
+
+def _packed_layer(side: ResamplerConfig, rows: int, size: int) -> float:
+    """The second copy of one layer's weights that `packed_weights` holds while it runs."""
+    if rows < PACKING_PAYS or size < 4 or not onednn_is_faster():
+        return 0.0
+    return size * side.width**2 * (6 + 3 * side.ff_mult)  # to_qkv, to_out; proj (2), back

@@ -1,0 +1,101 @@
+"""Seamless loops: the seam is turned into the middle, made anew there, and turned back.
+
+Rotated by half its length, a loop's end and start meet in the middle of the piece, where a region
+can be inpainted like any other; what becomes the piece's borders was one after the other all
+along. All in whole samples at the source's own rate. A channels, N samples.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import RegionError
+from ..geometry import HOP, SAMPLE_RATE
+from .regions import Region, check_positive
+
+_SEAM_MIN_SECONDS = HOP / SAMPLE_RATE  # less than a latent frame cannot be made anew
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """How a loop is made.
+
+    Attributes:
+        samples: N of the loop at the source's rate.
+        shift: samples that the loop is rotated by.
+        sample_rate: of the source.
+        region: what is made anew, in seconds of the rotated loop.
+    """
+
+    samples: int
+    shift: int
+    sample_rate: int
+    region: Region
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the loop."""
+        return self.samples / self.sample_rate
+
+
+def plan_loop(
+    source_samples: int, sample_rate: int, loop_seconds: float, seam_seconds: float
+) -> LoopPlan:
+    """Plan a loop out of the start of a source.
+
+    Args:
+        source_samples: length of the source.
+        sample_rate: of the source, in Hz.
+        loop_seconds: duration of the loop, see `regions.bar_seconds`.
+        seam_seconds: how much around the seam is made anew.
+
+    Raises:
+        InputError: a duration that is no positive number.
+        RegionError: the source is shorter than the loop, or the seam does not fit.
+    """
+    samples = round(check_positive("loop length", loop_seconds) * sample_rate)
+    check_positive("seam seconds", seam_seconds)
+    if source_samples < samples:
+        raise RegionError(
+            f"The loop lasts {loop_seconds:g} s, the audio only {source_samples / sample_rate:g} "
+            "s. Choose fewer bars or a higher BPM, or lengthen it with Continue Audio."
+        )
+    seconds = samples / sample_rate
+    if not _SEAM_MIN_SECONDS <= seam_seconds <= seconds / 2:
+        raise RegionError(
+            f"The seam is {seam_seconds:g} s; for a loop of {seconds:g} s it must last "
+            f"{_SEAM_MIN_SECONDS:.2f}-{seconds / 2:g} s."
+        )
+    shift = samples // 2
+    middle = (samples - shift) / sample_rate
+    half = seam_seconds / 2
+    return LoopPlan(samples, shift, sample_rate, Region(middle - half, middle + half))
+
+
+def rotate(waveform: Tensor, plan: LoopPlan) -> Tensor:
+    """Cut [..., N'] to the loop and turn its seam into the middle: [..., plan.samples]."""
+    return torch.roll(waveform[..., : plan.samples], -plan.shift, dims=-1)
+
+
+def rotate_back(waveform: Tensor, plan: LoopPlan) -> Tensor:
+    """Undo `rotate`, sample for sample."""
+    return torch.roll(waveform[..., : plan.samples], plan.shift, dims=-1)
+
+
+def seam_step(waveform: Tensor, around: int = 64) -> tuple[float, float]:
+    """Compare the step from a loop's last sample to its first with the steps next to it.
+
+    Args:
+        waveform: [..., N], N above 2.
+        around: steps on either side to compare with.
+
+    Returns:
+        The step at the seam and the largest neighbouring one, both as the largest over channels.
+        A loop is seamless when the first is not above the second.
+    """
+    around = min(around, waveform.shape[-1] - 1)
+    turned = torch.cat([waveform[..., -around - 1 :], waveform[..., : around + 1]], dim=-1)
+    steps = turned.diff(dim=-1).abs().reshape(-1, 2 * around + 1).amax(dim=0)
+    beside = torch.cat([steps[:around], steps[around + 1 :]])
+    return float(steps[around]), float(beside.max())

@@ -1,0 +1,1 @@
+"""Files in general: writing them whole, reading tensors, the names in published models."""

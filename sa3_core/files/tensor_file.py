@@ -1,0 +1,117 @@
+"""The header of a safetensors file: read without its tensors, and checked against the file."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+_MAX_HEADER = 100_000_000  # the format's own limit, in bytes
+_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "I64": 64,
+    "U64": 64,
+    "F64": 64,
+}
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read a safetensors header and check that the file holds all it promises.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensor name -> {"dtype", "shape", "data_offsets"}; "__metadata__" too where there is one.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, cut short, too long or no safetensors.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or not 2 <= length <= _MAX_HEADER:
+                raise _no_safetensors(path, start)
+            if 8 + length > size:
+                raise _cut_short(path, size, 8 + length)
+            text = file.read(length)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.name}: there is no such file ({path}).") from error
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error} ({path}).") from error
+    header = _parse(path, text)
+    end = _data_size(path, header)
+    if 8 + length + end > size:
+        raise _cut_short(path, size, 8 + length + end)
+    if 8 + length + end < size:
+        raise CheckpointError(
+            f"{path.name} is {size - 8 - length - end} bytes longer than its header says; the file "
+            "is damaged. Delete it and download it again."
+        )
+    return header
+
+
+def _parse(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise _no_safetensors(path, text[:8]) from error
+    if not isinstance(header, dict):
+        raise _no_safetensors(path, text[:8])
+    return header
+
+
+def _data_size(path: Path, header: dict[str, Any]) -> int:
+    """Bytes of tensor data that the header promises; every entry is checked on the way."""
+    end = 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            first, last = entry["data_offsets"]
+            count = math.prod(entry["shape"])
+            sound = 0 <= first <= last and count >= 0
+            bits = _BITS.get(entry["dtype"])  # unknown (newer) types are left to the reader
+            if bits is not None:
+                sound = sound and (last - first) * 8 == count * bits
+            end = max(end, last)
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise CheckpointError(
+                f"{path.name} has a damaged header (at {name!r}). Delete it and download it again."
+            )
+    return end
+
+
+def _no_safetensors(path: Path, start: bytes) -> CheckpointError:
+    if start.startswith(b"version "):
+        cause = "is a Git LFS pointer, not the weights themselves"
+    elif start.lstrip()[:1] == b"<":
+        cause = "is a web page, not weights"
+    elif not start:
+        cause = "is empty"
+    else:
+        cause = "is not a safetensors file, or its header is damaged"
+    return CheckpointError(f"{path.name} {cause}. Delete it and download it again ({path}).")
+
+
+def _cut_short(path: Path, size: int, expected: int) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is cut short: {size} of at least {expected} bytes are there. "
+        f"Delete it and download it again ({path})."
+    )

@@ -1,0 +1,1 @@
+"""The nets themselves, DiT and SAME, and how they are computed."""

@@ -1,0 +1,139 @@
+"""Noise that depends on an item's seed and length alone, never on device or batch.
+
+B batch, C latent channels, T latent frames.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import SupportsIndex
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..geometry import LATENT_CHANNELS
+
+_SEED_SPACE = 2**63  # what a torch generator takes
+_PARALLEL = 1e-6  # radians below which two noises count as one direction
+
+
+class ItemNoise:
+    """Draws standard noise, one CPU generator per item at the item's own length.
+
+    Attributes:
+        frames: own aligned length T_b of each item.
+        shape: shape of what a call returns, [B, C, T].
+    """
+
+    def __init__(
+        self,
+        seed: int | Sequence[int],
+        batch_index: Sequence[int],
+        frames: Sequence[int],
+        total: int,
+        channels: int = LATENT_CHANNELS,
+    ) -> None:
+        """Seed the generators.
+
+        Args:
+            seed: one seed, to which each item's index is added, or one seed per item, taken
+                as it is.
+            batch_index: index of each item in the batch it came from (B of them).
+            frames: own aligned length T_b of each item, at most `total`.
+            total: T, the length of the batch.
+            channels: C.
+
+        Raises:
+            InputError: a seed that is no whole number, counts that differ, a length over T.
+        """
+        if isinstance(seed, Sequence):
+            _same_count("seeds", len(seed), len(frames))
+            seeds = [_whole(item) for item in seed]
+        else:
+            _same_count("batch indices", len(batch_index), len(frames))
+            seeds = [_whole(seed) + _whole(index) for index in batch_index]
+        if any(not 0 < length <= total for length in frames):
+            raise InputError(f"Noise for items of {list(frames)} frames does not fit {total}.")
+        self.frames = tuple(frames)
+        self.shape = (len(self.frames), channels, total)
+        self._generators = [
+            torch.Generator("cpu").manual_seed(value % _SEED_SPACE) for value in seeds
+        ]
+
+    def __call__(self) -> Tensor:
+        """Draw the next noise: [B, C, T] float32 on the CPU, zeros past an item's own length."""
+        out = torch.zeros(self.shape)
+        for row, frames, generator in zip(out, self.frames, self._generators, strict=True):
+            row[:, :frames] = torch.randn(row.shape[0], frames, generator=generator)
+        return out
+
+
+class SeedBlend:
+    """Noise between that of two seeds, to stay near a take one likes.
+
+    Spherical interpolation of each item's whole noise: the way from one seed to the other keeps
+    the variance, so the model sees proper noise everywhere. Strength 0 is exactly the first
+    seed's noise, 1 exactly the second's.
+    """
+
+    def __init__(self, first: ItemNoise, second: ItemNoise, strength: float) -> None:
+        """Blend two sources of the same shape.
+
+        Args:
+            first: noise of the take to stay near.
+            second: noise of the take to go towards.
+            strength: 0 to 1.
+
+        Raises:
+            InputError: strength out of range, or sources that differ in shape or lengths.
+        """
+        if not 0 <= strength <= 1:
+            raise InputError(f"Seed blend strength is {strength!r}; it must be between 0 and 1.")
+        if first.shape != second.shape or first.frames != second.frames:
+            raise InputError("Seeds can only be blended for items of the same lengths.")
+        self.first, self.second, self.strength = first, second, float(strength)
+
+    def __call__(self) -> Tensor:
+        """Draw the next noise: [B, C, T] float32 on the CPU. Both sources move on."""
+        a, b = self.first(), self.second()
+        if self.strength in (0.0, 1.0):
+            return b if self.strength else a
+        for row, other, frames in zip(a, b, self.first.frames, strict=True):
+            row[:, :frames] = slerp(row[:, :frames], other[:, :frames], self.strength)
+        return a
+
+
+def slerp(a: Tensor, b: Tensor, strength: float) -> Tensor:
+    """Interpolate on the great circle between two tensors of one shape, taken as flat vectors.
+
+    Args:
+        a, b: any shape; neither all zero.
+        strength: 0 gives `a`, 1 gives `b`.
+
+    Returns:
+        A tensor like `a`. Parallel vectors are interpolated in a straight line.
+    """
+    u, v = a.double().flatten(), b.double().flatten()
+    cosine = torch.dot(u, v) / (u.norm() * v.norm())
+    angle = math.acos(min(1.0, max(-1.0, float(cosine))))
+    if min(angle, math.pi - angle) < _PARALLEL:
+        weight_a, weight_b = 1 - strength, strength
+    else:
+        weight_a = math.sin((1 - strength) * angle) / math.sin(angle)
+        weight_b = math.sin(strength * angle) / math.sin(angle)
+    return (weight_a * a.double() + weight_b * b.double()).to(a.dtype)
+
+
+def _whole(value: SupportsIndex) -> int:
+    """Return a seed or an index as an int or raise InputError."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"Seed {value!r} is not a whole number.") from None
+
+
+def _same_count(what: str, given: int, items: int) -> None:
+    """Refuse a list that does not have one entry per item."""
+    if given != items:
+        raise InputError(f"{given} {what} were given for {items} items; give one or {items}.")

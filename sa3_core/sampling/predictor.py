@@ -1,0 +1,110 @@
+"""Guided velocity of a batch, with everything constant over the generation computed once."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.load import SA3Model
+from ..networks.conditioning import Context, join_contexts
+from ..networks.dit import DiTConstants
+from .guidance import Guidance, guided_velocity
+
+
+class WeightSwitch(Protocol):
+    """Weights that depend on the noise level, e.g. adapters with an interval."""
+
+    def active(self, t: float) -> Hashable:
+        """Which set of weights is in force at noise level t."""
+        ...
+
+    def activate(self, key: Hashable) -> None:
+        """Put that set in place before the net is called again."""
+        ...
+
+
+@dataclass
+class Predictor:
+    """Velocity of every item, computed together as far as weights and guidance allow.
+
+    Attributes:
+        model: the net and its conditioner.
+        contexts: positive, and negative or None when guidance is off.
+        duration: [B, 768].
+        local: [B, 1 + C, V] or None.
+        mask: bool [B, V] or None.
+        guidance: settings.
+        switch: weights that change with t, or None.
+    """
+
+    model: SA3Model
+    contexts: tuple[Context, Context | None]
+    duration: Tensor
+    local: Tensor | None
+    mask: Tensor | None
+    guidance: Guidance
+    switch: WeightSwitch | None = None
+    _constants: dict[Hashable, DiTConstants] = field(default_factory=dict)
+    _in_place: Hashable = field(default_factory=object)  # equal to no set: none is in place yet
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """x [B, C, V], t [B] -> v [B, C, V] float32."""
+        if self.switch is None:
+            return self._group(x, t, tuple(range(len(t))), None)
+        groups: dict[Hashable, list[int]] = {}
+        for item, level in enumerate(t.tolist()):
+            groups.setdefault(self.switch.active(level), []).append(item)
+        out = torch.empty_like(x)
+        for key, items in groups.items():
+            if key != self._in_place:
+                self.switch.activate(key)
+                self._in_place = key
+            out[items] = self._group(x[items], t[items], tuple(items), key)
+        return out
+
+    def _group(self, x: Tensor, t: Tensor, items: tuple[int, ...], key: Hashable) -> Tensor:
+        """Velocity of items that share one set of weights."""
+        acting = self.contexts[1] is not None and bool(self.guidance.acts_at(t).any())
+        constants = self._prepared(items, key, acting, x.shape[-1])
+        net = self.model.net.velocity
+        if not acting:
+            return net(x, t, constants)
+        both = net(torch.cat([x, x]), torch.cat([t, t]), constants)
+        v_cond, v_uncond = both.chunk(2)
+        mask = None if self.mask is None else self.mask[list(items)].to(x.device)
+        return guided_velocity(x, t, v_cond, v_uncond, self.guidance, mask)
+
+    def _prepared(
+        self, items: tuple[int, ...], key: Hashable, acting: bool, frames: int
+    ) -> DiTConstants:
+        cache_key = (items, key, acting)
+        if cache_key not in self._constants:
+            self._constants[cache_key] = self._prepare(list(items), acting, frames)
+        return self._constants[cache_key]
+
+    def _prepare(self, items: list[int], acting: bool, frames: int) -> DiTConstants:
+        copies = 2 if acting else 1
+        contexts = [c for c in self.contexts[:copies] if c is not None]
+        context = join_contexts([Context(c.tokens[items], c.bias[items]) for c in contexts])
+        # A single item's local conditioning and mask broadcast over both halves.
+        repeat = 1 if len(items) == 1 else copies
+        mask = _rows(self.mask, items, repeat)
+        return self.model.net.prepare(
+            context=context.tokens.to(self.model.device, self.model.dtype),
+            context_bias=context.bias,
+            global_cond=self.duration[items].repeat(copies, 1),
+            local_cond=_rows(self.local, items, repeat, lambda x: x.to(self.model.device)),
+            padding_mask=None if mask is None or bool(mask.all()) else mask,
+            frames=frames,
+        )
+
+
+def _rows(
+    x: Tensor | None,
+    items: list[int],
+    copies: int,
+    place: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor | None:
+    return None if x is None else place(torch.cat([x[items]] * copies))

@@ -1,0 +1,1 @@
+"""From a prompt to what conditions the nets: tokenizers, T5Gemma, prompt forms."""

@@ -1,0 +1,230 @@
+"""The text encoder: transformers' T5GemmaEncoderModel, loaded from files and run on real tokens.
+
+Source: arXiv 2504.06225 (T5Gemma); arXiv 2605.17991 (its use as conditioner, padding learned).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.reader import check_keys_and_shapes
+from ..errors import InputError, SA3Error
+from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
+from .encoder_file import DTYPES, EncoderConfig, EncoderFile, read_encoder_file
+from .tokenizers import (
+    FolderTokenizer,
+    SentencePieceTokenizer,
+    TokenizedPrompt,
+    Tokenizer,
+    check_prompts,
+)
+
+if TYPE_CHECKING:
+    from transformers import T5GemmaConfig, T5GemmaEncoderModel
+
+MIN_TRANSFORMERS = "4.53"
+
+
+class T5Gemma(nn.Module):
+    """The encoder with its tokenizer.
+
+    A holder, because hosts assign attributes such as `device` that transformers' own classes do
+    not let them assign.
+
+    Attributes:
+        encoder: transformers' T5GemmaEncoderModel.
+        tokenizer: turns prompts into ids.
+        dtype: what the layers compute in. The embedding table may be kept in a narrower one.
+    """
+
+    def __init__(
+        self, encoder: "T5GemmaEncoderModel", tokenizer: Tokenizer, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.dtype = dtype
+
+    def tokenize(
+        self, prompts: Sequence[str], max_length: int = TEXT_TOKENS
+    ) -> list[TokenizedPrompt]:
+        """Token ids per prompt, cut to `max_length`, with the uncut count.
+
+        Raises:
+            InputError: no prompt, or one that is not text.
+        """
+        check_prompts(prompts)
+        return [self.tokenizer.tokenize(prompt, max_length) for prompt in prompts]
+
+    def encode(self, prompts: Sequence[str]) -> TextConditioning:
+        """Encode prompts, each cut to its first 256 tokens; an empty one is valid.
+
+        Raises:
+            InputError: no prompt, or one that is not text.
+        """
+        return self.encode_ids([prompt.ids for prompt in self.tokenize(prompts)])
+
+    @torch.no_grad()
+    def encode_ids(self, ids: Sequence[Sequence[int]]) -> TextConditioning:
+        """Encode token ids; only real tokens are run, padded to the longest item.
+
+        Args:
+            ids: one sequence per item, any lengths; an empty one gives no real token.
+
+        Returns:
+            tokens [B, n, 768] float32 on the encoder's device, n = the longest item, at least 1.
+
+        Raises:
+            InputError: no item, or an id that the vocabulary does not hold.
+            SA3Error: the weights' dtype is too narrow for their values.
+        """
+        table = self._embedding().weight
+        padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
+        padded, mask = padded.to(table.device), mask.to(table.device)
+        tokens = torch.zeros(*mask.shape, TEXT_WIDTH, device=table.device)
+        filled = mask.any(dim=1)  # [B]
+        if filled.any():
+            tokens[filled] = self._run(padded[filled], mask[filled])
+        return TextConditioning(tokens, mask)
+
+    def _embedding(self) -> nn.Embedding:
+        """The embedding table."""
+        return cast(nn.Embedding, self.encoder.get_input_embeddings())
+
+    def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[B, n] ids, each row with a real token -> [B, n, 768] float32, zero past the mask."""
+        embedded = self._embedding()(ids).to(self.dtype)
+        hidden = self.encoder(inputs_embeds=embedded, attention_mask=mask.long())
+        tokens = hidden.last_hidden_state.float().masked_fill(~mask[..., None], 0.0)
+        if not torch.isfinite(tokens).all():
+            raise SA3Error(
+                f"The text encoder overflowed in {self.dtype}; load it in float32 or bfloat16."
+            )
+        return tokens
+
+
+def load_t5gemma(
+    path: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> T5Gemma:
+    """Load a text encoder from a Hugging Face folder or a repackaged single file.
+
+    Weights are memory-mapped and copied only where dtype or device ask for it.
+
+    Args:
+        path: folder `t5gemma-b-b-ul2`, or a file with a `spiece_model` tensor in it.
+        dtype: float32, bfloat16 or float16; what the layers compute in.
+
+    Raises:
+        InputError: another dtype.
+        CheckpointError: file missing, damaged, or without exactly the encoder's tensors.
+        ConfigError: config.json contradicts the tensors or asks for something unknown.
+        SA3Error: the installed transformers has no T5Gemma.
+    """
+    if dtype not in DTYPES:
+        known = ", ".join(map(str, DTYPES))
+        raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
+    file = read_encoder_file(Path(path))
+    encoder = _build_encoder(file.config)
+    weights = _weights(file, dtype, device)
+    check_keys_and_shapes(weights, encoder, f"{file.path}, text encoder")
+    encoder.load_state_dict(weights, assign=True)
+    encoder.encoder.rotary_emb.to(device)
+    if file.folder is not None:
+        tokenizer: Tokenizer = FolderTokenizer(file.folder)
+    else:
+        assert file.spiece is not None  # read_encoder_file refuses files without
+        tokenizer = SentencePieceTokenizer(file.spiece, file.path.name)
+    return T5Gemma(encoder, tokenizer, dtype).train(False).requires_grad_(False)
+
+
+def _pad_ids(ids: Sequence[Sequence[int]], vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Ids right-padded with 0 [B, n] and their mask [B, n], n at least 1, on the CPU."""
+    if not ids:
+        raise InputError("There is nothing to encode; give at least one prompt.")
+    for number, item in enumerate(ids, 1):
+        if item and not 0 <= min(item) <= max(item) < vocabulary:
+            raise InputError(
+                f"Prompt {number} has token ids {min(item)} to {max(item)}; the text encoder "
+                f"knows 0 to {vocabulary - 1}. Its tokenizer belongs to another model."
+            )
+    lengths = torch.tensor([len(item) for item in ids])
+    length = max(1, int(lengths.max()))
+    padded = torch.tensor([[*item, *[0] * (length - len(item))] for item in ids])
+    return padded, torch.arange(length) < lengths[:, None]
+
+
+def _build_encoder(config: EncoderConfig) -> "T5GemmaEncoderModel":
+    """The empty model: weights on the meta device, RoPE frequencies real."""
+    try:
+        from transformers import T5GemmaEncoderModel
+    except ImportError as error:
+        raise SA3Error(_no_t5gemma()) from error
+    with torch.device("meta"):
+        model = T5GemmaEncoderModel(_transformers_config(config))
+    # The frequencies are no weights, no file holds them, and meta tensors have no values.
+    rotary = model.encoder.rotary_emb
+    model.encoder.rotary_emb = type(rotary)(config=model.encoder.config)
+    return model
+
+
+def _no_t5gemma() -> str:
+    """The message for a transformers without T5Gemma."""
+    import transformers
+
+    return (
+        f"transformers {transformers.__version__} has no T5GemmaEncoderModel; Stable Audio 3's "
+        f"text encoder needs transformers {MIN_TRANSFORMERS} or newer. Update it: "
+        f'pip install -U "transformers>={MIN_TRANSFORMERS}".'
+    )
+
+
+def _transformers_config(config: EncoderConfig) -> "T5GemmaConfig":
+    """The same sizes as transformers wants them, for versions 4 and 5."""
+    from transformers import T5GemmaConfig, T5GemmaModuleConfig
+
+    kinds = ("sliding_attention", "full_attention")
+    module: dict[str, Any] = {
+        "vocab_size": config.vocabulary,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": config.mlp_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": config.query_scalar,
+        "attn_logit_softcapping": config.softcap,
+        "rms_norm_eps": config.norm_eps,
+        "sliding_window": config.sliding_window,
+        "layer_types": [kinds[i % 2] for i in range(config.layers)],
+        # version 4 reads the first, version 5 the second
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+    }
+    whole = T5GemmaConfig(
+        encoder=T5GemmaModuleConfig(**module),
+        decoder=T5GemmaModuleConfig(**module),
+        is_encoder_decoder=False,
+        vocab_size=config.vocabulary,  # version 4 writes it over both parts' own
+    )
+    # Only this one applies the soft-cap; up to 5.0 the default is sdpa, which drops it in silence.
+    whole._attn_implementation = "eager"
+    return whole
+
+
+def _weights(
+    file: EncoderFile, dtype: torch.dtype, device: torch.device | str
+) -> dict[str, Tensor]:
+    """The file's tensors under the model's names, in `dtype` on `device`.
+
+    The embedding table is never widened: looking a row up and widening that is the same, and
+    the table is two thirds of the encoder.
+    """
+    weights = {}
+    for name, tensor in file.tensors.items():
+        keep = name == "embed_tokens.weight" and tensor.dtype.itemsize <= dtype.itemsize
+        weights["encoder." + name] = tensor.to(device, tensor.dtype if keep else dtype)
+    return weights

@@ -1,0 +1,239 @@
+"""Reading T5Gemma encoder files: which tensors, which sizes, what the config adds.
+
+Two layouts: a Hugging Face folder (config.json, model.safetensors, tokenizer files) and one
+repackaged safetensors file that carries its SentencePiece model in the tensor `spiece_model`.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..errors import CheckpointError, ConfigError
+from ..files.tensor_file import read_header
+from .conditioning import TEXT_WIDTH
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+SPIECE = "spiece_model"
+PREFIXES = ("model.encoder.", "encoder.")  # the second: saved from the encoder alone
+OTHER_PARTS = ("model.decoder.", "decoder.", "lm_head.", SPIECE)  # known, not used here
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of a T5Gemma encoder; the defaults are those of t5gemma-b-b-ul2.
+
+    Attributes:
+        vocabulary, layers, mlp_width, heads, kv_heads: read from tensor shapes.
+        query_scalar: attention logits are divided by its square root.
+        softcap: logits become softcap * tanh(logits / softcap).
+
+    Source: arXiv 2504.06225 and the published config.json of google/t5gemma-b-b-ul2.
+    """
+
+    vocabulary: int
+    layers: int
+    mlp_width: int
+    heads: int
+    kv_heads: int
+    head_dim: int = 64
+    query_scalar: int = 64
+    softcap: float = 50.0
+    norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    sliding_window: int = 4096
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """What a text encoder file holds.
+
+    Attributes:
+        path: the safetensors file.
+        folder: the Hugging Face folder, where it is one.
+        config: sizes.
+        tensors: encoder weights under their names inside the encoder, memory-mapped.
+        spiece: SentencePiece model [bytes] uint8, where the file carries one.
+    """
+
+    path: Path
+    folder: Path | None
+    config: EncoderConfig
+    tensors: dict[str, Tensor]
+    spiece: Tensor | None
+
+
+def read_encoder_file(path: Path) -> EncoderFile:
+    """Find, map and measure the encoder in a folder or a single file.
+
+    Raises:
+        CheckpointError: nothing there, damaged, or no T5Gemma encoder in it.
+        ConfigError: config.json is unreadable, contradicts the tensors or is not supported.
+    """
+    folder = _folder_of(path)
+    file = path if folder is None else folder / WEIGHTS
+    prefix, tensors, spiece = _read_tensors(file)
+    settings = {} if folder is None else _read_settings(folder / "config.json")
+    config = _infer_config(file, prefix, tensors, settings)
+    _check_settings(config, settings, folder)
+    if folder is None and spiece is None:
+        raise CheckpointError(
+            f"{file.name} holds no {SPIECE}, so it cannot read prompts. Use the repackaged "
+            "t5gemma_b_b_ul2.safetensors or a whole t5gemma-b-b-ul2 folder."
+        )
+    return EncoderFile(file, folder, config, tensors, spiece)
+
+
+def _folder_of(path: Path) -> Path | None:
+    """The Hugging Face folder that `path` is, or is the weights file of."""
+    if path.is_dir():
+        return path
+    if path.name == WEIGHTS and (path.parent / "config.json").is_file():
+        return path.parent
+    return None
+
+
+def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor], Tensor | None]:
+    """Prefix, encoder tensors (memory-mapped) and SentencePiece model of a file."""
+    keys = [key for key in read_header(file) if key != "__metadata__"]
+    prefix = _find_prefix(file, keys)
+    with safe_open(str(file), framework="pt") as source:
+        tensors = {
+            key.removeprefix(prefix): source.get_tensor(key)
+            for key in keys
+            if key.startswith(prefix)
+        }
+        spiece = source.get_tensor(SPIECE) if SPIECE in keys else None
+    others = [key for key in keys if not key.startswith((prefix, *OTHER_PARTS))]
+    if others:
+        log.info("%s: ignored %d other tensors (%s, ...)", file.name, len(others), others[0])
+    return prefix, tensors, spiece
+
+
+def _find_prefix(file: Path, keys: list[str]) -> str:
+    """What precedes the encoder's names."""
+    for prefix in PREFIXES:
+        if prefix + "embed_tokens.weight" in keys:
+            return prefix
+    raise CheckpointError(
+        f"{file.name} holds no T5Gemma encoder (no {PREFIXES[0]}embed_tokens.weight among its "
+        f"{len(keys)} tensors). Choose t5gemma_b_b_ul2.safetensors or a t5gemma-b-b-ul2 folder."
+    )
+
+
+def _infer_config(
+    file: Path, prefix: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> EncoderConfig:
+    """Sizes from tensor shapes, the rest from config.json where there is one."""
+    needed = [
+        "embed_tokens.weight",
+        "layers.0.mlp.gate_proj.weight",
+        "layers.0.self_attn.q_proj.weight",
+        "layers.0.self_attn.k_proj.weight",
+    ]
+    missing = [prefix + name for name in needed if name not in tensors]
+    if missing:
+        raise CheckpointError(f"{file.name} lacks {', '.join(missing)}. Download it again.")
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
+    if wrong:
+        raise CheckpointError(
+            f"{file.name}: {prefix}{wrong[0]} is {tensors[wrong[0]].dtype}; text encoder weights "
+            "must be float32, bfloat16 or float16. Use a file that is not quantised."
+        )
+    for name in needed:
+        shape = tuple(tensors[name].shape)
+        if len(shape) != 2 or shape[1] != TEXT_WIDTH:
+            raise CheckpointError(
+                f"{file.name}: {prefix}{name} has shape {shape}; Stable Audio 3 needs T5Gemma "
+                f"b-b, {TEXT_WIDTH} wide. Choose t5gemma-b-b-ul2."
+            )
+    table, mlp, query, key = (tensors[name].shape for name in needed)
+    rest = {name: settings[key] for key, name in _SETTINGS.items() if key in settings}
+    head_dim = rest.get("head_dim", EncoderConfig.head_dim)
+    heads, kv_heads = query[0] // head_dim, key[0] // head_dim
+    if not kv_heads or heads % kv_heads or TEXT_WIDTH % heads or query[0] % head_dim:
+        raise CheckpointError(
+            f"{file.name}: {query[0]} query and {key[0]} key rows are no heads of {head_dim} "
+            f"channels for a width of {TEXT_WIDTH}. Download it again."
+        )
+    return EncoderConfig(
+        vocabulary=table[0],
+        layers=1 + max(int(m[1]) for m in map(_LAYER.match, tensors) if m),
+        mlp_width=mlp[0],
+        heads=heads,
+        kv_heads=kv_heads,
+        **rest,
+    )
+
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+_SETTINGS = {  # config.json name -> EncoderConfig field, for what shapes cannot tell
+    "head_dim": "head_dim",
+    "query_pre_attn_scalar": "query_scalar",
+    "attn_logit_softcapping": "softcap",
+    "rms_norm_eps": "norm_eps",
+    "rope_theta": "rope_theta",
+    "sliding_window": "sliding_window",
+}
+_SIZES = {  # config.json name -> EncoderConfig field, for what shapes do tell
+    "vocab_size": "vocabulary",
+    "num_hidden_layers": "layers",
+    "intermediate_size": "mlp_width",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+}
+_ONLY = {  # config.json name -> the one value that is implemented
+    "hidden_size": TEXT_WIDTH,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "attention_bias": False,
+    "rope_type": "default",
+    "rope_scaling": None,
+}
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """The encoder's section of config.json, RoPE settings flattened as older files have them."""
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        section = dict(whole["encoder"])
+        rope = dict(section.get("rope_parameters") or {})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{file} cannot be read as a T5Gemma config ({error!r}). Download the folder again."
+        ) from error
+    section |= rope
+    wrong = [k for k in _SETTINGS if k in section and not _is_positive(section[k])]
+    if wrong:
+        raise ConfigError(
+            f"{file}: {wrong[0]} is {section[wrong[0]]!r}; it must be a number above 0. Download "
+            "the folder again."
+        )
+    return section
+
+
+def _is_positive(value: object) -> bool:
+    """Whether `value` is a number above 0 (and no bool)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _check_settings(
+    config: EncoderConfig, settings: Mapping[str, Any], folder: Path | None
+) -> None:
+    """Raise ConfigError where config.json contradicts the tensors or asks for something else."""
+    allowed = _ONLY | {key: getattr(config, name) for key, name in _SIZES.items()}
+    for key, value in allowed.items():
+        if key in settings and settings[key] != value:
+            raise ConfigError(
+                f"{folder}: config.json says {key} = {settings[key]!r}, but the weights or this "
+                f"program need {value!r}. Download the folder again."
+            )

@@ -1,0 +1,142 @@
+"""The two tokenizers T5Gemma comes with: a Hugging Face folder, or a SentencePiece model.
+
+The SentencePiece one adds neither BOS nor EOS; the folder's own is used as it is, and what it
+adds by itself (a BOS, say) counts as tokens of the prompt, as upstream has it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, uint8
+
+from ..errors import CheckpointError, InputError
+
+log = logging.getLogger(__name__)
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """Token ids of one prompt.
+
+    Attributes:
+        ids: what is encoded, at most the maximum that was asked for.
+        total: number of tokens before cutting.
+    """
+
+    ids: tuple[int, ...]
+    total: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether tokens were dropped."""
+        return self.total > len(self.ids)
+
+
+class Tokenizer(Protocol):
+    """Turns prompts into token ids."""
+
+    def tokenize(self, prompt: str, max_length: int) -> TokenizedPrompt:
+        """Ids of one prompt, cut to `max_length`."""
+        ...
+
+
+class FolderTokenizer:
+    """The tokenizer of a Hugging Face folder, read from local files only."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read `tokenizer.json` (or `tokenizer.model`) and `tokenizer_config.json`.
+
+        Raises:
+            CheckpointError: the files are missing or cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise CheckpointError(
+                f"{folder} has no {' or '.join(TOKENIZER_FILES)}, so its text encoder cannot read "
+                "prompts. Download the whole text encoder folder."
+            )
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # the library raises bare Exception for damaged files
+            raise CheckpointError(
+                f"The tokenizer in {folder} cannot be read ({error}). Download the folder again."
+            ) from error
+        added = self._ids("")
+        if added:
+            log.info(
+                "The tokenizer in %s adds %d token(s) of its own to each prompt (ids %s); the "
+                "repackaged single-file text encoder adds none, so the two sound different.",
+                folder,
+                len(added),
+                ", ".join(map(str, added)),
+            )
+
+    def _ids(self, prompt: str) -> list[int]:
+        """All ids of a prompt."""
+        return self._tokenizer(prompt, verbose=False)["input_ids"]
+
+    def tokenize(self, prompt: str, max_length: int) -> TokenizedPrompt:
+        """Ids of one prompt, cut by the tokenizer's own rule (an EOS of its own survives)."""
+        ids = self._ids(prompt)
+        total = len(ids)
+        if total > max_length:
+            ids = self._tokenizer(prompt, truncation=True, max_length=max_length)["input_ids"]
+        return TokenizedPrompt(tuple(ids), total)
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model, as repackaged files carry it in a tensor."""
+
+    def __init__(self, model: Tensor, source: str) -> None:
+        """Read the model.
+
+        Args:
+            model: serialised SentencePiece model, [bytes] uint8.
+            source: file name for messages.
+
+        Raises:
+            CheckpointError: the tensor holds no SentencePiece model.
+        """
+        from sentencepiece import SentencePieceProcessor
+
+        if model.dtype != uint8 or model.dim() != 1:
+            raise CheckpointError(
+                f"{source}: spiece_model is {model.dtype} {tuple(model.shape)}; it must be the "
+                "bytes of a SentencePiece model. Download the file again."
+            )
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model.cpu().numpy().tobytes())
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{source}: spiece_model is no SentencePiece model ({error}). Download the file "
+                "again."
+            ) from error
+
+    def tokenize(self, prompt: str, max_length: int) -> TokenizedPrompt:
+        """The first `max_length` ids of one prompt, no BOS, no EOS."""
+        ids = self._processor.encode(prompt, out_type=int, add_bos=False, add_eos=False)
+        return TokenizedPrompt(tuple(ids[:max_length]), len(ids))
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raise InputError unless `prompts` is a non-empty sequence of well-formed strings."""
+    if isinstance(prompts, str) or not prompts:
+        raise InputError(f"prompts is {prompts!r}; it must be a list with at least one prompt.")
+    for number, prompt in enumerate(prompts, 1):
+        if not isinstance(prompt, str):
+            raise InputError(f"Prompt {number} is {prompt!r}; it must be text.")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Prompt {number} holds half a character at position {error.start} (a lone "
+                "surrogate). Type the prompt again."
+            ) from error

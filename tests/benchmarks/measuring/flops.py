@@ -1,0 +1,87 @@
+"""The floating-point operations that Stable Audio 3 cannot do without.
+
+Two per multiply-add of every matmul, convolution and attention over valid frames and real tokens;
+what is constant in a generation counts once. Element-wise work is not counted.
+
+D width, N tokens.
+"""
+
+from __future__ import annotations
+
+from sa3_core.checkpoints.infer import DiTConfig, ResamplerConfig, SAMEConfig
+from sa3_core.text.conditioning import TEXT_WIDTH
+from sa3_core.text.encoder_file import EncoderConfig
+
+
+def dit_step(config: DiTConfig, frames: int, context: int) -> float:
+    """One velocity of one item.
+
+    Args:
+        config: sizes.
+        frames: valid latent frames.
+        context: different tokens of the context (prompt, one padding token, duration).
+    """
+    width, channels, pairs = config.width, config.channels, 2 if config.differential else 1
+    tokens = config.memory_tokens + frames
+    self_attention = tokens * width * width * (2 * pairs + 2) + 2 * pairs * tokens * tokens * width
+    cross = tokens * width * width * (pairs + 1) + 2 * pairs * tokens * context * width
+    feed_forward = 3 * config.ff_mult * width * width * tokens
+    blocks = config.depth * (self_attention + cross + feed_forward)
+    ends = 2 * frames * (channels * channels + channels * width)
+    time = config.time_features * width + width * width + 7 * width * width  # AdaLN included
+    return 2.0 * (blocks + ends + time)
+
+
+def dit_constants(config: DiTConfig, context: int) -> float:
+    """What one generation computes once: context keys and values, local and global embedding."""
+    width, cond, pairs = config.width, config.cond_width, 2 if config.differential else 1
+    embedded = context * (cond * width + width * width)
+    keys = config.depth * context * (pairs + 1) * width * width
+    local = config.depth * (config.local_channels * width + width * width)
+    duration = config.time_features * cond + cond * width + width * width
+    return 2.0 * (embedded + keys + local + duration)
+
+
+def generation(config: DiTConfig, frames: int, prompt: int, steps: int) -> float:
+    """A generation of one item without guidance and inpainting."""
+    context = prompt + 2
+    return steps * dit_step(config, frames, context) + dit_constants(config, context)
+
+
+def _layers(side: ResamplerConfig, latents: int, stride: int) -> float:
+    """SAME's transformer layers on `latents` latents, stride + 1 tokens each."""
+    group = stride + 1
+    tokens, width = latents * group, side.width
+    if side.chunk is not None:
+        pairs_seen = tokens * (side.chunk // stride) * group
+    else:
+        reach = (side.window or 0) * group
+        pairs_seen = tokens * (2 * reach + 1) - reach * (reach + 1)  # less at both ends
+    attention = 6 * tokens * width * width + 2 * 2 * pairs_seen * width
+    return side.depth * (attention + 3 * side.ff_mult * width * width * tokens)
+
+
+def same_decode(config: SAMEConfig, latents: int) -> float:
+    """Decoding of one item."""
+    side, frames = config.decoder, latents * config.stride
+    mapping = frames * side.kernel * side.width * side.channels
+    into = latents * config.latent_channels * side.width
+    return 2.0 * (_layers(side, latents, config.stride) + mapping + into)
+
+
+def same_encode(config: SAMEConfig, latents: int) -> float:
+    """Encoding of one item."""
+    side, frames = config.encoder, latents * config.stride
+    mapping = frames * side.kernel * side.width * side.channels
+    out = latents * config.latent_channels * side.width
+    return 2.0 * (_layers(side, latents, config.stride) + mapping + out)
+
+
+def text_encoder(config: EncoderConfig, tokens: int) -> float:
+    """T5Gemma's encoder on `tokens` real tokens of one prompt."""
+    heads, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    projections = TEXT_WIDTH * (2 * heads + 2 * keys)
+    attention = 2 * tokens * heads
+    return (
+        2.0 * config.layers * tokens * (projections + attention + 3 * TEXT_WIDTH * config.mlp_width)
+    )

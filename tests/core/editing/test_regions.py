@@ -1,0 +1,146 @@
+"""Regions as text and as lists: grammar, bars, percentages, errors, combining."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from sa3_core.editing.regions import (
+    Region,
+    bar_seconds,
+    format_regions,
+    invert_regions,
+    merge_regions,
+    new_duration,
+    parse_regions,
+    regions_from_list,
+)
+from sa3_core.errors import InputError, RegionError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4-8", [(4, 8)]),
+        ("4-8, 0:16.5-0:20, 90%-100%", [(4, 8), (16.5, 20), (36, 40)]),
+        ("  4 - 8 ;16.5 -20\n30- 31.25  ", [(4, 8), (16.5, 20), (30, 31.25)]),
+        ("4-8 10-12", [(4, 8), (10, 12)]),
+        ("0-.5", [(0, 0.5)]),
+        ("1.-2.", [(1, 2)]),
+        ("0:04\u20130:08.5", [(4, 8.5)]),
+        ("4-100%", [(4, 40)]),
+        ("8-4, 4-8"[5:], [(4, 8)]),
+        ("12-14, 4-8, 5-9", [(12, 14), (4, 8), (5, 9)]),
+    ],
+)
+def test_text_as_people_write_it(text, expected):
+    assert parse_regions(text, 40.0) == [Region(*pair) for pair in expected]
+
+
+def test_hours_minutes_and_seconds():
+    assert parse_regions("1:02:03-1:02:03.5", 4000.0) == [Region(3723, 3723.5)]
+    assert parse_regions("61:00-62:30", 4000.0) == [Region(3660, 3750)]
+
+
+def test_bars_count_from_one_and_end_where_the_last_one_starts():
+    assert parse_regions("bar 5-9", 60.0, bpm=120) == [Region(8, 16)]
+    assert parse_regions("Bars 1-2, bar 3", 60.0, bpm=60, beats_per_bar=3) == [
+        Region(0, 3),
+        Region(6, 9),
+    ]
+    assert parse_regions("bar 5 - 9\n4-6", 60.0, bpm=120) == [Region(8, 16), Region(4, 6)]
+    assert parse_regions("bar 1.5-2", 60.0, bpm=120) == [Region(1, 2)]
+    assert bar_seconds(4, 120) == 8
+
+
+def test_a_region_that_starts_inside_may_lengthen_the_piece():
+    regions = parse_regions("8-14, 2-3", 10.0)
+    assert regions == [Region(8, 14), Region(2, 3)]
+    assert new_duration(regions, 10.0) == 14
+    assert new_duration(regions[1:], 10.0) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("8-4", ["'8-4'", "reversed", "0-10 s"]),
+        ("4-4", ["'4-4'", "empty", "0-10 s"]),
+        ("2-3, 10-12", ["'10-12'", "at or after the end", "Continue Audio"]),
+        ("100%-110%", ["'100%-110%'", "Continue Audio"]),
+        ("-2-4", ["'-2-4'", "before 0"]),
+        ("nan-4", ["'nan-4'", "cannot be read", "0-10 s"]),
+        ("4-inf", ["'4-inf'", "cannot be read"]),
+        ("4", ["'4'", "cannot be read"]),
+        ("4,5-8", ["'4'", "point for decimals"]),
+        ("4-8-9", ["'4-8-9'", "cannot be read"]),
+        ("4-8s", ["'4-8s'", "cannot be read"]),
+        ("1e1-2", ["'1e1-2'", "cannot be read"]),
+        ("0:75-0:80", ["'0:75-0:80'", "below 60"]),
+        ("4-" + "9" * 400, ["finite"]),
+        ("", ["No region", "0-10 s"]),
+        (" ,; ", ["No region"]),
+        ("bar 5-9", ["'bar5-9'", "BPM"]),
+        ("<script>-" + "x" * 100, ["...'"]),
+    ],
+)
+def test_bad_regions_are_named_with_what_is_allowed(text, words):
+    with pytest.raises(RegionError) as error:
+        parse_regions(text, 10.0)
+    for word in words:
+        assert word in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_bad_bars_and_settings_are_named():
+    with pytest.raises(RegionError, match="before bar 1"):
+        parse_regions("bar 0-4", 10.0, bpm=120)
+    with pytest.raises(RegionError, match="reversed"):
+        parse_regions("bar 4-2", 10.0, bpm=120)
+    with pytest.raises(InputError, match="BPM is 0"):
+        parse_regions("bar 1-2", 10.0, bpm=0)
+    with pytest.raises(InputError, match="beats per bar is nan"):
+        parse_regions("bar 1-2", 10.0, bpm=120, beats_per_bar=math.nan)
+    with pytest.raises(InputError, match="duration is 0"):
+        parse_regions("1-2", 0.0)
+
+
+def test_lists_from_other_nodes():
+    assert regions_from_list([(1, 2), [3.5, 4]], 10.0) == [Region(1, 2), Region(3.5, 4)]
+    for bad, words in (
+        ([(2, 1)], "reversed"),
+        ([(1, math.nan)], "finite"),
+        ([(11, 12)], "Continue Audio"),
+        ([(1, 2, 3)], "no \\(start, end\\) pair"),
+        ([5], "pair"),
+        (["ab"], "pair"),
+        ([], "empty"),
+    ):
+        with pytest.raises(RegionError, match=words):
+            regions_from_list(bad, 10.0)
+
+
+def test_written_regions_read_back_as_the_same_floats():
+    rng = random.Random(1)
+    for _ in range(500):
+        start = rng.choice([rng.uniform(0, 9), rng.uniform(0, 1e-6), rng.randint(0, 9)])
+        region = Region(float(start), start + rng.uniform(1e-7, 5))
+        assert parse_regions(format_regions([region, region]), 10.0) == [region, region]
+    assert format_regions([Region(4.0, 8.5), Region(1e-05, 2)]) == "4-8.5, 0.00001-2"
+
+
+def test_merging_joins_what_overlaps_or_touches():
+    regions = [Region(5, 6), Region(1, 2), Region(2, 3), Region(2.5, 2.7), Region(5.5, 8)]
+    assert merge_regions(regions) == [Region(1, 3), Region(5, 8)]
+    assert merge_regions([]) == []
+
+
+def test_inverting_leaves_the_rest_and_twice_is_the_same():
+    regions = [Region(2, 3), Region(0, 1), Region(2.5, 4)]
+    inverse = invert_regions(regions, 10.0)
+    assert inverse == [Region(1, 2), Region(4, 10)]
+    assert invert_regions(inverse, 10.0) == merge_regions(regions)
+    assert invert_regions([Region(4, 20)], 10.0) == [Region(0, 4)]
+    with pytest.raises(RegionError, match="cover all"):
+        invert_regions([Region(0, 10)], 10.0)

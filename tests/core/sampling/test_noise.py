@@ -1,0 +1,120 @@
+"""Noise: seeds, lengths, independence of the batch, interpolation between seeds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sa3_core.errors import InputError
+from sa3_core.sampling.noise import ItemNoise, SeedBlend, slerp
+
+
+def test_first_draw_is_the_reference_noise(golden, rel_l2):
+    head = golden("tiny-s/sampling")["noise.head"]  # channels 0-3 of noise.init
+    assert rel_l2(ItemNoise(1234, [0], [82], 82)()[:, :4], head) <= 1e-6
+
+
+def test_draws_go_on_from_one_generator_per_item():
+    noise = ItemNoise(7, [0], [10], 10)
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(3):
+        assert torch.equal(noise()[0], torch.randn(256, 10, generator=generator))
+
+
+def test_an_item_depends_on_its_seed_index_and_own_length_only():
+    batch = ItemNoise(5, [0, 1, 4], [10, 6, 8], 14)
+    for _ in range(2):
+        out = batch()
+        assert out.shape == (3, 256, 14)
+        assert out.dtype == torch.float32
+    for item, (index, frames) in enumerate(zip([0, 1, 4], [10, 6, 8], strict=True)):
+        alone = ItemNoise(5, [index], [frames], frames)
+        alone()
+        assert torch.equal(alone()[0], out[item, :, :frames])
+        assert not out[item, :, frames:].any()
+
+
+def test_a_seed_list_names_each_items_seed():
+    listed = ItemNoise([9, 3], [0, 1], [6, 6], 6)()
+    assert torch.equal(listed[0], ItemNoise(9, [0], [6], 6)()[0])
+    assert torch.equal(listed[1], ItemNoise(3, [0], [6], 6)()[0])
+    assert torch.equal(ItemNoise(2, [1], [6], 6)()[0], listed[1]), "seed + index"
+
+
+def test_seeds_wrap_at_two_to_the_63():
+    big = ItemNoise(2**64 - 1, [1], [4], 4)()
+    assert torch.equal(big, ItemNoise(0, [0], [4], 4)())
+    assert torch.equal(ItemNoise(-1, [0], [4], 4)(), ItemNoise(2**63 - 1, [0], [4], 4)())
+
+
+@pytest.mark.parametrize(
+    ("seed", "index", "frames", "message"),
+    [
+        ([1, 2, 3], [0, 1], [4, 4], "3 seeds were given for 2 items"),
+        (1, [0], [4, 4], "1 batch indices were given for 2 items"),
+        (1.5, [0], [4], "not a whole number"),
+        (1, [0], [9], "does not fit 8"),
+        (1, [0], [0], "does not fit 8"),
+    ],
+)
+def test_bad_input_is_named(seed, index, frames, message):
+    with pytest.raises(InputError, match=message):
+        ItemNoise(seed, index, frames, 8)
+
+
+def pair(strength, total=40):
+    frames = [40, 25]
+    first = ItemNoise(1, [0, 1], frames, total)
+    second = ItemNoise(50, [0, 1], frames, total)
+    return SeedBlend(first, second, strength)
+
+
+def test_blend_ends_are_the_seeds_themselves_at_every_draw():
+    a, b = ItemNoise(1, [0, 1], [40, 25], 40), ItemNoise(50, [0, 1], [40, 25], 40)
+    at_a, at_b = pair(0), pair(1.0)
+    for _ in range(3):
+        assert torch.equal(at_a(), a())
+        assert torch.equal(at_b(), b())
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.3, 0.5, 0.8])
+def test_blend_keeps_variance_and_turns_by_its_share_of_the_angle(strength):
+    a, b, mixed = pair(0)(), pair(1)(), pair(strength)()
+    for item, frames in enumerate([40, 25]):
+        u, v, w = (x[item, :, :frames].double().flatten() for x in (a, b, mixed))
+        assert float(w.std()) == pytest.approx(1, abs=0.02)
+        cosine = torch.nn.functional.cosine_similarity
+        angle = math.acos(float(cosine(u, v, 0)))
+        assert math.acos(float(cosine(u, w, 0))) == pytest.approx(strength * angle, rel=0.02)
+        assert not mixed[item, :, frames:].any()
+
+
+def test_blend_does_not_depend_on_the_batch():
+    together = pair(0.4, total=60)()
+    alone = SeedBlend(ItemNoise(1, [1], [25], 25), ItemNoise(50, [1], [25], 25), 0.4)()
+    assert torch.equal(alone[0], together[1, :, :25])
+
+
+def test_blend_of_a_seed_with_itself_is_that_seed():
+    a = ItemNoise(4, [0], [9], 9)()
+    mixed = SeedBlend(ItemNoise(4, [0], [9], 9), ItemNoise(4, [0], [9], 9), 0.5)()
+    torch.testing.assert_close(mixed, a)
+
+
+def test_slerp_of_unit_axes_is_on_the_circle():
+    x, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    third = slerp(x, y, 1 / 3)
+    assert third.tolist() == pytest.approx([math.cos(math.pi / 6), math.sin(math.pi / 6)])
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])
+def test_bad_blends_are_named(strength):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        pair(strength)
+
+
+def test_blends_of_other_lengths_are_refused():
+    with pytest.raises(InputError, match="same lengths"):
+        SeedBlend(ItemNoise(1, [0], [8], 8), ItemNoise(1, [0], [6], 8), 0.5)

@@ -1,0 +1,173 @@
+"""Make the UI form of the example workflows, and their thumbnails, in the real frontend.
+
+    python -m tests.tools.make_workflows [NAME ...]
+
+Reads example_workflows/api/NAME.json (default: all) and writes example_workflows/NAME.json and
+NAME.jpg. Run it after an API workflow or a node's inputs changed; the tests compare the two forms.
+"""
+
+# ruff: noqa: T201 - a command, it prints
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.helpers.chromium import find_browser, launch_options
+from tests.helpers.frontend import Frontend
+from tests.helpers.harness import ComfyServer
+from tests.helpers.support import comfyui_root
+from tests.tools.example_inputs import (
+    WORKFLOWS,
+    api_workflow,
+    workflow_names,
+    write_example_inputs,
+)
+from tests.tools.layout import ARRANGE, BOUNDS
+from tests.tools.workflow_notes import NOTES
+
+VIEWPORT = {"width": 1800, "height": 800}
+MARGIN = 30  # around the graph in its thumbnail
+THUMBNAIL_WIDTH = 1200
+JPEG_QUALITY = 82
+HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
+TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
+
+PREPARE = f"""([note, modelsOf]) => {{
+    {ARRANGE}
+    const GAP_X = 60, NOTE_WIDTH = 380;
+    const graph = app.graph;
+    const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
+    for (const node of nodes) {{
+        // Unfold where an advanced input matters: one that is not as in a fresh node.
+        const fresh = LiteGraph.createNode(node.type);
+        const differs = (widget) => widget.options.advanced &&
+            widget.value !== fresh.widgets.find((other) => other.name === widget.name)?.value;
+        if (node.widgets?.some(differs)) {{
+            node.widgets.find((widget) => widget.name === "advanced").callback();
+        }}
+        const models = modelsOf[node.widgets?.find((widget) => widget.name === "model")?.value];
+        if (node.type === "SA3LoadModel" && models) node.properties.models = models;
+        for (const {{ name, linkedWidgets = [] }} of node.widgets ?? []) {{
+            // Decoder noise belongs to a take: a new one at every run decodes anew for nothing.
+            for (const control of linkedWidgets) {{
+                control.value = name === "noise_seed" ? "fixed" : "randomize";
+            }}
+        }}
+    }}
+    arrange(nodes, 0);
+    const text = LiteGraph.createNode("MarkdownNote");
+    graph.add(text);
+    text.title = "Read me";
+    text.widgets[0].value = note;
+    text.setSize([NOTE_WIDTH, 420]);
+    text.pos = [-NOTE_WIDTH - GAP_X, 0];
+}}"""
+
+
+def model_links() -> dict[str, list[dict[str, str]]]:
+    """`properties.models` of a loader by the variant it names: ComfyUI's single files."""
+    names = ("small-music", "small-sfx", "medium")
+    variants = [*names, *(f"{name}-base" for name in names)]
+    return {
+        variant: [
+            {"name": file, "url": f"{HUB}/{folder}/{file}", "directory": folder}
+            for file, folder in (
+                (f"stable_audio_3_{variant.replace('-', '_')}.safetensors", "checkpoints"),
+                TEXT_ENCODER,
+            )
+        ]
+        for variant in variants
+    }
+
+
+def make(ui: Frontend, name: str) -> None:
+    """Write the UI form and the thumbnail of one API workflow."""
+    ui.reset()
+    script = "([graph, name]) => window.app.loadApiJson(graph, name)"
+    ui.page.evaluate(script, [api_workflow(name), name])
+    ui.settle(500)
+    ui.page.evaluate(PREPARE, [NOTES[name], model_links()])
+    ui.settle(500)
+    workflow = tidy(ui.workflow(), name)
+    text = json.dumps(workflow, indent=1, ensure_ascii=False)
+    (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    ui.load(workflow)
+    ui.fit()
+    ui.settle(1000)
+    save_thumbnail(ui, WORKFLOWS / f"{name}.jpg")
+
+
+def save_thumbnail(ui: Frontend, path: Path) -> None:
+    """The part of the page that the graph covers."""
+    left, top, right, bottom = ui.page.evaluate(BOUNDS)
+    box = (left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN)
+    picture = Image.open(io.BytesIO(ui.page.screenshot())).convert("RGB").crop(box)
+    size = (THUMBNAIL_WIDTH, round(THUMBNAIL_WIDTH * picture.height / picture.width))
+    small = picture.resize(size, Image.Resampling.LANCZOS)
+    small.save(path, quality=JPEG_QUALITY, optimize=True)
+
+
+def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
+    """Leave out what differs from run to run or says nothing, so that changes show in a diff."""
+    workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"ComfyUI-SA3/{name}"))
+    workflow["extra"] = {}
+    for node in workflow["nodes"]:
+        node["pos"] = [round(value) for value in node["pos"]]
+        node["size"] = [round(value) for value in node["size"]]
+        for slots, link in (("inputs", "link"), ("outputs", "links")):
+            node[slots] = [
+                {key: value for key, value in slot.items() if value is not None or key == link}
+                for slot in node.get(slots) or []
+            ]
+    return workflow
+
+
+def show_graph_only(ui: Frontend) -> None:
+    """No side bars, and text however small."""
+    ui.set_setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
+    ui.set_setting("Comfy.Minimap.Visible", False)
+    ui.set_setting("Comfy.Graph.CanvasInfo", False)
+    ui.set_setting("Comfy.Graph.CanvasMenu", False)
+    ui.page.evaluate("() => app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
+    ui.settle(500)
+
+
+def main(names: list[str]) -> int:
+    names = names or workflow_names()
+    unknown = [name for name in names if name not in NOTES]
+    if unknown:
+        print(f"write a note for {', '.join(unknown)} in {Path(__file__).parent}/workflow_notes.py")
+        return 1
+    browser = find_browser()
+    if browser is None:
+        print("no Chrome, Chromium or Edge; set SA3_BROWSER")
+        return 1
+    with (
+        tempfile.TemporaryDirectory() as base,
+        ComfyServer(comfyui_root(), Path(base)) as server,
+        sync_playwright() as playwright,
+    ):
+        chromium = playwright.chromium.launch(**launch_options(browser))
+        page = chromium.new_page(viewport=VIEWPORT, reduced_motion="reduce")
+        ui = Frontend(page, server)
+        write_example_inputs(server)
+        ui.open()
+        show_graph_only(ui)
+        for name in names:
+            make(ui, name)
+            print(f"{name}: {WORKFLOWS / name}.json, .jpg")
+        chromium.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

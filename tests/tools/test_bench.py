@@ -1,0 +1,84 @@
+"""`dev.py bench speed` at toy size, this pack alone: table, picture and the way to a card."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks.cases.jobs import Job
+from tests.benchmarks.cases.tasks import Row, Target
+from tests.benchmarks.measuring.measure import Measured, Result, relative
+from tests.benchmarks.measuring.peak import Rates
+from tests.benchmarks.report import Report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_quick_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "speed", "--quick", "--no-peers"]
+    command += ["--only", "dit,cuda", "--seconds", "5,10", "--device", "cpu", "--out", tmp_path]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "bench_speed.md").read_text("utf-8")
+    lines = [line for line in table.splitlines() if line.startswith("| DiT")]
+    names = [line.split(" | ")[3] for line in lines]
+    assert names[:2] == ["ours", "ours"]
+    assert names[2:] == ["ours eager", "ours compile", "ours graph, no flash-attn"]
+    assert "Error" not in table
+    assert "DISAGREES" not in table
+    assert "No CUDA card" in table
+    assert (tmp_path / "bench_speed.png").stat().st_size > 1000
+
+
+@pytest.fixture
+def measured() -> Measured:
+    """Ours in 2 s, a peer in 3 s, of what takes 1 s at the peak."""
+    job = Job("decode", "", "fp32", 10.0)
+    row = Row(
+        task="same-l",
+        name="SAME-L decode",
+        length=10.0,
+        job=job,
+        flops=5e9,
+        implementations=("ours", "peer"),
+        rounds=1,
+        target=Target(limit=0.5, ratio=2.0, memory=1e9),
+    )
+    ours = Result(seconds=[2.0, 1.9, 8.0], memory=2e9, difference=0.0)
+    return Measured(row, {"ours": ours, "peer": Result(seconds=[3.0], difference=2e-6)})
+
+
+def test_verdict_names_what_is_missed(measured: Measured) -> None:
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
+    assert report.ok
+    assert report.verdict(measured) == ">= 50% yes, >= 2x NO, <= 1.00 GB NO"
+    ours, peer = report.lines()[2:]
+    assert "| 3 | 2 (1.90 - 8.00) |  | 50% (53%) | 25% (26%) | 2.00 GB |" in ours
+    assert "| 1 | 3 | 1.50x | 33% | 17% | n/a | 2.0e-06 |" in peer
+
+
+@pytest.mark.parametrize("difference", [2e-4, float("nan"), float("inf")])
+def test_disagreement_is_said_and_fails(measured: Measured, difference: float) -> None:
+    measured.results["peer"].difference = difference
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
+    assert not report.ok
+    assert "DISAGREES" in report.lines()[-1]
+
+
+def test_missing_peer_is_a_row_with_its_reason(measured: Measured) -> None:
+    measured.results["peer"] = Result(error="not installed")
+    report = Report(2, {("cpu", "fp32"): Rates(5e9, 1e10)}, [measured], [])
+    assert report.ok
+    assert "not installed" in report.lines()[-1]
+    assert ">= 2x unknown" in report.verdict(measured)
+
+
+def test_relative_difference() -> None:
+    x = torch.tensor([[3.0, 4.0]])
+    assert relative(x, x) == 0
+    assert relative(x * 1.01, x) == pytest.approx(0.01)
+    assert relative(torch.zeros(1, 2, 2), x) == float("inf")
