@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.checkpoints.infer import OBJECTIVES
+from ..sa3_core.networks.config import OBJECTIVES
 from .bridge.host.running import show
 from .bridge.sockets.quantised import narrow_formats
 from .bridge.work import loading

@@ -48,3 +48,7 @@ class DownloadError(SA3Error):
 
 class CompileError(SA3Error):
     """A compiler that was asked for and does not work here."""
+
+
+class LatentFileError(SA3Error):
+    """A latent file that cannot be read or written, or holds something else."""

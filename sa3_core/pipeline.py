@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .audio.waveform import fit_length
-from .checkpoints.library import TEXT_ENCODER_FOLDER
-from .checkpoints.load import SA3Model, model_from
-from .checkpoints.reader import load_same, open_checkpoint
+from .checkpoints.load import load_autoencoder, load_same, model_from, own_text_encoder, same_dtype
+from .checkpoints.reader import open_checkpoint
 from .codec.autoencode import OnProgress, decode, encode
 from .codec.latent_file import Latents
 from .editing.edits import (
@@ -31,13 +30,14 @@ from .editing.edits import (
     region_lists,
     restore_source,
 )
-from .errors import CheckpointError, InputError
+from .errors import InputError
 from .geometry import (
     HOP,
     LATENT_CHANNELS,
     check_seconds,
     target_frames,
 )
+from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .sampling.predictor import WeightSwitch
 from .sampling.sample import Seeds, StartLatent, broadcast, sample_latent
@@ -153,48 +153,11 @@ def load_pipeline(
     checkpoint = open_checkpoint(path, need)
     model = model_from(checkpoint, objective, dtype, device)
     if autoencoder is None:
-        same = load_same(checkpoint, _same_dtype(dtype, device)).to(device)
+        same = load_same(checkpoint, same_dtype(dtype, device)).to(device)
     else:
         same = load_autoencoder(autoencoder, dtype, device)
     text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     return Pipeline(model, load_t5gemma(encoder, text_dtype, device), same)
-
-
-def own_text_encoder(path: Path) -> Path:
-    """The text encoder folder that comes with a model folder.
-
-    Raises:
-        CheckpointError: there is none; says where to put it.
-    """
-    folder = (path if path.is_dir() else path.parent) / TEXT_ENCODER_FOLDER
-    if folder.is_dir():
-        return folder
-    raise CheckpointError(
-        f"{path.name} brings no text encoder: there is no folder {folder}. Put the T5Gemma folder "
-        "there, or name a t5gemma_b_b_ul2.safetensors as the text encoder."
-    )
-
-
-def load_autoencoder(
-    path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
-) -> SAMEAutoencoder:
-    """Load SAME alone, out of a standalone file or a full model.
-
-    Args:
-        path: folder or .safetensors file.
-        dtype: None = float32 on a CPU, else the file's.
-        device: where it goes.
-
-    Raises:
-        CheckpointError, ConfigError: see `open_checkpoint`.
-    """
-    device = torch.device(device)
-    checkpoint = open_checkpoint(path, ("same",))
-    return load_same(checkpoint, _same_dtype(dtype, device)).to(device)
-
-
-def _same_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    return torch.float32 if dtype is None and device.type == "cpu" else dtype
 
 
 @torch.inference_mode()

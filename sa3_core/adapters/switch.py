@@ -12,8 +12,8 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.load import SA3Model
 from ..errors import AdapterError, InputError
+from ..networks.model import SA3Model
 from .layer_filter import LayerFilter
 from .rules import AdapterWeight
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..networks.config import OBJECTIVES, DiTConfig, ModelConfig
 from .config_keys import DIT_KEYS, check_keys, expect_all, read_mapping, read_number
-from .infer import OBJECTIVES, DiTConfig, ModelConfig, Shapes, infer_dit, infer_same
+from .infer import Shapes, infer_dit, infer_same
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,85 +1,26 @@
-"""A loaded generator: the DiT, its conditioner and what is known about using them."""
+"""Loading nets out of checkpoints: a generator, an autoencoder, or one net at a time."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from ..errors import InputError
-from ..geometry import HOP, SAMPLE_RATE
-from ..networks.compiled import COMPILERS, CompiledDiT, compile_dit
+from ..errors import CheckpointError, InputError
+from ..files.tensor_file import fill
 from ..networks.conditioning import Conditioner
+from ..networks.config import OBJECTIVES, ModelConfig
 from ..networks.dit import DiffusionTransformer
+from ..networks.model import SA3Model
 from ..networks.ops import Ops, TorchOps
 from ..networks.placement import dit_dtype
-from .infer import OBJECTIVES, ModelConfig
-from .reader import Checkpoint, load_conditioner, load_dit, open_checkpoint
+from ..networks.same import SAMEAutoencoder
+from .library import TEXT_ENCODER_FOLDER
+from .reader import Checkpoint, open_checkpoint
 from .variants import VARIANTS, variant_of
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SA3Model:
-    """What `sample_latent` needs of a model.
-
-    Attributes:
-        dit: the velocity net.
-        conditioner: padding embedding and duration embedder, float32.
-        config: sizes and settings.
-        objective: `rf_denoiser` or `rectified_flow`.
-        name: for messages.
-        sample_size: longest latent in samples, headroom included.
-        device: where the nets compute.
-        dtype: what the DiT computes in.
-        compiled: the DiT behind a compiler, used in its place; None = as it is.
-    """
-
-    dit: DiffusionTransformer
-    conditioner: Conditioner
-    config: ModelConfig
-    objective: str
-    name: str
-    sample_size: int
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    dtype: torch.dtype = torch.float32
-    compiled: CompiledDiT | None = None
-
-    @property
-    def net(self) -> DiffusionTransformer | CompiledDiT:
-        """What predicts velocities."""
-        return self.compiled or self.dit
-
-    def compile(self, compiler: str) -> "SA3Model":
-        """The same model, its DiT compiled when a length is first used.
-
-        Args:
-            compiler: `inductor` or `cudagraphs` (NVIDIA cards only).
-
-        Raises:
-            InputError: the compiler is unknown or needs another device.
-        """
-        if compiler not in COMPILERS:
-            raise InputError(f"compiler is {compiler!r}; known: {', '.join(COMPILERS)}.")
-        if compiler == "cudagraphs" and self.device.type != "cuda":
-            raise InputError(f"cudagraphs needs an NVIDIA card; the model is on {self.device}.")
-        return replace(self, compiled=compile_dit(self.dit, self.max_frames, COMPILERS[compiler]))
-
-    @property
-    def max_frames(self) -> int:
-        """Longest latent, in frames."""
-        return self.sample_size // HOP
-
-    @property
-    def max_seconds(self) -> float:
-        """Longest piece, in seconds (120 for small, 380 for medium)."""
-        return max_seconds(self.sample_size)
-
-
-def max_seconds(sample_size: int) -> float:
-    """The whole seconds that fit a model's sample_size."""
-    return float(sample_size // SAMPLE_RATE)
 
 
 def find_objective(config: ModelConfig, name: str, wanted: str = "auto") -> tuple[str, str]:
@@ -168,4 +109,89 @@ def model_from(
         sample_size=find_sample_size(config),
         device=device,
         dtype=dtype,
+    )
+
+
+def load_dit(
+    checkpoint: Checkpoint,
+    net: DiffusionTransformer,
+    dtype: torch.dtype,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Assign the checkpoint's tensors to a DiT that was built for its config.
+
+    Args:
+        checkpoint: opened with `dit` among the needed parts.
+        net: built for the checkpoint's config.
+        dtype: of the weights.
+        store: instead of `dtype`: makes of the file's tensors what a host's layers load.
+    """
+    expected = DiffusionTransformer(net.config, TorchOps, torch.device("meta"))
+    what = f"{checkpoint.path.name}, diffusion transformer"
+    tensors = checkpoint.tensors("dit", None if store else dtype)
+    fill(net, tensors, expected, what, store)
+
+
+def load_conditioner(checkpoint: Checkpoint, net: Conditioner) -> None:
+    """Assign the checkpoint's conditioner, always in float32 (it is tiny and sensitive)."""
+    expected = Conditioner(net.config, TorchOps, torch.device("meta"))
+    tensors = checkpoint.tensors("conditioner", torch.float32)
+    fill(net, tensors, expected, f"{checkpoint.path.name}, conditioner")
+
+
+def load_same(
+    checkpoint: Checkpoint, dtype: torch.dtype | None = None, ops: Ops = TorchOps
+) -> SAMEAutoencoder:
+    """Build the checkpoint's autoencoder and assign its tensors.
+
+    Args:
+        checkpoint: opened with `same` among the needed parts.
+        dtype: of the weights; None keeps the file's.
+        ops: layer classes.
+    """
+    config, meta = checkpoint.config.same, torch.device("meta")
+    if config is None:
+        raise CheckpointError(f"{checkpoint.path.name} holds no autoencoder.")
+    dtype = dtype or checkpoint.dtype
+    net = SAMEAutoencoder(config, ops, meta, dtype)
+    expected = SAMEAutoencoder(config, TorchOps, meta)
+    what = f"{checkpoint.path.name}, autoencoder"
+    return fill(net, checkpoint.tensors("same", dtype), expected, what)
+
+
+def load_autoencoder(
+    path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> SAMEAutoencoder:
+    """Load SAME alone, out of a standalone file or a full model.
+
+    Args:
+        path: folder or .safetensors file.
+        dtype: None = float32 on a CPU, else the file's.
+        device: where it goes.
+
+    Raises:
+        CheckpointError, ConfigError: see `open_checkpoint`.
+    """
+    device = torch.device(device)
+    checkpoint = open_checkpoint(path, ("same",))
+    return load_same(checkpoint, same_dtype(dtype, device)).to(device)
+
+
+def same_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """`dtype`; where none was chosen, float32 on a CPU, else None: the file's."""
+    return torch.float32 if dtype is None and device.type == "cpu" else dtype
+
+
+def own_text_encoder(path: Path) -> Path:
+    """The text encoder folder that comes with a model folder.
+
+    Raises:
+        CheckpointError: there is none; says where to put it.
+    """
+    folder = (path if path.is_dir() else path.parent) / TEXT_ENCODER_FOLDER
+    if folder.is_dir():
+        return folder
+    raise CheckpointError(
+        f"{path.name} brings no text encoder: there is no folder {folder}. Put the T5Gemma folder "
+        "there, or name a t5gemma_b_b_ul2.safetensors as the text encoder."
     )

@@ -12,25 +12,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files.tensor_file import read_header
-from ..networks.conditioning import Conditioner
-from ..networks.dit import DiffusionTransformer
-from ..networks.ops import Ops, TorchOps
-from ..networks.same import SAMEAutoencoder
+from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
-from .infer import ModelConfig
 from .weight_norm import fold_weight_norm
 
 log = logging.getLogger(__name__)
 
-Net = TypeVar("Net", bound=nn.Module)
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "model_config.json"
 
@@ -223,92 +218,3 @@ def _host_reader(
         return {key: everything[key] for key in keys}
 
     return read
-
-
-def _listing(keys: list[str]) -> str:
-    return f"{len(keys)} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
-
-
-def check_keys_and_shapes(found: Mapping[str, Tensor], expected: nn.Module, what: str) -> None:
-    """Compare tensors with a net built for them.
-
-    Raises:
-        CheckpointError: listing missing, unknown and mis-shaped tensors.
-    """
-    wanted = {key: tuple(value.shape) for key, value in expected.state_dict().items()}
-    missing = [key for key in wanted if key not in found]
-    extra = [key for key in found if key not in wanted]
-    shaped = [
-        f"{key} {tuple(found[key].shape)} instead of {wanted[key]}"
-        for key in wanted
-        if key in found and tuple(found[key].shape) != wanted[key]
-    ]
-    faults = [
-        f"{name}: {_listing(keys)}"
-        for name, keys in (("missing", missing), ("unknown", extra), ("wrong shape", shaped))
-        if keys
-    ]
-    if faults:
-        raise CheckpointError(f"{what}: tensors do not fit; {'; '.join(faults)}.")
-
-
-def _fill(
-    net: Net,
-    tensors: dict[str, Tensor],
-    expected: nn.Module,
-    what: str,
-    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-) -> Net:
-    check_keys_and_shapes(tensors, expected, what)
-    tensors = store(tensors) if store else tensors
-    # strict=False: a host's lazy layers list no keys before loading; the check above is stricter.
-    net.load_state_dict(tensors, strict=False, assign=True)
-    net.requires_grad_(False)
-    return net.train(False)
-
-
-def load_dit(
-    checkpoint: Checkpoint,
-    net: DiffusionTransformer,
-    dtype: torch.dtype,
-    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-) -> None:
-    """Assign the checkpoint's tensors to a DiT that was built for its config.
-
-    Args:
-        checkpoint: opened with `dit` among the needed parts.
-        net: built for the checkpoint's config.
-        dtype: of the weights.
-        store: instead of `dtype`: makes of the file's tensors what a host's layers load.
-    """
-    expected = DiffusionTransformer(net.config, TorchOps, torch.device("meta"))
-    what = f"{checkpoint.path.name}, diffusion transformer"
-    tensors = checkpoint.tensors("dit", None if store else dtype)
-    _fill(net, tensors, expected, what, store)
-
-
-def load_conditioner(checkpoint: Checkpoint, net: Conditioner) -> None:
-    """Assign the checkpoint's conditioner, always in float32 (it is tiny and sensitive)."""
-    expected = Conditioner(net.config, TorchOps, torch.device("meta"))
-    tensors = checkpoint.tensors("conditioner", torch.float32)
-    _fill(net, tensors, expected, f"{checkpoint.path.name}, conditioner")
-
-
-def load_same(
-    checkpoint: Checkpoint, dtype: torch.dtype | None = None, ops: Ops = TorchOps
-) -> SAMEAutoencoder:
-    """Build the checkpoint's autoencoder and assign its tensors.
-
-    Args:
-        checkpoint: opened with `same` among the needed parts.
-        dtype: of the weights; None keeps the file's.
-        ops: layer classes.
-    """
-    config, meta = checkpoint.config.same, torch.device("meta")
-    if config is None:
-        raise CheckpointError(f"{checkpoint.path.name} holds no autoencoder.")
-    dtype = dtype or checkpoint.dtype
-    net = SAMEAutoencoder(config, ops, meta, dtype)
-    expected = SAMEAutoencoder(config, TorchOps, meta)
-    what = f"{checkpoint.path.name}, autoencoder"
-    return _fill(net, checkpoint.tensors("same", dtype), expected, what)

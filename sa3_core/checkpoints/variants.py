@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Objective = Literal["rf_denoiser", "rectified_flow"]
+from ..networks.config import Objective
+
 Domain = Literal["music", "sound effects", "music and sound effects", "any audio"]
 
 _SMALL_SAMPLES = 5_292_032
@@ -34,21 +35,6 @@ class Variant:
     domain: Domain
     autoencoder: Literal["same-s", "same-l"]
     generative: bool
-
-
-@dataclass(frozen=True)
-class ObjectiveDefaults:
-    """What the sampler's automatic settings mean for an objective."""
-
-    sampler: str
-    steps: int
-    cfg: float
-
-
-OBJECTIVE_DEFAULTS: dict[Objective, ObjectiveDefaults] = {
-    "rf_denoiser": ObjectiveDefaults("pingpong", 8, 1.0),
-    "rectified_flow": ObjectiveDefaults("euler", 50, 7.0),
-}
 
 
 def _small(name: str, objective: Objective, domain: Domain) -> Variant:

@@ -5,10 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.infer import OBJECTIVES
 from ..checkpoints.variants import VARIANTS
 from ..editing.masks import MASK_RULES
 from ..networks.compiled import COMPILERS
+from ..networks.config import OBJECTIVES
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
 from ..sampling.settings import AUTO

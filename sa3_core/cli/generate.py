@@ -7,17 +7,12 @@ from dataclasses import replace
 from ..adapters.switch import AdapterSwitch
 from ..audio.file import read_audio
 from ..audio.waveform import prepare_source
+from ..checkpoints.load import load_autoencoder
 from ..codec.autoencode import decode, encode
 from ..codec.latent_file import Latents, read_latents, write_latents
 from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint
 from ..geometry import SAMPLE_RATE, seconds_of_samples
-from ..pipeline import (
-    GenerateRequest,
-    Take,
-    generate,
-    load_autoencoder,
-    load_pipeline,
-)
+from ..pipeline import GenerateRequest, Take, generate, load_pipeline
 from ..sampling.settings import SampleSettings
 from .arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS
 from .files import (

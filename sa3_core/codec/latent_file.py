@@ -16,17 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import InputError, SA3Error
+from ..errors import InputError, LatentFileError
 from ..files.whole_file import whole_file, write_failure
 from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
 
 LATENTS_KEY, SECONDS_KEY = "latents", "seconds"
 SUFFIXES = (".safetensors", ".npy")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-class LatentFileError(SA3Error):
-    """A latent file that cannot be read or written, or holds something else."""
 
 
 @dataclass(frozen=True, eq=False)

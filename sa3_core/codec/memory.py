@@ -1,6 +1,6 @@
-"""How much memory a forward pass needs beside the weights, in bytes.
+"""How much memory coding needs beside the weights, in bytes, and the chunk that fits.
 
-Counted from the tensors that are alive at the widest point of a block.
+Counted from the tensors that are alive at the widest point of a layer.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..checkpoints.infer import DiTConfig, ResamplerConfig, SAMEConfig
+from ..networks.config import ResamplerConfig, SAMEConfig
 from ..networks.cpu_linear import onednn_is_faster
 from ..networks.same_resampler import PACKING_PAYS, piece_rows
 from .chunking import plan_chunks
@@ -16,15 +16,6 @@ from .chunking import plan_chunks
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
 
-# Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
-# every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
-DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
-# Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
-# buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
-# leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
-# 32 MB apart and returns it.
-DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
-DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
 
 # Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
 # half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
@@ -33,37 +24,6 @@ CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
 # Measured beyond that on a CPU: the matrix libraries' code and buffers, and gaps in the heap as a
 # share of a layer's tensors.
 CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 50e6, 0.95, 0.4
-
-
-def dit_memory(
-    config: DiTConfig,
-    batch: int,
-    frames: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    local_rows: int = 0,
-) -> float:
-    """Peak activations of one DiT call and the constants it keeps.
-
-    Args:
-        config: sizes.
-        batch: B, doubled under guidance.
-        frames: T.
-        dtype: of the computation.
-        device: where it runs.
-        local_rows: items whose local conditioning (mask and masked source) is kept for the
-            generation, in every block; 0 when nothing is inpainted.
-    """
-    size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
-    kind = 0 if size == 4 else 2 if on_cpu else 1
-    alive = (DIT_BYTES_DIFFERENTIAL if config.differential else DIT_BYTES)[kind]
-    activations = alive * config.width * batch * (config.memory_tokens + frames)
-    constants = size * config.width * config.depth * local_rows * frames
-    if on_cpu:
-        gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
-        buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
-        return activations + gaps + constants + buffers
-    return activations + constants
 
 
 def encode_memory(

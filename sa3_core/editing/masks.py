@@ -1,4 +1,4 @@
-"""From regions in seconds to masks over latent frames, and to what the model is told.
+"""From regions in seconds to masks over latent frames.
 
 keep = 1 means given, 0 means to be made. B batch, C latent channels, T latent frames.
 """
@@ -29,7 +29,6 @@ __all__ = [
     "format_regions",
     "invert_regions",
     "keep_mask",
-    "local_condition",
     "masked_spans",
     "merge_regions",
     "new_duration",
@@ -143,22 +142,6 @@ def continuation_mask(
             "Use a longer source."
         )
     return keep
-
-
-def local_condition(latent: Tensor, keep: Tensor) -> Tensor:
-    """What the model is told about the given part: the mask, then the masked source.
-
-    Args:
-        latent: [B, C, T], the encoded source.
-        keep: [B, 1, T] or [1, 1, T].
-
-    Returns:
-        [B, 1 + C, T] in the latent's dtype and on its device.
-
-    Source: arXiv 2605.17991, inpainting; stable-audio-3:stable_audio_3/model.py.
-    """
-    mask = keep.to(latent).expand(latent.shape[0], -1, -1)
-    return torch.cat([mask, latent * mask], dim=1)
 
 
 def masked_spans(keep: Tensor, seconds: float) -> list[Region]:

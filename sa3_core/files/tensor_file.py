@@ -1,12 +1,16 @@
-"""The header of a safetensors file: read without its tensors, and checked against the file."""
+"""What is asked of any tensor file: a header that holds, and exactly the tensors a net needs."""
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 
+Net = TypeVar("Net", bound=nn.Module)
 _MAX_HEADER = 100_000_000  # the format's own limit, in bytes
 _BITS = {
     "BOOL": 8,
@@ -115,3 +119,57 @@ def _cut_short(path: Path, size: int, expected: int) -> CheckpointError:
         f"{path.name} is cut short: {size} of at least {expected} bytes are there. "
         f"Delete it and download it again ({path})."
     )
+
+
+def check_keys_and_shapes(found: Mapping[str, Tensor], expected: nn.Module, what: str) -> None:
+    """Compare tensors with a net built for them.
+
+    Raises:
+        CheckpointError: listing missing, unknown and mis-shaped tensors.
+    """
+    wanted = {key: tuple(value.shape) for key, value in expected.state_dict().items()}
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    shaped = [
+        f"{key} {tuple(found[key].shape)} instead of {wanted[key]}"
+        for key in wanted
+        if key in found and tuple(found[key].shape) != wanted[key]
+    ]
+    faults = [
+        f"{name}: {_listing(keys)}"
+        for name, keys in (("missing", missing), ("unknown", extra), ("wrong shape", shaped))
+        if keys
+    ]
+    if faults:
+        raise CheckpointError(f"{what}: tensors do not fit; {'; '.join(faults)}.")
+
+
+def _listing(keys: list[str]) -> str:
+    return f"{len(keys)} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+
+
+def fill(
+    net: Net,
+    tensors: dict[str, Tensor],
+    expected: nn.Module,
+    what: str,
+    store: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> Net:
+    """Assign a file's tensors to a net, which is ready to run without gradients afterwards.
+
+    Args:
+        net: built for the file, without weights.
+        tensors: by key.
+        expected: the same net of plain layers, whose keys and shapes the tensors must have.
+        what: file and part, for messages.
+        store: makes of the tensors what a host's layers load.
+
+    Raises:
+        CheckpointError: listing missing, unknown and mis-shaped tensors.
+    """
+    check_keys_and_shapes(tensors, expected, what)
+    tensors = store(tensors) if store else tensors
+    # strict=False: a host's lazy layers list no keys before loading; the check above is stricter.
+    net.load_state_dict(tensors, strict=False, assign=True)
+    net.requires_grad_(False)
+    return net.train(False)

@@ -1,4 +1,4 @@
-"""From text tokens and seconds to what the DiT attends to.
+"""From text tokens, seconds and a source to what the DiT is told.
 
 Source: arXiv 2605.17991, conditioning; spec of the published checkpoints (padding_mode learned).
 """
@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.infer import ModelConfig
 from ..errors import InputError
 from ..text.conditioning import TEXT_WIDTH, TextConditioning
+from .config import ModelConfig
 from .layers import cast_to, expo_fourier
 from .ops import Ops, TorchOps
 
@@ -131,3 +131,19 @@ def null_context(batch: int, device: torch.device | str = "cpu") -> Context:
     return Context(
         torch.zeros(batch, 1, COND_WIDTH, device=device), torch.zeros(batch, 1, device=device)
     )
+
+
+def local_condition(latent: Tensor, keep: Tensor) -> Tensor:
+    """What the model is told about the given part: the mask, then the masked source.
+
+    Args:
+        latent: [B, C, T], the encoded source.
+        keep: [B, 1, T] or [1, 1, T].
+
+    Returns:
+        [B, 1 + C, T] in the latent's dtype and on its device.
+
+    Source: arXiv 2605.17991, inpainting; stable-audio-3:stable_audio_3/model.py.
+    """
+    mask = keep.to(latent).expand(latent.shape[0], -1, -1)
+    return torch.cat([mask, latent * mask], dim=1)

@@ -14,7 +14,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.infer import HEAD_DIM, DiTConfig
 from .attention import (
     KeyMask,
     attend_valid,
@@ -24,6 +23,7 @@ from .attention import (
     key_mask,
     merge_heads,
 )
+from .config import HEAD_DIM, DiTConfig
 from .host_memory import keep_freed_memory
 from .layers import (
     GatedFeedForward,

@@ -1,10 +1,20 @@
-"""Which dtype a net computes in when nobody chose one."""
+"""What it takes to place the DiT on a device: the dtype when nobody chose one, and memory."""
 
 import functools
 
 import torch
 
-from ..checkpoints.infer import DiTConfig
+from .config import DiTConfig
+
+# Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
+# every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
+DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
+# Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
+# buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
+# leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
+# 32 MB apart and returns it.
+DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
+DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
 
 
 @functools.cache
@@ -39,3 +49,34 @@ def dit_dtype(
         return stored
     exact = objective == "rf_denoiser" and not config.differential
     return torch.bfloat16 if exact and cpu_has_bfloat16() else torch.float32
+
+
+def dit_memory(
+    config: DiTConfig,
+    batch: int,
+    frames: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    local_rows: int = 0,
+) -> float:
+    """Peak activations of one DiT call and the constants it keeps.
+
+    Args:
+        config: sizes.
+        batch: B, doubled under guidance.
+        frames: T.
+        dtype: of the computation.
+        device: where it runs.
+        local_rows: items whose local conditioning (mask and masked source) is kept for the
+            generation, in every block; 0 when nothing is inpainted.
+    """
+    size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
+    kind = 0 if size == 4 else 2 if on_cpu else 1
+    alive = (DIT_BYTES_DIFFERENTIAL if config.differential else DIT_BYTES)[kind]
+    activations = alive * config.width * batch * (config.memory_tokens + frames)
+    constants = size * config.width * config.depth * local_rows * frames
+    if on_cpu:
+        gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
+        buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
+        return activations + gaps + constants + buffers
+    return activations + constants

@@ -19,7 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.infer import SAMEConfig
+from .config import SAMEConfig
 from .layers import cast_to
 from .ops import Ops, TorchOps
 from .same_resampler import DecoderBlock, EncoderBlock, OnPiece

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.infer import HEAD_DIM
 from .attention import attend, attend_halves, fold_windows, window_bias
+from .config import HEAD_DIM
 from .layers import DynamicTanh, Gate, GatedFeedForward, cast_to, scale_and_rotate
 from .ops import Ops
 

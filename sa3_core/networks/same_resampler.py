@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.infer import ResamplerConfig, SAMEConfig
 from ..errors import ConfigError
+from .config import ResamplerConfig, SAMEConfig
 from .cpu_linear import packed_weights
 from .host_memory import keep_freed_memory
 from .layers import Gate, cast_to, rotary_table

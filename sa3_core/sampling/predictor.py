@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..checkpoints.load import SA3Model
 from ..networks.conditioning import Context, join_contexts
 from ..networks.dit import DiTConstants
+from ..networks.model import SA3Model
 from .guidance import Guidance, guided_velocity
 
 

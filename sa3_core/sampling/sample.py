@@ -11,9 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoints.infer import ModelConfig
-from ..checkpoints.load import SA3Model
-from ..editing.masks import local_condition
 from ..errors import InputError
 from ..geometry import (
     LATENT_CHANNELS,
@@ -24,7 +21,9 @@ from ..geometry import (
     target_frames,
     valid_frames,
 )
-from ..networks.conditioning import Context, null_context
+from ..networks.conditioning import Context, local_condition, null_context
+from ..networks.config import ModelConfig
+from ..networks.model import SA3Model
 from ..text.conditioning import TextConditioning
 from .noise import ItemNoise, SeedBlend
 from .predictor import Predictor, WeightSwitch

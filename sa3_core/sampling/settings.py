@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import cast
 
-from ..checkpoints.variants import OBJECTIVE_DEFAULTS, Objective
 from ..errors import InputError
+from ..networks.config import Objective
 from .guidance import Guidance
 from .samplers import SAMPLERS
 from .schedule import SHIFTS
@@ -14,6 +14,21 @@ AUTO = "auto"
 KEEP_MODES = ("model", "hard")
 NOISE_SCHEDULES = ("upstream", "bounded")
 MAX_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ObjectiveDefaults:
+    """What the sampler's automatic settings mean for an objective."""
+
+    sampler: str
+    steps: int
+    cfg: float
+
+
+OBJECTIVE_DEFAULTS: dict[Objective, ObjectiveDefaults] = {
+    "rf_denoiser": ObjectiveDefaults("pingpong", 8, 1.0),
+    "rectified_flow": ObjectiveDefaults("euler", 50, 7.0),
+}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.reader import check_keys_and_shapes
 from ..errors import InputError, SA3Error
+from ..files.tensor_file import check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import DTYPES, EncoderConfig, EncoderFile, read_encoder_file
 from .tokenizers import (

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sa3_core.checkpoints.load import load_autoencoder
 from sa3_core.codec import autoencode
 from sa3_core.codec.autoencode import decode, encode
 from sa3_core.codec.latent_file import Latents
 from sa3_core.editing.edits import AudioToAudio, Continuation, Inpaint
 from sa3_core.errors import AudioError, CheckpointError, InputError, RegionError
 from sa3_core.geometry import HOP, samples_of, target_frames
-from sa3_core.pipeline import GenerateRequest, Pipeline, generate, load_autoencoder, load_pipeline
+from sa3_core.pipeline import GenerateRequest, Pipeline, generate, load_pipeline
 from sa3_core.sampling.settings import SampleSettings
 from tests.helpers.support import Golden, load_golden, rel_l2
 

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa3_core.checkpoints.infer import DiTConfig
+from sa3_core.checkpoints.load import own_text_encoder
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.networks.conditioning import Conditioner
+from sa3_core.networks.config import DiTConfig
 from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.same import SAMEAutoencoder
-from sa3_core.pipeline import own_text_encoder
 from sa3_core.text.encoder import load_t5gemma
 from sa3_core.text.encoder_file import read_encoder_file
 from tests.benchmarks.measuring import flops

@@ -21,10 +21,13 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ....sa3_core.checkpoints.infer import DiTConfig, ModelConfig
-from ....sa3_core.checkpoints.load import SA3Model, find_objective, find_sample_size
-from ....sa3_core.checkpoints.reader import load_conditioner, load_dit, open_checkpoint
-from ....sa3_core.codec.memory import dit_memory
+from ....sa3_core.checkpoints.load import (
+    find_objective,
+    find_sample_size,
+    load_conditioner,
+    load_dit,
+)
+from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import (
     HOP,
@@ -34,7 +37,10 @@ from ....sa3_core.geometry import (
     valid_frames,
 )
 from ....sa3_core.networks.conditioning import Conditioner
+from ....sa3_core.networks.config import DiTConfig, ModelConfig
 from ....sa3_core.networks.dit import DiffusionTransformer
+from ....sa3_core.networks.model import SA3Model
+from ....sa3_core.networks.placement import dit_memory
 from ....sa3_core.sampling.schedule import shift_from_options
 from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from ..host.folders import read_tensors

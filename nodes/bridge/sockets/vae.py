@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import prepare_source
-from ....sa3_core.checkpoints.reader import load_same, open_checkpoint
+from ....sa3_core.checkpoints.load import load_same
+from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.codec.autoencode import frames_needed, item_noise
 from ....sa3_core.codec.chunking import decode_chunked, encode_chunked
 from ....sa3_core.codec.memory import auto_chunk, decode_memory, encode_memory

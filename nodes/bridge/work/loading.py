@@ -7,10 +7,10 @@ from typing import Any
 
 from ....sa3_core.checkpoints.download import download_variant
 from ....sa3_core.checkpoints.library import OWN_FOLDER, TEXT_ENCODER_FOLDER, Kind
-from ....sa3_core.checkpoints.load import max_seconds
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.errors import CheckpointError, InputError
+from ....sa3_core.networks.model import max_seconds
 from ..host.folders import library
 from ..host.running import chunk_reporter, show
 from ..sockets.clip import SA3CLIP, load_clip

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sa3_core.checkpoints.infer import ModelConfig
 from sa3_core.checkpoints.load import find_sample_size
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import CheckpointError
 from sa3_core.geometry import HOP, LATENT_CHANNELS, target_frames, valid_frames
 from sa3_core.networks.conditioning import Conditioner
+from sa3_core.networks.config import ModelConfig
 from sa3_core.sampling.sample import schedule_for
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TEXT_WIDTH

@@ -19,12 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import load_model
+from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.codec.autoencode import decode
 from sa3_core.codec.latent_file import Latents
 from sa3_core.geometry import LATENT_CHANNELS
-from sa3_core.pipeline import load_autoencoder
 from sa3_core.sampling.sample import StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TEXT_WIDTH, TextConditioning

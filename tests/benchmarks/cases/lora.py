@@ -22,7 +22,7 @@ from sa3_core.adapters.bases import CACHE_SUFFIX
 from sa3_core.adapters.build import build_adapter
 from sa3_core.adapters.file import AdapterFile, read_adapter
 from sa3_core.adapters.rules import ADAPTER_TYPES, RULES, XS_SUFFIX
-from sa3_core.checkpoints.infer import DiTConfig
+from sa3_core.networks.config import DiTConfig
 from sa3_core.networks.dit import DiffusionTransformer
 from tests.benchmarks.cases.options import Options
 from tests.benchmarks.checkpoints import filled

@@ -17,10 +17,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from sa3_core.checkpoints.infer import DiTConfig, ModelConfig, ResamplerConfig, SAMEConfig
-from sa3_core.checkpoints.load import SA3Model
 from sa3_core.codec.chunking import decode_chunked, encode_chunked
-from sa3_core.codec.memory import decode_memory, dit_memory, encode_memory
+from sa3_core.codec.memory import decode_memory, encode_memory
 from sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -30,7 +28,10 @@ from sa3_core.geometry import (
     valid_frames,
 )
 from sa3_core.networks.conditioning import Conditioner
+from sa3_core.networks.config import DiTConfig, ModelConfig, ResamplerConfig, SAMEConfig
 from sa3_core.networks.dit import DiffusionTransformer
+from sa3_core.networks.model import SA3Model
+from sa3_core.networks.placement import dit_memory
 from sa3_core.networks.same import SAMEAutoencoder
 from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings

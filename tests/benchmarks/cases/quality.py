@@ -99,7 +99,7 @@ def _measure(variant: str, seeds: int, on_card: bool) -> dict[str, Row]:
     text = _part("sa3_core.text.encoder").load_t5gemma(folder / "t5gemma-b-b-ul2")
     prompts = [text.encode([prompt]) for prompt in PROMPTS[:seeds]]
     del text
-    same = _part("sa3_core.pipeline").load_autoencoder(folder, torch.float32, device)
+    same = _part("sa3_core.checkpoints.load").load_autoencoder(folder, torch.float32, device)
     rows = {}
     for name in (*DTYPES, *_part("nodes.bridge.sockets.quantised").narrow_formats()):
         opened = _wide(folder, DTYPES[name], device) if name in DTYPES else _narrow(folder, name)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sa3_core.checkpoints.infer import DiTConfig, SAMEConfig
+from sa3_core.checkpoints.load import own_text_encoder
 from sa3_core.geometry import effective_frames, valid_frames
-from sa3_core.pipeline import own_text_encoder
+from sa3_core.networks.config import DiTConfig, SAMEConfig
 from sa3_core.text.encoder_file import read_encoder_file
 from tests.benchmarks.cases.jobs import PROMPT_TOKENS, Job, is_ours, latent_frames, model_config
 from tests.benchmarks.checkpoints import checkpoint

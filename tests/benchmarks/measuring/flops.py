@@ -8,7 +8,7 @@ D width, N tokens.
 
 from __future__ import annotations
 
-from sa3_core.checkpoints.infer import DiTConfig, ResamplerConfig, SAMEConfig
+from sa3_core.networks.config import DiTConfig, ResamplerConfig, SAMEConfig
 from sa3_core.text.conditioning import TEXT_WIDTH
 from sa3_core.text.encoder_file import EncoderConfig
 

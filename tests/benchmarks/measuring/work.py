@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sa3_core.checkpoints.reader import load_conditioner, open_checkpoint
+from sa3_core.checkpoints.load import load_conditioner
+from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.geometry import LATENT_CHANNELS
 from sa3_core.networks.conditioning import Conditioner
 from tests.benchmarks.cases.jobs import Job, generation_inputs, padded_context

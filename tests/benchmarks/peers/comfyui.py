@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa3_core.checkpoints.infer import HEAD_DIM
+from sa3_core.networks.config import HEAD_DIM
 from sa3_core.networks.dit import BLOCK_EPS, HEAD_EPS
 from tests.benchmarks.cases.jobs import Job, audio_input, latent_input
 from tests.benchmarks.measuring.work import (

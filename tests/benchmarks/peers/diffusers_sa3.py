@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sa3_core.checkpoints.infer import HEAD_DIM
+from sa3_core.networks.config import HEAD_DIM
 from sa3_core.networks.dit import BLOCK_EPS
 from tests.benchmarks.cases.jobs import Job, audio_input, latent_input, model_config
 from tests.benchmarks.measuring.work import (

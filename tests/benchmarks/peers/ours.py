@@ -10,17 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_autoencoder, load_model, own_text_encoder
 from sa3_core.codec.chunking import decode_chunked, encode_chunked
 from sa3_core.networks import attention
+from sa3_core.networks.model import SA3Model
 from sa3_core.networks.same import SAMEAutoencoder
-from sa3_core.pipeline import (
-    GenerateRequest,
-    Pipeline,
-    generate,
-    load_autoencoder,
-    own_text_encoder,
-)
+from sa3_core.pipeline import GenerateRequest, Pipeline, generate
 from sa3_core.sampling.sample import StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TextConditioning

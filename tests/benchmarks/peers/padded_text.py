@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sa3_core.pipeline import own_text_encoder
+from sa3_core.checkpoints.load import own_text_encoder
 from sa3_core.text.conditioning import TEXT_TOKENS
 from sa3_core.text.encoder import load_t5gemma
 from tests.benchmarks.cases.jobs import Job, prompt_ids

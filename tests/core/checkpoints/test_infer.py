@@ -11,8 +11,8 @@ import pytest
 
 from sa3_core.checkpoints import config_keys
 from sa3_core.checkpoints.config_json import build_config, read_config
-from sa3_core.checkpoints.infer import DiTConfig, ModelConfig, ResamplerConfig, SAMEConfig
 from sa3_core.errors import CheckpointError, ConfigError
+from sa3_core.networks.config import DiTConfig, ModelConfig, ResamplerConfig, SAMEConfig
 from tests.helpers.make_checkpoint import specs_for
 
 Shapes = dict[str, tuple[int, ...]]

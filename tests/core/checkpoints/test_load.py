@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sa3_core.checkpoints.infer import DiTConfig, ModelConfig
-from sa3_core.checkpoints.load import find_objective, find_sample_size, load_model, max_seconds
+from sa3_core.checkpoints.load import find_objective, find_sample_size, load_model
 from sa3_core.errors import InputError
+from sa3_core.networks.config import DiTConfig, ModelConfig
 
 PLAIN = ModelConfig(DiTConfig(1024, 20, 16, False), None)
 DIFFERENTIAL = ModelConfig(DiTConfig(1536, 24, 24, True), None)
@@ -43,8 +43,6 @@ def test_the_sample_size_is_read_or_that_of_the_published_architecture():
     assert find_sample_size(STATED) == 1_000_000
     assert find_sample_size(PLAIN) == 5_292_032
     assert find_sample_size(DIFFERENTIAL) == 16_777_216
-    assert max_seconds(5_292_032) == 120
-    assert max_seconds(16_777_216) == 380
 
 
 def test_a_loaded_model_carries_its_limits(tiny_m):

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sa3_core.checkpoints.load import load_model, model_from
-from sa3_core.checkpoints.reader import load_same, open_checkpoint
+from sa3_core.checkpoints.load import load_model, load_same, model_from
+from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.checkpoints.weight_norm import fold_pair
 from sa3_core.errors import CheckpointError, ConfigError
 

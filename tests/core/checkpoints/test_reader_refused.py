@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import load_model
-from sa3_core.checkpoints.reader import load_same, open_checkpoint
+from sa3_core.checkpoints.load import load_model, load_same
+from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import CheckpointError
 
 DIT, SAME, CONDITIONER = "model.model.", "pretransform.model.", "conditioner."

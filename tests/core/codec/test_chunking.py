@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sa3_core.checkpoints.infer import ResamplerConfig, SAMEConfig
 from sa3_core.codec.chunking import decode_chunked, encode_chunked, plan_chunks
 from sa3_core.errors import InputError
+from sa3_core.networks.config import ResamplerConfig, SAMEConfig
 from sa3_core.networks.same import SAMEAutoencoder, draw_decoder_noise
 from tests.core.networks.test_same import load_tiny
 

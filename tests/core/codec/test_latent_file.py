@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sa3_core.codec.latent_file import LatentFileError, Latents, read_latents, write_latents
-from sa3_core.errors import InputError
+from sa3_core.codec.latent_file import Latents, read_latents, write_latents
+from sa3_core.errors import InputError, LatentFileError
 from sa3_core.files import whole_file
 from sa3_core.geometry import HOP, SAMPLE_RATE
 

@@ -8,14 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sa3_core.editing.masks import (
-    MASK_RULES,
-    Region,
-    continuation_mask,
-    keep_mask,
-    local_condition,
-    masked_spans,
-)
+from sa3_core.editing.masks import MASK_RULES, Region, continuation_mask, keep_mask, masked_spans
 from sa3_core.errors import RegionError, UnknownNameError
 from sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, target_frames
 
@@ -160,25 +153,3 @@ def test_new_audio_on_both_sides():
 def test_a_source_shorter_than_a_frame_cannot_be_continued(rule):
     with pytest.raises(RegionError, match="3000 samples"):
         continuation_mask(3000, 82, 2.0, rule)
-
-
-@pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])
-def test_local_condition_is_the_mask_and_the_masked_source(golden, variant):
-    file = golden(f"{variant}/sampling")
-    for name in ("inpaint", "continuation"):
-        local = file[f"{name}.local"]  # the mask, then every 32nd channel of the masked source
-        keep = local[:, :1]
-        # where the reference kept nothing its source is unknown here; anything must vanish
-        source = torch.where(keep > 0, local[:, 1:], torch.full_like(local[:, 1:], 5.0))
-        assert torch.equal(local_condition(source, keep), local)
-
-
-def test_local_condition_shares_one_mask_and_takes_the_latent_dtype():
-    latent = torch.randn(3, 256, 10, dtype=torch.float16)
-    keep = torch.zeros(1, 1, 10)
-    keep[..., 4:] = 1
-    local = local_condition(latent, keep)
-    assert local.shape == (3, 257, 10)
-    assert local.dtype == torch.float16
-    assert not local[:, :, :4].any()
-    assert torch.equal(local[:, 1:, 4:], latent[:, :, 4:])

@@ -16,13 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3_core.adapters.rules import AdapterWeight, LowRank
 from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import CompileError, InputError
 from sa3_core.geometry import target_frames, valid_frames
 from sa3_core.networks import attention, flash
 from sa3_core.networks import dit as dit_module
 from sa3_core.networks.compiled import compile_dit, frame_bucket, token_bucket
 from sa3_core.networks.dit import DiffusionTransformer
+from sa3_core.networks.model import SA3Model
 from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TextConditioning

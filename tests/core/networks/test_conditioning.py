@@ -7,10 +7,16 @@ import math
 import pytest
 import torch
 
-from sa3_core.checkpoints.infer import ModelConfig
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import InputError
-from sa3_core.networks.conditioning import Conditioner, Context, join_contexts, null_context
+from sa3_core.networks.conditioning import (
+    Conditioner,
+    Context,
+    join_contexts,
+    local_condition,
+    null_context,
+)
+from sa3_core.networks.config import ModelConfig
 from sa3_core.text.conditioning import TextConditioning
 from sa3_core.text.encoder import load_t5gemma
 from tests.helpers.support import rel_l2
@@ -153,3 +159,25 @@ def test_state_dict_has_the_published_keys(conditioner):
         "conditioners.seconds_total.embedder.embedding.1.bias",
         "conditioners.seconds_total.embedder.embedding.1.weight",
     ]
+
+
+@pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])
+def test_local_condition_is_the_mask_and_the_masked_source(golden, variant):
+    file = golden(f"{variant}/sampling")
+    for name in ("inpaint", "continuation"):
+        local = file[f"{name}.local"]  # the mask, then every 32nd channel of the masked source
+        keep = local[:, :1]
+        # where the reference kept nothing its source is unknown here; anything must vanish
+        source = torch.where(keep > 0, local[:, 1:], torch.full_like(local[:, 1:], 5.0))
+        assert torch.equal(local_condition(source, keep), local)
+
+
+def test_local_condition_shares_one_mask_and_takes_the_latent_dtype():
+    latent = torch.randn(3, 256, 10, dtype=torch.float16)
+    keep = torch.zeros(1, 1, 10)
+    keep[..., 4:] = 1
+    local = local_condition(latent, keep)
+    assert local.shape == (3, 257, 10)
+    assert local.dtype == torch.float16
+    assert not local[:, :, :4].any()
+    assert torch.equal(local[:, 1:, 4:], latent[:, :, 4:])

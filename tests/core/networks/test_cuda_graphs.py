@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_model
 from sa3_core.networks import cuda_graphs
 from sa3_core.networks.compiled import compile_dit
+from sa3_core.networks.model import SA3Model
 from sa3_core.sampling.settings import SampleSettings
 from tests.core.networks.test_compiled import Job
 from tests.helpers.support import rel_l2, tiny_checkpoint

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_model
 from sa3_core.networks.conditioning import Context, join_contexts, null_context
 from sa3_core.networks.dit import DiffusionTransformer, DiTConstants
 from sa3_core.networks.layers import _frequencies, expo_fourier
+from sa3_core.networks.model import SA3Model
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sa3_core.checkpoints.load import load_autoencoder
 from sa3_core.networks import cpu_linear, same_resampler
-from sa3_core.pipeline import load_autoencoder
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch without oneDNN"

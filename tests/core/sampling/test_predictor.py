@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_model
 from sa3_core.geometry import padding_mask
 from sa3_core.networks.conditioning import null_context
+from sa3_core.networks.model import SA3Model
 from sa3_core.sampling.guidance import Guidance
 from sa3_core.sampling.predictor import Predictor
 from sa3_core.text.conditioning import TextConditioning

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from sa3_core.audio.waveform import fit_length, prepare_source
-from sa3_core.checkpoints.load import SA3Model, load_model
-from sa3_core.checkpoints.reader import load_same, open_checkpoint
+from sa3_core.checkpoints.load import load_model, load_same
+from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.editing.masks import continuation_mask, keep_mask
 from sa3_core.editing.regions import Region
 from sa3_core.geometry import HOP
+from sa3_core.networks.model import SA3Model
 from sa3_core.networks.same import SAMEAutoencoder
 from sa3_core.sampling.sample import StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import SA3Model, load_model
+from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import InputError
 from sa3_core.geometry import HOP, effective_frames, seconds_of_frames, target_frames, valid_frames
+from sa3_core.networks.model import SA3Model
 from sa3_core.sampling.sample import Seeds, StartLatent, broadcast, sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TextConditioning

@@ -9,7 +9,7 @@ import pytest
 from sa3_core.errors import InputError, UnknownNameError
 from sa3_core.sampling.samplers import SAMPLERS
 from sa3_core.sampling.schedule import SHIFTS
-from sa3_core.sampling.settings import MAX_STEPS, SampleSettings, advice
+from sa3_core.sampling.settings import MAX_STEPS, OBJECTIVE_DEFAULTS, SampleSettings, advice
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,10 @@ def test_advice_is_given_only_where_something_does_not_suit():
     assert said("rectified_flow", steps=9) == ""
     assert "post-trained" in said("rf_denoiser", cfg=1.5)
     assert said("rf_denoiser", cfg=1.0) == ""
+
+
+def test_objective_defaults() -> None:
+    post = OBJECTIVE_DEFAULTS["rf_denoiser"]
+    base = OBJECTIVE_DEFAULTS["rectified_flow"]
+    assert (post.sampler, post.steps, post.cfg) == ("pingpong", 8, 1)
+    assert (base.sampler, base.steps, base.cfg) == ("euler", 50, 7)
