@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The one task runner: setup, demo, test, lint, format, bench, matrix.
+"""The one task runner: setup, demo, test, lint, format, texts, bench, matrix.
 
     python dev.py demo                     hear a graph of this pack, run by a real ComfyUI
     python dev.py test [--all] [pytest arguments]
@@ -296,6 +296,7 @@ def task_lint(args: argparse.Namespace, rest: list[str]) -> int:
         [*ruff, "check", "."],
         [*ruff, "format", "--check", "."],
         [PYTHON, "-m", "pyright", "--pythonpath", PYTHON],
+        [PYTHON, "-m", "tests.tools.lint_page"],
     )
     return max([call(check) for check in checks])
 
@@ -304,6 +305,11 @@ def task_format(args: argparse.Namespace, rest: list[str]) -> int:
     setup()
     ruff = [PYTHON, "-m", "ruff"]
     return max([call([*ruff, "check", "--fix", "."]), call([*ruff, "format", "."])])
+
+
+def task_texts(args: argparse.Namespace, rest: list[str]) -> int:
+    env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui))}
+    return call([PYTHON, "-m", "tests.tools.node_texts", *rest], env)
 
 
 def task_bench(args: argparse.Namespace, rest: list[str]) -> int:
@@ -341,8 +347,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     test = add("test", task_test, "run all tests; other arguments go to pytest")
     test.add_argument("--all", action="store_true", help="the long soak tests too")
-    add("lint", task_lint, "ruff check, ruff format --check, pyright", own_comfyui=False)
+    add("lint", task_lint, "ruff, pyright; for js/ eslint and tsc", own_comfyui=False)
     add("format", task_format, "let ruff fix and format", own_comfyui=False)
+    add("texts", task_texts, "write locales/en, help pages and node tables from the schemas")
     add("bench", task_bench, "run the benchmarks; other arguments go to them")
     add("matrix", task_matrix, "server smoke tests on every ComfyUI version", own_comfyui=False)
     return parser
@@ -351,7 +358,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
     args, rest = build_parser().parse_known_args()
-    if rest and args.task not in ("test", "bench", "matrix"):
+    if rest and args.task not in ("test", "texts", "bench", "matrix"):
         build_parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         return args.run(args, rest)

@@ -2,21 +2,17 @@
 
 import { app } from "../../scripts/app.js";
 import "./model_status.js"; // registers first, so that the button stands below its text
-import { texts } from "./texts.js";
-import { after, doNotSerialize } from "./widgets.js";
+import { texts } from "./shared/texts.mjs";
+import { after, doNotSerialize, isLinked } from "./shared/widgets.mjs";
 
 const BUTTON = "advanced";
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
-
-function isLinked(node, widget) {
-  return node.inputs.some((input) => input.widget?.name === widget.name && input.link != null);
-}
 
 /** Hide advanced widgets unless they are asked for; a linked input stays in sight. */
 function fold(node) {
   for (const widget of node.widgets) {
     if (!widget.options.advanced) continue;
-    const hidden = !node.showAdvanced && !isLinked(node, widget);
+    const hidden = !node.showAdvanced && !isLinked(node, widget.name);
     // Not in `options`: Nodes 2.0 reads only those, and folds in its own way.
     for (const part of [widget, ...(widget.linkedWidgets ?? [])]) part.hidden = hidden;
   }

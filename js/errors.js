@@ -2,6 +2,9 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { setStyle } from "./shared/elements.mjs";
+import { nodeAt } from "./shared/runs.mjs";
+import { findWidget } from "./shared/widgets.mjs";
 
 const STYLE_ID = "sa3-errors";
 const SHORTEST = 3; // letters of a name; shorter ones are words of any sentence
@@ -10,17 +13,6 @@ const PAINTED = "#ff4444"; // a canvas knows no variables
 const OUTLINE = "outline_color"; // what the canvas renderer strokes a widget with
 
 let marked = []; // {node, input} of the last error
-
-/** The node that an error names; inside subgraphs the ids stand behind one another: "5:3". */
-function nodeAt(path) {
-  let graph = app.rootGraph;
-  let node = null;
-  for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(id);
-    graph = node?.subgraph;
-  }
-  return node;
-}
 
 /** Index of the input that a message names first, or -1. */
 function namedInput(inputs, message) {
@@ -36,10 +28,6 @@ function namedInput(inputs, message) {
   return best.index;
 }
 
-function widgetOf(node, input) {
-  return node.widgets?.find((widget) => widget.name === input.widget?.name);
-}
-
 /** Outline a widget of the canvas renderer: one that it paints, or an element that it places. */
 function outline(widget, isOn) {
   if (!widget) return;
@@ -48,23 +36,13 @@ function outline(widget, isOn) {
   else if (Object.getOwnPropertyDescriptor(widget, OUTLINE)?.value === PAINTED) delete widget[OUTLINE];
 }
 
-/** Nodes 2.0 draws inputs itself; a style rule survives its drawing anew. */
-function setStyle(rules) {
-  let style = document.getElementById(STYLE_ID);
-  if (!style) {
-    style = document.createElement("style");
-    style.id = STYLE_ID;
-    document.head.append(style);
-  }
-  style.textContent = rules;
-}
-
 function mark(node, index) {
   const input = node.inputs[index];
   input.hasErrors = true; // what the canvas renderer draws a ring for
-  outline(widgetOf(node, input), true);
+  outline(findWidget(node, input.widget?.name), true);
   const slot = `[data-slot-key="${node.id}-in-${index}"]`;
-  setStyle(`.lg-node-widget:has(${slot}), .lg-slot:has(${slot}) {
+  // Nodes 2.0 draws inputs itself; a style rule survives its drawing anew.
+  setStyle(STYLE_ID, `.lg-node-widget:has(${slot}), .lg-slot:has(${slot}) {
     outline: 2px solid ${COLOUR}; outline-offset: -1px; border-radius: 6px; }`);
   marked.push({ node, input });
   node.setDirtyCanvas(true, true);
@@ -73,11 +51,11 @@ function mark(node, index) {
 function clear() {
   for (const { node, input } of marked) {
     input.hasErrors = false;
-    outline(widgetOf(node, input), false);
+    outline(findWidget(node, input.widget?.name), false);
     node.setDirtyCanvas?.(true, true);
   }
   marked = [];
-  setStyle("");
+  setStyle(STYLE_ID, "");
 }
 
 app.registerExtension({

@@ -2,28 +2,19 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { texts } from "./texts.js";
-import { after, doNotSerialize } from "./widgets.js";
+import { addStatusLine } from "./shared/elements.mjs";
+import { texts } from "./shared/texts.mjs";
+import { after, valueOf } from "./shared/widgets.mjs";
 
 const NODE = "SA3LoraLoader";
-const STATUS = "lora_status";
-const LINES = 2;
-const LINE_HEIGHT = 16; // px
-const MARGIN = 4;
+const PLACE = { widget: "lora_status", className: "sa3-lora-status", lines: 2, margin: 4 };
 const PAUSE = 150; // ms without typing before the server is asked
-const STYLE = `box-sizing: border-box; width: 100%; height: 100%;
-  min-height: ${LINES * LINE_HEIGHT}px; padding: 0 8px; overflow: hidden;
-  font: 12px/${LINE_HEIGHT}px sans-serif; color: var(--descrip-text);`;
-
-function valueOf(node, name) {
-  return node.widgets.find((widget) => widget.name === name)?.value ?? "";
-}
 
 /** The sentence about a node's file and filter. */
 async function describe(node) {
   const query = new URLSearchParams({
-    name: valueOf(node, "lora"),
-    filter: valueOf(node, "layer_filter"),
+    name: valueOf(node, "lora") ?? "",
+    filter: valueOf(node, "layer_filter") ?? "",
   });
   const [answer, text] = await Promise.all([api.fetchApi(`/sa3/lora?${query}`), texts()]);
   const info = await answer.json();
@@ -47,15 +38,9 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
-    node.sa3LoraStatus = document.createElement("div");
-    node.sa3LoraStatus.className = "sa3-lora-status";
-    node.sa3LoraStatus.setAttribute("role", "status");
-    node.sa3LoraStatus.style.cssText = STYLE;
-    const height = () => LINES * LINE_HEIGHT + 2 * MARGIN;
-    const options = { margin: MARGIN, getMinHeight: height, getMaxHeight: height };
-    doNotSerialize(node.addDOMWidget(STATUS, "sa3_lora_status", node.sa3LoraStatus, options));
+    node.sa3LoraStatus = addStatusLine(node, PLACE);
     for (const widget of node.widgets) {
-      if (widget.name !== STATUS) after(widget, "callback", () => update(node));
+      if (widget.name !== PLACE.widget) after(widget, "callback", () => update(node));
     }
     after(node, "onConfigure", () => update(node));
     after(node, "onRemoved", () => clearTimeout(node.sa3LoraTimer));

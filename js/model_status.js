@@ -2,22 +2,17 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { texts } from "./texts.js";
-import { after, doNotSerialize } from "./widgets.js";
+import { addStatusLine } from "./shared/elements.mjs";
+import { texts } from "./shared/texts.mjs";
+import { after, valueOf } from "./shared/widgets.mjs";
 
 // Node id -> the combo that names the model, and the list of the route's answer it stands in.
 const LOADERS = {
   SA3LoadModel: { combo: "model", list: "models", needsText: true },
   SA3LoadSAME: { combo: "autoencoder", list: "autoencoders", needsText: false },
 };
-const STATUS = "status";
-const LINES = 3;
-const LINE_HEIGHT = 16; // px
-const MARGIN = 4;
+const PLACE = { widget: "status", className: "sa3-status", lines: 3, margin: 4 };
 const WITH_MODEL = "with the model";
-const STYLE = `box-sizing: border-box; width: 100%; height: 100%;
-  min-height: ${LINES * LINE_HEIGHT}px; padding: 0 8px; overflow: hidden;
-  font: 12px/${LINE_HEIGHT}px sans-serif; color: var(--descrip-text); white-space: pre-line;`;
 
 let states = null; // a promise of the route's answer, shared by all nodes until a run ends
 
@@ -28,10 +23,6 @@ function loadStates() {
 
 function gigabytes(bytes) {
   return `${(bytes / 1e9).toFixed(bytes < 1e9 ? 2 : 1)} GB`;
-}
-
-function valueOf(node, name) {
-  return node.widgets.find((widget) => widget.name === name)?.value;
 }
 
 /** Sentences about a node's choice, one per line. */
@@ -69,16 +60,6 @@ function updateAll() {
   }
 }
 
-function addStatus(node) {
-  node.sa3Status = document.createElement("div");
-  node.sa3Status.className = "sa3-status";
-  node.sa3Status.setAttribute("role", "status");
-  node.sa3Status.style.cssText = STYLE;
-  const height = () => LINES * LINE_HEIGHT + 2 * MARGIN;
-  const options = { margin: MARGIN, getMinHeight: height, getMaxHeight: height };
-  doNotSerialize(node.addDOMWidget(STATUS, "sa3_status", node.sa3Status, options));
-}
-
 app.registerExtension({
   name: "SA3.ModelStatus",
 
@@ -91,9 +72,9 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (!(node.comfyClass in LOADERS)) return;
-    addStatus(node);
+    node.sa3Status = addStatusLine(node, PLACE);
     for (const widget of node.widgets) {
-      if (widget.name !== STATUS) after(widget, "callback", () => void update(node));
+      if (widget.name !== PLACE.widget) after(widget, "callback", () => void update(node));
     }
     after(node, "onConfigure", () => void update(node)); // a loaded graph, undo, paste
     void update(node);

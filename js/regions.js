@@ -6,7 +6,7 @@ import { RegionEditor } from "./regions/editor.mjs";
 import { recall, remember } from "./regions/memory.mjs";
 import { makeRoot } from "./regions/panel.mjs";
 import { watchWidgets } from "./regions/text.mjs";
-import { after, doNotSerialize, growToFit } from "./widgets.js";
+import { after, doNotSerialize, growToFit } from "./shared/widgets.mjs";
 
 const NODES = ["SA3InpaintMask"];
 const WIDGET = "region_editor";

@@ -1,25 +1,16 @@
 // Save Audio: a player in the node and, for several files, a selector of the one it plays.
 
-import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { after, doNotSerialize, growToFit, setHidden } from "./widgets.js";
+import { fileUrl, nodeOf } from "./shared/runs.mjs";
+import { after, doNotSerialize, findWidget, growToFit, setHidden } from "./shared/widgets.mjs";
 
 const NODES = ["SA3SaveAudio"]; // node ids whose `audio` output names saved files
 const PLAYER = "audioUI";
 const SELECTOR = "play";
 
-function fileUrl({ filename, subfolder, type }) {
-  const query = new URLSearchParams({ filename, subfolder: subfolder ?? "", type });
-  return api.apiURL(`/view?${query}`);
-}
-
 /** Names of the choices: numbered, because a list of runs may save one name into many folders. */
 function labels(files) {
   return files.map((file, index) => `${index + 1}: ${file.filename}`);
-}
-
-function findWidget(node, name) {
-  return node.widgets?.find((widget) => widget.name === name);
 }
 
 function play(node, file) {
@@ -58,17 +49,10 @@ function addSelector(node) {
   setHidden(selector, true);
 }
 
-/** The node that an output belongs to; outputs of nodes in subgraphs are named "graph:node". */
-function nodeOf(locator) {
-  const [id, subgraph] = String(locator).split(":").reverse();
-  const graph = subgraph ? app.rootGraph.subgraphs.get(subgraph) : app.rootGraph;
-  return graph?.getNodeById(id);
-}
-
 app.registerExtension({
   name: "SA3.SaveAudio",
 
-  beforeRegisterNodeDef(nodeType, nodeData) {
+  beforeRegisterNodeDef(_nodeType, nodeData) {
     if (!NODES.includes(nodeData.name)) return;
     nodeData.input.required[PLAYER] = ["AUDIO_UI", {}];
   },

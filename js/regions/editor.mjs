@@ -4,111 +4,40 @@ import {
   addRegion,
   formatHalves,
   formatRegion,
-  readLines,
-  readRegions,
   removeRegion,
   replaceRegion,
-  roundStart,
 } from "./grammar.mjs";
 import { bindKeys } from "./keys.mjs";
-import { maskedSpans } from "./masks.mjs";
 import { bindScroll, buildPanel } from "./panel.mjs";
-import { Player } from "./player.mjs";
+import { RegionPlayer } from "./player.mjs";
 import { bindPointer } from "./pointer.mjs";
 import { Screen } from "./screen.mjs";
-import { keyStep, snapTime } from "./snap.mjs";
-import { Sound } from "./sound.mjs";
-import { isLinked, readWidgets, writeText } from "./text.mjs";
-import { UNKNOWN, View } from "./view.mjs";
+import { keyStep } from "./snap.mjs";
+import { PROPERTY, RegionState } from "./state.mjs";
+import { writeText } from "./text.mjs";
 
 const SHORTEST = 0.001; // seconds; a drag that marks less marks nothing
-const ON_GRID = 1e-4; // seconds; an end so near to the grid is meant to be on it
 const AT_END = 0.05; // seconds; from here on, playing starts over
 const NEW_LENGTH = 1; // seconds of a region that the keyboard makes, a step of the grid at least
-const ROOM = 1.25; // times what is marked, where nothing says how long the piece is
-const PROPERTY = "sa3Regions"; // of the node: how it is looked at, saved with the graph
 
 let editors = 0;
 
-export class RegionEditor {
+export class RegionEditor extends RegionState {
   /** Makes itself at home in an element of the node, until it is closed. */
   constructor(node, root) {
-    this.node = node;
+    super(node, () => this.soundChanged());
     this.id = `sa3-regions-${++editors}`;
-    this.view = new View();
-    this.regions = [];
-    this.spans = []; // what is made anew
-    this.selected = -1;
-    this.cursor = 0;
-    this.pending = null; // {index, region} while it is dragged; index -1 = a new one
-    this.row = 0; // the line that is edited, where each is a batch item
     this.problem = "";
     this.panel = buildPanel(root);
     this.screen = new Screen(this);
-    this.player = new Player(() => this.screen.draw());
-    this.sound = new Sound(node, () => this.soundChanged());
+    this.player = new RegionPlayer(() => this.screen.draw());
     this.readState();
     this.bind();
-  }
-
-  /** Seconds of the source, NaN while it is not known. */
-  get duration() {
-    return this.sound.seconds;
-  }
-
-  get isLocked() {
-    return isLinked(this.node);
-  }
-
-  get snap() {
-    return this.node.properties?.[PROPERTY]?.snap ?? "frames";
-  }
-
-  get showsSpectrogram() {
-    return this.node.properties?.[PROPERTY]?.spectrogram ?? false;
   }
 
   setLook(changes) {
     this.node.properties[PROPERTY] = { ...this.node.properties[PROPERTY], ...changes };
     this.lookChanged();
-  }
-
-  // What the widgets say.
-
-  /** Read the widgets; false where they say what they said before. */
-  readState() {
-    const state = readWidgets(this.node);
-    const key = JSON.stringify([state, this.duration, this.row, this.isLocked]);
-    if (key === this.stateKey) return false;
-    this.stateKey = key;
-    this.state = state;
-    const line = this.lineOf(state);
-    const isOther = ({ from, to }) => line !== null && (from < line.from || to > line.to);
-    const piece = { duration: this.duration, beat: state.beat };
-    this.regions = readRegions(state.text, piece).map((region) => ({
-      ...region,
-      isOther: isOther(region),
-    }));
-    this.view.setTotal(this.lengthInSight());
-    if (!this.isOwn(this.selected)) this.selected = -1;
-    this.pending = null;
-    this.mark();
-    return true;
-  }
-
-  /** Seconds from the start to the end of the last region, or of the piece. */
-  lengthInSight() {
-    const ends = this.regions.filter(({ valid }) => valid).map(({ end }) => end);
-    if (Number.isFinite(this.duration)) return Math.max(this.duration, ...ends);
-    return Math.max(UNKNOWN, ...ends.map((end) => ROOM * end));
-  }
-
-  /** The line of the text that is edited; null where the lines do not count. */
-  lineOf(state) {
-    if (!state.perLine) return null;
-    const lines = readLines(state.text);
-    this.row = Math.min(this.row, lines.length);
-    return lines[this.row] ?? { from: state.text.length, to: state.text.length };
   }
 
   /** Follow the widgets after something else has changed them. */
@@ -118,26 +47,6 @@ export class RegionEditor {
     this.screen.showItems();
     this.screen.listRegions();
     this.screen.draw(true);
-  }
-
-  /** Whether a region can be taken hold of. */
-  isOwn(index) {
-    const region = this.regions[index];
-    return Boolean(region?.valid && !region.isOther);
-  }
-
-  /** The regions as they are drawn, the dragged one in its new place. */
-  shown() {
-    if (!this.pending) return this.regions;
-    const { index, region } = this.pending;
-    const moved = { ...this.regions[index], ...region, valid: true, isOther: false };
-    return index < 0 ? [...this.regions, moved] : this.regions.with(index, moved);
-  }
-
-  mark() {
-    const asked = this.shown().filter(({ valid, isOther }) => valid && !isOther);
-    const duration = Number.isFinite(this.duration) ? this.duration : this.view.total;
-    this.spans = asked.length ? maskedSpans(asked, { ...this.state, duration }) : [];
   }
 
   // Editing.
@@ -150,22 +59,6 @@ export class RegionEditor {
     this.refresh();
     this.select(this.regions.findIndex(({ from, to }) => place >= from && place <= to));
     this.screen.announce();
-  }
-
-  snapTime(time) {
-    const crossings = this.sound.peaks?.crossings ?? null;
-    const piece = { beat: this.state.beat, crossings, duration: this.duration };
-    return Math.min(Math.max(snapTime(time, this.snap, piece), 0), this.view.total);
-  }
-
-  /** A region from another start on, as long as before. */
-  movedTo(start, { start: oldStart, end: oldEnd }) {
-    const length = oldEnd - oldStart;
-    const last = Math.max(oldStart, this.view.total - length);
-    const from = roundStart(Math.min(this.snapTime(start), last));
-    const onGrid = this.snapTime(from + length);
-    const isMeant = Math.abs(onGrid - from - length) < ON_GRID;
-    return { start: from, end: isMeant ? onGrid : from + length };
   }
 
   preview(index, region) {

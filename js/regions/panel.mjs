@@ -1,5 +1,6 @@
 // The editor's elements: toolbar, picture, scroll bar and what it says.
 
+import { make, setStyle } from "../shared/elements.mjs";
 import { SNAPS } from "./snap.mjs";
 
 const STYLE_ID = "sa3-regions-style";
@@ -33,30 +34,16 @@ const STYLE = `
   text-overflow: ellipsis; color: var(--descrip-text, #999); }
 `;
 
-function addStyle() {
-  if (document.getElementById(STYLE_ID)) return;
-  const style = document.createElement("style");
-  style.id = STYLE_ID;
-  style.textContent = STYLE;
-  document.head.append(style);
-}
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
 /** The place of the widget; it stays with the node, what is in it comes and goes. */
 export function makeRoot() {
-  addStyle();
+  setStyle(STYLE_ID, STYLE);
   return make("div", { className: "sa3-regions" });
 }
 
 /**
  * Build the elements into their place.
  *
- * @returns {Record<string, HTMLElement>} root, play, playRegion, loop, snap, spectrogram, split,
+ * @returns {Record<string, any>} root, play, playRegion, loop, snap, spectrogram, split,
  *   remove, zoomOut, zoomIn, fit, item, stage, sound, marks, picture, options, scroll, thumb,
  *   says, status
  */

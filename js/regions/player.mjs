@@ -1,8 +1,8 @@
 // Plays the source, or a part of it, once or round and round.
 
-import { api } from "../../../scripts/api.js";
+import { fileUrl } from "../shared/runs.mjs";
 
-export class Player {
+export class RegionPlayer {
   /** @param {() => void} onChange called when it starts, moves and stops. */
   constructor(onChange) {
     this.onChange = onChange;
@@ -24,7 +24,7 @@ export class Player {
   /** Play a file from `start` to `end` seconds. */
   async play(file, start, end) {
     this.stop();
-    const url = api.apiURL(`/view?${new URLSearchParams(file)}`);
+    const url = fileUrl(file);
     if (this.audio?.dataset.url !== url) {
       this.release();
       this.audio = new Audio(url);

@@ -1,6 +1,6 @@
 // Shows an editor: draws with the frames of the screen, and says in words what is seen.
 
-import { texts } from "../texts.js";
+import { texts } from "../shared/texts.mjs";
 import { drawMarks, drawSound, readTheme } from "./draw.mjs";
 import { formatRegion, formatSeconds, readLines } from "./grammar.mjs";
 import { listRegions, namePanel } from "./panel.mjs";
@@ -14,7 +14,7 @@ export class Screen {
     this.height = 1;
     this.frame = 0;
     this.isStale = true; // the canvas of the sound
-    this.say = (key) => key;
+    this.say = (key, _values) => key; // until the texts are there
   }
 
   /** Draw marks with the next frame; with `all` the sound too. */

@@ -5,7 +5,7 @@ import { findSource } from "./source.mjs";
 
 export class Sound {
   /**
-   * @param {object} node
+   * @param {any} node
    * @param {() => void} onChange called when there is something else to show.
    */
   constructor(node, onChange) {

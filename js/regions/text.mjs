@@ -1,22 +1,14 @@
 // The node's widgets that the editor reads, and the one it writes.
 
 import { app } from "../../../scripts/app.js";
+import { after, findWidget, valueOf } from "../shared/widgets.mjs";
 
 export const TEXT = "regions";
 export const SETTINGS = ["bpm", "beats_per_bar", "rule", "invert", "one_list_per_line"];
 
-function findWidget(node, name) {
-  return node.widgets?.find((widget) => widget.name === name);
-}
-
-/** Whether the text comes over a link, so that the widget does not count. */
-export function isLinked(node) {
-  return node.inputs?.some((input) => input.widget?.name === TEXT && input.link != null) ?? false;
-}
-
 /** The node's widgets as the editor needs them. */
 export function readWidgets(node) {
-  const value = (name) => findWidget(node, name)?.value;
+  const value = (name) => valueOf(node, name);
   const bpm = Number(value("bpm"));
   return {
     text: String(value(TEXT) ?? ""),
@@ -44,12 +36,6 @@ export function writeText(node, text) {
 export function watchWidgets(node, then) {
   for (const name of [TEXT, ...SETTINGS]) {
     const widget = findWidget(node, name);
-    if (!widget) continue;
-    const before = widget.callback;
-    widget.callback = function (...args) {
-      const result = before?.apply(this, args);
-      then();
-      return result;
-    };
+    if (widget) after(widget, "callback", () => then());
   }
 }

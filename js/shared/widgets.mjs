@@ -1,5 +1,19 @@
 // What several of our nodes do with widgets, in the canvas renderer and in Nodes 2.0.
 
+export function findWidget(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+/** A widget's value; undefined where the node has no such widget. */
+export function valueOf(node, name) {
+  return findWidget(node, name)?.value;
+}
+
+/** Whether a widget's value comes over a link, so that what stands in the widget does not count. */
+export function isLinked(node, name) {
+  return node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
+}
+
 /** Hide or show a widget. Nodes 2.0 watches the options object, so it is changed in place. */
 export function setHidden(widget, hidden) {
   widget.hidden = hidden;

@@ -1,7 +1,7 @@
 // The pack's own texts in the language of the interface, from locales/<language>/main.json.
 
-import { api } from "../../scripts/api.js";
-import { app } from "../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
 
 const FALLBACK = "en";
 

@@ -2,7 +2,7 @@
 
 const RAMP = 0.008; // seconds of the crossfade between takes: no click, no gap
 
-export class Player {
+export class TakesPlayer {
   /**
    * @param {{url: string, level: number, gain: number}[]} takes level: what the file was stored
    *   lower by; gain: to equal loudness.
