@@ -7,7 +7,6 @@ ComfyUI loads the pack under another name, so node tests reach nodes *and* core 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import shutil
 import sys
 import types
@@ -23,7 +22,7 @@ if "tests" not in sys.modules:  # ComfyUI has a `tests` package too; ours is the
     sys.modules["tests"] = types.ModuleType("tests")
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
-from tests.helpers import support  # noqa: E402 - needs the lines above
+from tests.helpers import in_process, support  # noqa: E402 - needs the lines above
 from tests.helpers.harness import ComfyServer, server_with_models  # noqa: E402
 
 
@@ -92,20 +91,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Returns:
         The base directory: models, input, output, temp and user lie below it.
     """
-    root, base = support.comfyui_root(), tmp_path_factory.mktemp("comfyui")
-    for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
-        (base / folder).mkdir()
-    sys.path.insert(0, str(root))
-    argv, sys.argv = sys.argv, ["x", "--cpu", "--base-directory", str(base)]
-    try:
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-        import comfy.cli_args
-        import folder_paths
-    finally:
-        sys.argv = argv
-    assert Path(folder_paths.base_path) == base, "ComfyUI was imported before this fixture ran"
+    base = tmp_path_factory.mktemp("comfyui")
+    in_process.import_comfyui(base)
     return base
 
 
@@ -115,14 +102,7 @@ def pack(comfyui: Path) -> types.ModuleType:
 
     `pack.nodes`, and after importlib.import_module("sa3_pack.nodes.sampling") that module too.
     """
-    spec = importlib.util.spec_from_file_location(
-        "sa3_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sa3_pack"] = module
-    spec.loader.exec_module(module)
+    module = in_process.import_pack()
     _float32_on_every_cpu("sa3_pack.sa3_core")
     return module
 

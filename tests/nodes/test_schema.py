@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.helpers.in_process import node_classes
 from tests.helpers.support import assert_none
 
 NO_DEFAULT = inspect.Parameter.empty
@@ -18,12 +17,7 @@ NO_DEFAULT = inspect.Parameter.empty
 @pytest.fixture(scope="session")
 def nodes(pack: ModuleType) -> list[type[Any]]:
     """Every node class of the pack."""
-
-    async def read() -> list[type[Any]]:
-        return await (await pack.comfy_entrypoint()).get_node_list()
-
-    with ThreadPoolExecutor(1) as pool:  # this thread may own an event loop
-        return pool.submit(asyncio.run, read()).result()
+    return node_classes(pack)
 
 
 def _default(entry: Any) -> Any:
