@@ -1,6 +1,6 @@
 """Errors that sa3_core raises on purpose: what was given, what is allowed, what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -19,7 +19,25 @@ class UnknownNameError(SA3Error, ValueError):
 
 
 class InputError(SA3Error, ValueError):
-    """A value given by the user that is out of range or does not fit the other values."""
+    """A value given by the user that is out of range or does not fit the other values.
+
+    Attributes:
+        name: the value at fault as the core has it (`noise_level`); None = several, or another.
+    """
+
+    def __init__(self, sentence: str, name: str | None = None) -> None:
+        """Say what is wrong.
+
+        Args:
+            sentence: goes on after the name where there is one ("is 2; it must be ...").
+            name: of the value at fault.
+        """
+        self.name, self._sentence = name, sentence
+        super().__init__(sentence if name is None else f"{name} {sentence}")
+
+    def named(self, shown: Callable[[str], str]) -> "InputError":
+        """The same error with the value called as a face calls it: its widget, its flag."""
+        return self if self.name is None else InputError(self._sentence, shown(self.name))
 
 
 class ConfigError(SA3Error):

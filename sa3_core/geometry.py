@@ -10,8 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .errors import InputError
-
 SAMPLE_RATE = 44100
 HOP = 4096  # samples per latent frame
 LATENT_CHANNELS = 256
@@ -65,17 +63,6 @@ def seconds_of_samples(samples: int) -> float:
     """The smallest float duration d >= samples / 44100 for which `samples_of(d)` is `samples`."""
     seconds = samples / SAMPLE_RATE
     return seconds if samples_of(seconds) >= samples else math.nextafter(seconds, math.inf)
-
-
-def check_seconds(seconds: float, maximum: float, name: str = "seconds") -> float:
-    """Return `seconds` as a float or raise InputError naming the allowed range."""
-    value = float(seconds)
-    if not math.isfinite(value) or value <= 0 or value > maximum:
-        raise InputError(
-            f"{name} is {seconds!r}; it must be more than 0 and at most {maximum:g} "
-            "(the model's maximum). Choose a shorter piece or a variant with a longer limit."
-        )
-    return value
 
 
 def padding_mask(valid: Sequence[int], frames: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from .audio.waveform import fit_length
 from .checkpoints.load import load_autoencoder, load_same, model_from, own_text_encoder, same_dtype
 from .checkpoints.reader import open_checkpoint
+from .checks import broadcast, check_seconds
 from .codec.autoencode import OnProgress, decode, encode
 from .codec.latent_file import Latents
 from .editing.edits import (
@@ -34,13 +35,12 @@ from .errors import InputError
 from .geometry import (
     HOP,
     LATENT_CHANNELS,
-    check_seconds,
     target_frames,
 )
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .sampling.predictor import WeightSwitch
-from .sampling.sample import Seeds, StartLatent, broadcast, sample_latent
+from .sampling.sample import Seeds, StartLatent, sample_latent
 from .sampling.settings import SampleSettings, advice
 from .text.conditioning import TextConditioning
 from .text.encoder import T5Gemma, load_t5gemma

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ..audio.waveform import as_batch, prepare_source
+from ..checks import check_positive
 from ..errors import InputError
 from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
 from .masks import continuation_mask, keep_mask
 from .paste import Source, paste_back
-from .regions import Region, check_positive, new_duration, parse_regions
+from .regions import Region, new_duration, parse_regions
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import check_positive
 from ..errors import RegionError
 from ..geometry import HOP, SAMPLE_RATE
-from .regions import Region, check_positive
+from .regions import Region
 
 _SEAM_MIN_SECONDS = HOP / SAMPLE_RATE  # less than a latent frame cannot be made anew
 

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.waveform import resample
-from ..errors import AudioError, InputError
+from ..checks import broadcast
+from ..errors import AudioError
 from ..geometry import HOP, SAMPLE_RATE
 from .paste_plan import (
     CROSSFADE_SECONDS,
@@ -90,8 +91,8 @@ def paste_back(
     """
     batch = generated.shape[0]
     items, channels, samples = source.waveform.shape
-    _check_count("source items", items, batch)
-    _check_count("region lists", len(source.regions), batch)
+    broadcast(items, batch, "source items")
+    region_rows = broadcast(len(source.regions), batch, "region lists")
     if channels > 2 or samples == 0:
         raise AudioError(
             f"The source has {channels} channels and {samples} samples; to be pasted back it "
@@ -100,7 +101,7 @@ def paste_back(
     fade = fade_samples(crossfade, source.sample_rate)
     own = list(lengths) if lengths is not None else [generated.shape[-1]] * batch
     waveform = source.waveform.expand(batch, -1, -1)
-    regions = list(source.regions) * (batch if len(source.regions) == 1 else 1)
+    regions = [source.regions[row] for row in region_rows]
     results = []
     for item in range(batch):
         made = _to_source(generated[item, :, : own[item]], channels, source)
@@ -109,12 +110,6 @@ def paste_back(
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
     return torch.stack(padded), [result.shape[-1] for result in results]
-
-
-def _check_count(what: str, given: int, batch: int) -> None:
-    """Refuse what can neither be shared by the batch nor dealt out to it."""
-    if given not in (1, batch):
-        raise InputError(f"{given} {what} for {batch} results; give 1 or {batch}.")
 
 
 def _to_source(made: Tensor, channels: int, source: Source) -> Tensor:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from ..errors import InputError, RegionError
+from ..checks import check_positive
+from ..errors import RegionError
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _TIME = rf"-?(?:{_NUMBER}%|(?:(?:[0-9]+:)?[0-9]+:)?{_NUMBER})"
@@ -145,17 +146,6 @@ def bar_seconds(bars: float, bpm: float, beats_per_bar: float = 4) -> float:
         InputError: bpm or beats_per_bar is not a positive number.
     """
     return bars * check_positive("beats per bar", beats_per_bar) * 60 / check_positive("BPM", bpm)
-
-
-def check_positive(name: str, value: float) -> float:
-    """Return a finite number above 0 as a float or raise InputError naming it."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise InputError(f"{name} is {value!r}; it must be a number above 0.")
-    return number
 
 
 def _read_bars(

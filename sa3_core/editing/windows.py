@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import check_positive
 from ..errors import InputError
-from .regions import Region, check_positive
+from .regions import Region
 
 _FLOAT_SLOP = 1e-9  # seconds
 

@@ -4,13 +4,12 @@ B batch, C latent channels, T latent frames; t = 1 noise, t = 0 data. The net pr
 v; the data it implies is d = x - t v, and guidance works on d.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..checks import check_interval, check_number, level_within
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,11 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("cfg", self.cfg, 0.0, math.inf)
-        _check("apg", self.apg, 0.0, 1.0)
-        _check("cfg norm threshold", self.norm_threshold, 0.0, math.inf)
-        _check("cfg rescale", self.rescale, 0.0, 1.0)
-        low, high = self.interval
-        _check("cfg interval start", low, 0.0, 1.0)
-        _check("cfg interval end", high, 0.0, 1.0)
-        if low > high:
-            raise InputError(
-                f"cfg interval is {low:g} to {high:g}; its start must not be above its end."
-            )
+        check_number("cfg", self.cfg, 0.0)
+        check_number("apg", self.apg, 0.0, 1.0)
+        check_number("norm_threshold", self.norm_threshold, 0.0)
+        check_number("rescale", self.rescale, 0.0, 1.0)
+        check_interval("cfg_interval", self.interval)
 
     @property
     def active(self) -> bool:
@@ -52,18 +45,8 @@ class Guidance:
 
     def acts_at(self, t: Tensor) -> Tensor:
         """Bool, shaped like `t`: where guidance acts. Elsewhere the prompt alone decides."""
-        low, high = self.interval
-        # t comes as float32: compare with bounds rounded the same way, so 0.7 includes 0.7.
-        bounds = torch.tensor([low, high], dtype=t.dtype, device=t.device)
-        inside = (t >= bounds[0]) & (t <= bounds[1])
+        inside = level_within(t, self.interval)
         return inside if self.active else torch.zeros_like(inside)
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    """Raise InputError unless `value` is a finite number in [low, high]."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or not low <= value <= high:
-        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise InputError(f"{name} is {value!r}; it must be a number, {allowed}.")
 
 
 def project(diff: Tensor, reference: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,12 @@ B batch, C latent channels, T latent frames.
 """
 
 import math
-import operator
 from collections.abc import Sequence
-from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
+from ..checks import check_count, check_number, check_whole
 from ..errors import InputError
 from ..geometry import LATENT_CHANNELS
 
@@ -48,11 +47,12 @@ class ItemNoise:
             InputError: a seed that is no whole number, counts that differ, a length over T.
         """
         if isinstance(seed, Sequence):
-            _same_count("seeds", len(seed), len(frames))
-            seeds = [_whole(item) for item in seed]
+            check_count("seeds", len(seed), len(frames))
+            seeds = [check_whole("seed", item) for item in seed]
         else:
-            _same_count("batch indices", len(batch_index), len(frames))
-            seeds = [_whole(seed) + _whole(index) for index in batch_index]
+            check_count("batch indices", len(batch_index), len(frames))
+            first = check_whole("seed", seed)
+            seeds = [first + check_whole("batch index", index) for index in batch_index]
         if any(not 0 < length <= total for length in frames):
             raise InputError(f"Noise for items of {list(frames)} frames does not fit {total}.")
         self.frames = tuple(frames)
@@ -88,11 +88,10 @@ class SeedBlend:
         Raises:
             InputError: strength out of range, or sources that differ in shape or lengths.
         """
-        if not 0 <= strength <= 1:
-            raise InputError(f"Seed blend strength is {strength!r}; it must be between 0 and 1.")
         if first.shape != second.shape or first.frames != second.frames:
             raise InputError("Seeds can only be blended for items of the same lengths.")
-        self.first, self.second, self.strength = first, second, float(strength)
+        self.first, self.second = first, second
+        self.strength = check_number("variation_strength", strength, 0.0, 1.0)
 
     def __call__(self) -> Tensor:
         """Draw the next noise: [B, C, T] float32 on the CPU. Both sources move on."""
@@ -123,17 +122,3 @@ def slerp(a: Tensor, b: Tensor, strength: float) -> Tensor:
         weight_a = math.sin((1 - strength) * angle) / math.sin(angle)
         weight_b = math.sin(strength * angle) / math.sin(angle)
     return (weight_a * a.double() + weight_b * b.double()).to(a.dtype)
-
-
-def _whole(value: SupportsIndex) -> int:
-    """Return a seed or an index as an int or raise InputError."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise InputError(f"Seed {value!r} is not a whole number.") from None
-
-
-def _same_count(what: str, given: int, items: int) -> None:
-    """Refuse a list that does not have one entry per item."""
-    if given != items:
-        raise InputError(f"{given} {what} were given for {items} items; give one or {items}.")

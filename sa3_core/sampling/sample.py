@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import broadcast, check_seconds
 from ..errors import InputError
 from ..geometry import (
     LATENT_CHANNELS,
-    check_seconds,
     effective_frames,
     padding_mask,
     seconds_of_frames,
@@ -171,21 +171,6 @@ def _hard_keep(
         return torch.where(keep > 0, to_source, velocity(x_in, t))
 
     return held
-
-
-def broadcast(count: int, batch: int, what: str) -> list[int]:
-    """Indices that bring `count` entries to `batch` items: equal, or one for all.
-
-    Raises:
-        InputError: naming both counts.
-    """
-    if count == batch:
-        return list(range(batch))
-    if count == 1:
-        return [0] * batch
-    raise InputError(
-        f"{count} {what} for {batch} items: give one for all items or exactly one per item."
-    )
 
 
 @dataclass(frozen=True)

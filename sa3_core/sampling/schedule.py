@@ -6,14 +6,14 @@ headroom (`geometry.effective_frames`), so every item of a batch has its own sch
 """
 
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, SupportsFloat, SupportsIndex
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..checks import check_level, check_whole
 from ..errors import ConfigError, InputError
 from ..registry import Registry
 
@@ -211,7 +211,7 @@ def build_sigmas(
 
     Source: stable-audio-3:stable_audio_3/inference/sampling.py (build_schedule).
     """
-    count = _check_steps(steps)
+    count = check_whole("steps", steps, 1)
     level = check_level(sigma_max)
     rows: dict[int, Tensor] = {}
     for length in lengths:
@@ -221,30 +221,6 @@ def build_sigmas(
             make = _bounded_row if bounded and 0 < level < 1 else _row
             rows[length] = make(count, shift, length, level)
     return torch.stack([rows[length] for length in lengths])
-
-
-def check_level(value: SupportsFloat, name: str = "denoise") -> float:
-    """Return a noise level as a float or raise InputError naming the input."""
-    try:
-        level = float(value)
-    except (TypeError, ValueError):
-        level = math.nan
-    if not 0 <= level <= 1:
-        raise InputError(
-            f"{name} is {value!r}; it must be between 0 (the source as it is) and 1 (all new)."
-        )
-    return level
-
-
-def _check_steps(steps: SupportsIndex) -> int:
-    """Return steps as an int or raise InputError."""
-    try:
-        count = 0 if isinstance(steps, bool) else operator.index(steps)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise InputError(f"steps is {steps!r}; it must be a whole number of 1 or more.")
-    return count
 
 
 def _row(steps: int, shift: Shift, length: int, level: float) -> Tensor:

@@ -1,10 +1,9 @@
 """How a latent is to be sampled, with `auto` values resolved from the model's objective."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import cast
 
-from ..errors import InputError
+from ..checks import check_level, check_number, check_one_of, check_whole
 from ..networks.config import Objective
 from .guidance import Guidance
 from .samplers import SAMPLERS
@@ -63,18 +62,11 @@ class SampleSettings:
     keep_mode: str = "model"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        if not whole or not 0 <= self.steps <= MAX_STEPS:
-            raise InputError(
-                f"steps is {self.steps!r}; it must be a whole number from 1 to {MAX_STEPS}, "
-                "or 0 for auto."
-            )
-        if not math.isfinite(self.cfg) or self.cfg < 0:
-            raise InputError(f"cfg is {self.cfg!r}; it must be 0 (auto) or a positive number.")
-        if not 0 <= self.noise_level <= 1:
-            raise InputError(f"denoise is {self.noise_level!r}; it must be between 0 and 1.")
-        _one_of("noise_schedule", self.noise_schedule, NOISE_SCHEDULES)
-        _one_of("keep_mode", self.keep_mode, KEEP_MODES)
+        check_whole("steps", self.steps, 0, MAX_STEPS, " (0 = auto)")
+        check_number("cfg", self.cfg, 0.0, note=" (0 = auto)")
+        check_level(self.noise_level)
+        check_one_of("noise_schedule", self.noise_schedule, NOISE_SCHEDULES)
+        check_one_of("keep_mode", self.keep_mode, KEEP_MODES)
         for name, registry in ((self.sampler, SAMPLERS), (self.shift, SHIFTS)):
             if name != AUTO:
                 registry[name]
@@ -93,7 +85,7 @@ class SampleSettings:
         Args:
             objective: `rf_denoiser` or `rectified_flow`.
         """
-        _one_of("objective", objective, tuple(OBJECTIVE_DEFAULTS))
+        check_one_of("objective", objective, OBJECTIVE_DEFAULTS)
         defaults = OBJECTIVE_DEFAULTS[cast(Objective, objective)]
         return replace(
             self,
@@ -101,11 +93,6 @@ class SampleSettings:
             sampler=defaults.sampler if self.sampler == AUTO else self.sampler,
             cfg=self.cfg or defaults.cfg,
         )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
 
 
 def advice(settings: SampleSettings, objective: str, negative: bool) -> list[str]:

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import as_batch, fit_length, prepare_source
+from ....sa3_core.checks import check_seconds
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
     SAMPLE_RATE,
-    check_seconds,
     samples_of,
     seconds_of_samples,
     target_frames,

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import prepare_source
+from ....sa3_core.checks import check_positive
 from ....sa3_core.editing.loop import LoopPlan, plan_loop, rotate
 from ....sa3_core.editing.masks import continuation_mask, keep_mask
-from ....sa3_core.editing.regions import Region, check_positive
+from ....sa3_core.editing.regions import Region
 from ....sa3_core.geometry import SAMPLE_RATE, seconds_of_samples
 from ..host.running import intermediate
 from ..sockets.vae import require_same

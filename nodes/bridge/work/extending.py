@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import fit_length
+from ....sa3_core.checks import broadcast
 from ....sa3_core.editing.paste import Source, paste_back
 from ....sa3_core.editing.windows import Window, cut_piece, plan_windows
 from ....sa3_core.geometry import HOP, samples_of, target_frames
 from ....sa3_core.networks.model import max_seconds
-from ....sa3_core.sampling.sample import Seeds, StartLatent, broadcast, sample_latent
+from ....sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
 from ....sa3_core.sampling.settings import SampleSettings
 from ....sa3_core.text.conditioning import TextConditioning
 from ..host.progress import Whole

@@ -6,9 +6,10 @@ from typing import Any
 import folder_paths
 
 from ....sa3_core.audio.waveform import as_batch
+from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.latent_file import SUFFIXES, Latents, read_latents, write_latents
 from ....sa3_core.errors import InputError
-from ....sa3_core.geometry import check_seconds, seconds_of_frames
+from ....sa3_core.geometry import seconds_of_frames
 from ..host.running import intermediate
 from ..sockets.values import Audio, Latent, durations, latent_samples, latent_value
 from .coding import audio_lengths, source_of

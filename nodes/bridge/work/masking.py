@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....sa3_core.checks import broadcast
 from ....sa3_core.editing.masks import keep_mask, masked_spans
 from ....sa3_core.editing.regions import Region, merge_regions, new_duration
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, seconds_of_samples
-from ....sa3_core.sampling.sample import broadcast
 from ..host.running import intermediate
 from ..sockets.vae import require_same
 from ..sockets.values import Latent, durations, keep_of, latent_samples

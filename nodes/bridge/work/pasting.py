@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....sa3_core.checks import broadcast
 from ....sa3_core.editing.paste import Source, paste_back
 from ....sa3_core.editing.regions import Region, new_duration
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import SAMPLE_RATE
-from ....sa3_core.sampling.sample import broadcast
 from ..sockets.values import Audio, Latent, audio_value, latent_seconds
 from .coding import audio_lengths, item_sources
 from .region_input import RegionRequest

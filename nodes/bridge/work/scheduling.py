@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....sa3_core.geometry import check_seconds
+from ....sa3_core.checks import check_seconds
 from ....sa3_core.sampling.sample import schedule_for
 from ....sa3_core.sampling.settings import SampleSettings
 from ..sockets.model import require_sa3

@@ -285,9 +285,9 @@ def test_bad_crossfades_are_named(crossfade):
 
 def test_bad_counts_and_sources_are_named():
     made = noise(4 * RATE).reshape(2, 2, 2 * RATE)
-    with pytest.raises(InputError, match="3 source items for 2 results"):
+    with pytest.raises(InputError, match="3 source items for 2 items"):
         paste_back(made, Source(noise(300).expand(3, -1, -1), RATE, [[]]))
-    with pytest.raises(InputError, match="3 region lists for 2 results"):
+    with pytest.raises(InputError, match="3 region lists for 2 items"):
         paste_back(made, Source(noise(300), RATE, [[], [], []]))
     with pytest.raises(AudioError, match="3 channels"):
         paste_back(made, Source(noise(300, 3), RATE, [[]]))

@@ -151,10 +151,10 @@ def test_half_precision_velocities_are_combined_in_float32(fields):
         ({"cfg": None}, "cfg is None"),
         ({"cfg": 7.0, "apg": 1.5}, "apg is 1.5"),
         ({"cfg": 7.0, "apg": math.nan}, "apg is nan"),
-        ({"cfg": 7.0, "interval": (-0.1, 1.0)}, "cfg interval start"),
-        ({"cfg": 7.0, "interval": (0.0, math.nan)}, "cfg interval end"),
+        ({"cfg": 7.0, "interval": (-0.1, 1.0)}, "cfg_interval is -0.1 to 1.0"),
+        ({"cfg": 7.0, "interval": (0.0, math.nan)}, "cfg_interval is 0.0 to nan"),
         ({"cfg": 7.0, "interval": (0.8, 0.2)}, "0.8 to 0.2"),
-        ({"cfg": 7.0, "norm_threshold": -1.0}, "norm threshold"),
+        ({"cfg": 7.0, "norm_threshold": -1.0}, "norm_threshold is -1.0"),
         ({"cfg": 7.0, "rescale": 2.0}, "rescale"),
     ],
 )

@@ -54,7 +54,7 @@ def test_seeds_wrap_at_two_to_the_63():
     [
         ([1, 2, 3], [0, 1], [4, 4], "3 seeds were given for 2 items"),
         (1, [0], [4, 4], "1 batch indices were given for 2 items"),
-        (1.5, [0], [4], "not a whole number"),
+        (1.5, [0], [4], "seed is 1.5; it must be a whole number"),
         (1, [0], [9], "does not fit 8"),
         (1, [0], [0], "does not fit 8"),
     ],

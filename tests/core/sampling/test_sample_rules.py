@@ -13,7 +13,7 @@ from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import InputError
 from sa3_core.geometry import HOP, effective_frames, seconds_of_frames, target_frames, valid_frames
 from sa3_core.networks.model import SA3Model
-from sa3_core.sampling.sample import Seeds, StartLatent, broadcast, sample_latent
+from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import rel_l2, tiny_checkpoint
@@ -145,13 +145,6 @@ def test_lists_that_do_not_match_each_other_are_refused_with_both_counts(small):
             sample(small, start)
     with pytest.raises(InputError, match="2 prompts for 3 items"):
         sample(small, StartLatent(frames, (1.0,)), positive=prompts(2))
-
-
-def test_broadcast_names_what_does_not_fit():
-    assert broadcast(3, 3, "prompts") == [0, 1, 2]
-    assert broadcast(1, 3, "prompts") == [0, 0, 0]
-    with pytest.raises(InputError, match="2 prompts for 3 items"):
-        broadcast(2, 3, "prompts")
 
 
 # --- lengths ------------------------------------------------------------------------------------

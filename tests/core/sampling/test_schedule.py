@@ -142,7 +142,7 @@ def test_bad_steps_are_named(steps):
 
 @pytest.mark.parametrize("level", [-0.1, 1.01, math.nan, math.inf, None])
 def test_bad_levels_are_named(level):
-    with pytest.raises(InputError, match="denoise is"):
+    with pytest.raises(InputError, match="noise_level is"):
         build_sigmas(8, LogSNRShift(), [10], level)
 
 

@@ -1,0 +1,141 @@
+"""Checks of values that users give, one wording each: what was given and what is allowed.
+
+Every check raises InputError carrying the value's name as the core has it, so that a face can show
+its own (`InputError.named`).
+"""
+
+import math
+import operator
+from collections.abc import Collection
+from typing import SupportsFloat, SupportsIndex
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+
+def check_number(
+    name: str, value: SupportsFloat, low: float, high: float = math.inf, note: str = ""
+) -> float:
+    """Return a finite number in [low, high] as a float or raise InputError.
+
+    Args:
+        name: of the value.
+        value: what was given.
+        low, high: allowed range, both ends included.
+        note: what special values mean, put after the range.
+    """
+    number = _float(value)
+    if not (math.isfinite(number) and low <= number <= high):
+        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
+        raise InputError(f"is {value!r}; it must be a number, {allowed}{note}.", name)
+    return number
+
+
+def check_positive(name: str, value: SupportsFloat) -> float:
+    """Return a finite number above 0 as a float or raise InputError."""
+    number = _float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise InputError(f"is {value!r}; it must be a number above 0.", name)
+    return number
+
+
+def check_whole(
+    name: str,
+    value: SupportsIndex,
+    low: int | None = None,
+    high: int | None = None,
+    note: str = "",
+) -> int:
+    """Return a whole number in [low, high] as an int or raise InputError.
+
+    Args:
+        name: of the value.
+        value: what was given; True and False are no numbers.
+        low, high: allowed range, both ends included; None = no bound.
+        note: what special values mean, put after the range.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    too_low = number is not None and low is not None and number < low
+    too_high = number is not None and high is not None and number > high
+    if number is None or too_low or too_high:
+        allowed = "" if low is None else f" of {low} or more"
+        allowed = allowed if high is None else f" from {low} to {high}"
+        raise InputError(f"is {value!r}; it must be a whole number{allowed}{note}.", name)
+    return number
+
+
+def check_level(value: SupportsFloat, name: str = "noise_level") -> float:
+    """Return the noise level to start from as a float or raise InputError."""
+    return check_number(name, value, 0.0, 1.0, ": 0 is the source as it is, 1 all new")
+
+
+def check_interval(name: str, interval: tuple[float, float]) -> tuple[float, float]:
+    """Return the lowest and the highest noise level of an interval or raise InputError."""
+    low, high = (_float(bound) for bound in interval)
+    if not 0 <= low <= high <= 1:
+        raise InputError(
+            f"is {interval[0]!r} to {interval[1]!r}; it must lie within 0 to 1 and go up "
+            "(noise level: 1 = noise, 0 = data).",
+            name,
+        )
+    return low, high
+
+
+def level_within(t: Tensor, interval: tuple[float, float]) -> Tensor:
+    """Bool, shaped like `t`: whether noise levels lie in an interval, both ends included."""
+    # Bounds rounded as t was, so that a float32 0.7 lies within 0 to 0.7.
+    low, high = torch.tensor(interval, dtype=t.dtype, device=t.device)
+    return (t >= low) & (t <= high)
+
+
+def check_seconds(seconds: SupportsFloat, maximum: float, name: str = "seconds") -> float:
+    """Return a duration as a float or raise InputError naming the allowed range."""
+    value = _float(seconds)
+    if not (math.isfinite(value) and 0 < value <= maximum):
+        raise InputError(
+            f"is {seconds!r}; it must be more than 0 and at most {maximum:g} "
+            "(the model's maximum). Choose a shorter piece or a variant with a longer limit.",
+            name,
+        )
+    return value
+
+
+def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:
+    """Return a name that is one of those allowed or raise InputError."""
+    if value not in allowed:
+        raise InputError(f"is {value!r}; it must be one of {', '.join(allowed)}.", name)
+    return value
+
+
+def check_count(what: str, given: int, items: int) -> None:
+    """Refuse a list that does not have one entry per item."""
+    if given != items:
+        raise InputError(f"{given} {what} were given for {items} items; give {items}.")
+
+
+def broadcast(count: int, batch: int, what: str) -> list[int]:
+    """Indices that bring `count` entries to `batch` items: equal, or one for all.
+
+    Raises:
+        InputError: naming both counts.
+    """
+    if count == batch:
+        return list(range(batch))
+    if count == 1:
+        return [0] * batch
+    raise InputError(
+        f"{count} {what} for {batch} items: give one for all items or exactly one per item."
+    )
+
+
+def _float(value: SupportsFloat) -> float:
+    """A number as a float; NaN for what is none, text too."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
