@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .bridge.host.running import show
 from .bridge.work import loras
-from .common import CATEGORY, PRECISIONS
+from .inputs import CATEGORY, PRECISIONS
 
 NONE = "none"
 SLOTS = 6

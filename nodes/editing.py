@@ -13,12 +13,18 @@ from .bridge.work.mask_picture import mask_picture
 from .bridge.work.masking import Masked, MaskSettings, mask_regions
 from .bridge.work.pasting import paste_source, restore
 from .bridge.work.region_input import RegionRequest, check_text
-from .common import CATEGORY
-from .inputs import END, SECONDS_MAX, START, region_inputs, rule_input, where_input
+from .inputs import (
+    CATEGORY,
+    END,
+    SECONDS_MAX,
+    START,
+    Regions,
+    region_inputs,
+    rule_input,
+    where_input,
+)
 
 REMAKE, LEAVE = "make anew too", "keep as they are"
-
-Regions = io.Custom("SA3_REGIONS")
 
 
 class SA3InpaintMask(io.ComfyNode):

@@ -9,11 +9,18 @@ from comfy_api.latest import io
 from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, SampleSettings
 from .bridge.host.running import show
 from .bridge.work.extending import Extension, extend
-from .common import CATEGORY
-from .inputs import END, SECONDS_MAX, START, rule_input, where_input
-from .sampling import SA3Sampler
-
-_SAMPLING = ("seed", "steps", "sampler", "shift", "cfg", "apg")
+from .inputs import (
+    CATEGORY,
+    END,
+    SECONDS_MAX,
+    START,
+    keep_mode_input,
+    model_input,
+    prompt_inputs,
+    rule_input,
+    sampling_inputs,
+    where_input,
+)
 
 
 class SA3ExtendAudio(io.ComfyNode):
@@ -22,7 +29,6 @@ class SA3ExtendAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        sampler = {entry.id: entry for entry in SA3Sampler.define_schema().inputs}
         return io.Schema(
             node_id="SA3ExtendAudio",
             display_name="Extend Audio",
@@ -35,10 +41,9 @@ class SA3ExtendAudio(io.ComfyNode):
             search_aliases=["long audio", "continue audio", "beyond 120 seconds", "sliding window"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The source; one latent frame (0.1 s) at least."),
-                sampler["model"],
+                model_input(),
                 io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
-                sampler["positive"],
-                sampler["negative"],
+                *prompt_inputs(),
                 io.Float.Input(
                     "seconds",
                     default=60.0,
@@ -66,7 +71,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     optional=True,
                     tooltip="Over how long windows are crossfaded; less than the context.",
                 ),
-                *(sampler[name] for name in _SAMPLING),
+                *sampling_inputs(),
                 io.Float.Input(
                     "window_seconds",
                     default=0.0,
@@ -87,7 +92,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     tooltip="Over how long the seam with the source is smoothed.",
                     advanced=True,
                 ),
-                sampler["keep_mode"],
+                keep_mode_input(),
                 rule_input(),
             ],
             outputs=[io.Audio.Output()],

@@ -1,4 +1,4 @@
-"""Inputs that several editing nodes share."""
+"""Words, inputs and socket types that several nodes share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.editing.masks import MASK_RULES
+from ..sa3_core.sampling.samplers import SAMPLERS
+from ..sa3_core.sampling.schedule import SHIFTS
+from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, MAX_STEPS
+
+CATEGORY = "audio/stable audio 3"
+WITH_MODEL = "with the model"
+PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 
 END, START = "at the end", "before the start"
+Regions = io.Custom("SA3_REGIONS")
+SEED_MAX = 2**64 - 1
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
 
 
@@ -91,3 +100,89 @@ def region_inputs() -> list[Any]:
             tooltip="4 in 4/4, 3 in 3/4, ...; for regions in bars.",
         ),
     ]
+
+
+def sampling_inputs() -> list[Any]:
+    """Seed, steps, sampler, shift and guidance, of every node that samples."""
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=SEED_MAX,
+            control_after_generate=True,
+            tooltip="Item i of a batch uses seed + i; results do not depend on device or batch.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=0,
+            min=0,
+            max=MAX_STEPS,
+            tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
+            optional=True,
+        ),
+        io.Combo.Input(
+            "sampler",
+            options=[AUTO, *SAMPLERS.names],
+            default=AUTO,
+            tooltip="auto = pingpong for post-trained models, euler for base models.",
+            optional=True,
+        ),
+        io.Combo.Input(
+            "shift",
+            options=[AUTO, *SHIFTS.names],
+            default=AUTO,
+            tooltip="How steps crowd along the noise levels; auto = as the model's config says.",
+            optional=True,
+        ),
+        io.Float.Input(
+            "cfg",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="Guidance scale; 0 = auto: 1 for post-trained models, 7 for base models.",
+            optional=True,
+        ),
+        io.Float.Input(
+            "apg",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="1 = projected guidance (less oversaturation), 0 = plain guidance.",
+            optional=True,
+        ),
+    ]
+
+
+def model_input() -> Any:
+    """What samples."""
+    return io.Model.Input("model", tooltip="MODEL of Load SA3 Model.")
+
+
+def prompt_inputs() -> list[Any]:
+    """What to make, and what to keep away from."""
+    return [
+        io.Conditioning.Input("positive", tooltip="Prompt, or one per batch item."),
+        io.Conditioning.Input(
+            "negative",
+            optional=True,
+            tooltip="Negative prompt; acts only when cfg is not 1. Without one it is all zeros.",
+        ),
+    ]
+
+
+def keep_mode_input() -> Any:
+    """How masked latents keep what is not masked."""
+    return io.Combo.Input(
+        "keep_mode",
+        options=list(KEEP_MODES),
+        default=KEEP_MODES[0],
+        tooltip=(
+            "Masked latents: model = kept frames condition the model, as trained; hard = they "
+            "are also put back at every step."
+        ),
+        advanced=True,
+        optional=True,
+    )

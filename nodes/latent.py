@@ -10,7 +10,7 @@ from ..sa3_core.editing.durations import parse_durations
 from ..sa3_core.editing.regions import bar_seconds
 from .bridge.host.running import show
 from .bridge.work import coding, pasting
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 _SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
 

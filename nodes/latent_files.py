@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.errors import InputError
 from .bridge.host.running import show
 from .bridge.work import latent_files as takes
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 
 class SA3SaveLatents(io.ComfyNode):

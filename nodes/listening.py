@@ -9,8 +9,7 @@ from comfy_api.latest import io
 from .bridge.host.running import show
 from .bridge.work.compare import MAX_TAKES, compare
 from .bridge.work.look import look
-from .common import CATEGORY
-from .editing import Regions
+from .inputs import CATEGORY, Regions
 
 
 class SA3LookAudio(io.ComfyNode):

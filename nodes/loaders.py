@@ -10,7 +10,7 @@ from ..sa3_core.networks.config import OBJECTIVES
 from .bridge.host.running import show
 from .bridge.sockets.quantised import narrow_formats
 from .bridge.work import loading
-from .common import CATEGORY, PRECISIONS, WITH_MODEL
+from .inputs import CATEGORY, PRECISIONS, WITH_MODEL
 
 
 class SA3LoadModel(io.ComfyNode):

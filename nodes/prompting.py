@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.text.prompts import KINDS, PromptParts, build_prompt
 from .bridge.host.running import show
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 NO_KEY = "none"
 _TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")

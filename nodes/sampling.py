@@ -8,20 +8,15 @@ from comfy_api.latest import io
 
 from ..sa3_core.editing.durations import parse_seeds
 from ..sa3_core.sampling.sample import Seeds
-from ..sa3_core.sampling.samplers import SAMPLERS
-from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import (
     AUTO,
     KEEP_MODES,
-    MAX_STEPS,
     NOISE_SCHEDULES,
     SampleSettings,
 )
 from .bridge.host.running import show
 from .bridge.work.sampling import sample
-from .common import CATEGORY
-
-_SEED_MAX = 2**64 - 1
+from .inputs import CATEGORY, SEED_MAX, keep_mode_input, model_input, prompt_inputs, sampling_inputs
 
 
 class SA3Sampler(io.ComfyNode):
@@ -95,62 +90,10 @@ class SA3Sampler(io.ComfyNode):
 
 def _main_inputs() -> list[Any]:
     return [
-        io.Model.Input("model", tooltip="MODEL of Load SA3 Model."),
-        io.Conditioning.Input("positive", tooltip="Prompt, or one per batch item."),
-        io.Conditioning.Input(
-            "negative",
-            optional=True,
-            tooltip="Negative prompt; acts only when cfg is not 1. Without one it is all zeros.",
-        ),
+        model_input(),
+        *prompt_inputs(),
         io.Latent.Input("latent", tooltip="Empty, encoded or masked; it carries the duration."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=_SEED_MAX,
-            control_after_generate=True,
-            tooltip="Item i of a batch uses seed + i; results do not depend on device or batch.",
-        ),
-        io.Int.Input(
-            "steps",
-            default=0,
-            min=0,
-            max=MAX_STEPS,
-            tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
-            optional=True,
-        ),
-        io.Combo.Input(
-            "sampler",
-            options=[AUTO, *SAMPLERS.names],
-            default=AUTO,
-            tooltip="auto = pingpong for post-trained models, euler for base models.",
-            optional=True,
-        ),
-        io.Combo.Input(
-            "shift",
-            options=[AUTO, *SHIFTS.names],
-            default=AUTO,
-            tooltip="How steps crowd along the noise levels; auto = as the model's config says.",
-            optional=True,
-        ),
-        io.Float.Input(
-            "cfg",
-            default=0.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            tooltip="Guidance scale; 0 = auto: 1 for post-trained models, 7 for base models.",
-            optional=True,
-        ),
-        io.Float.Input(
-            "apg",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="1 = projected guidance (less oversaturation), 0 = plain guidance.",
-            optional=True,
-        ),
+        *sampling_inputs(),
         io.Float.Input(
             "denoise",
             default=1.0,
@@ -176,17 +119,7 @@ def _advanced_inputs() -> list[Any]:
             advanced=True,
             optional=True,
         ),
-        io.Combo.Input(
-            "keep_mode",
-            options=list(KEEP_MODES),
-            default=KEEP_MODES[0],
-            tooltip=(
-                "Masked latents: model = kept frames condition the model, as trained; hard = they "
-                "are also put back at every step."
-            ),
-            advanced=True,
-            optional=True,
-        ),
+        keep_mode_input(),
         io.Float.Input(
             "cfg_start",
             default=0.0,
@@ -238,7 +171,7 @@ def _advanced_inputs() -> list[Any]:
             "variation_seed",
             default=0,
             min=0,
-            max=_SEED_MAX,
+            max=SEED_MAX,
             tooltip="Second seed to move towards.",
             advanced=True,
             optional=True,

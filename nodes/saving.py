@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.audio.formats import FORMATS
 from .bridge.host.running import show
 from .bridge.work.saving import save
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 
 class SA3SaveAudio(io.ComfyNode):

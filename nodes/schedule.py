@@ -11,7 +11,7 @@ from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import AUTO, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
 from .bridge.work.sampling import make_sampler
 from .bridge.work.scheduling import schedule
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 
 class SA3Scheduler(io.ComfyNode):

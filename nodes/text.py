@@ -11,7 +11,7 @@ from ..sa3_core.text.report import split_prompts
 from .bridge.host.running import show
 from .bridge.sockets.clip import encode_prompts
 from .bridge.sockets.values import conditioning_value
-from .common import CATEGORY
+from .inputs import CATEGORY
 
 
 class SA3TextEncode(io.ComfyNode):

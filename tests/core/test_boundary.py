@@ -16,6 +16,37 @@ CORE = ROOT / "sa3_core"
 HOST = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server")
 WEB = ("aiohttp",)
 CLI = ("cli/main.py",)  # talks to a terminal
+
+# The architecture: each room, and the rooms whose modules it may import beside its own; lower rooms
+# first. Rooms are the packages and single files of `sa3_core`, the packages of `nodes/bridge`, and
+# the node files one by one. `text.conditioning` is that one module of a room.
+_NETS = ("networks", "text.conditioning")
+_BASE = ("errors", "registry", "geometry", "checks")
+_CORE = ("files", "text", "audio", "networks", "editing", "codec", "checkpoints", "sampling")
+_ALL = (*_CORE, "adapters", "pipeline", *_BASE)
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "registry": ("errors",),
+    "geometry": ("errors",),
+    "checks": ("errors",),
+    "files": _BASE,
+    "text": ("files", *_BASE),
+    "audio": ("files", *_BASE),
+    "networks": ("text.conditioning", *_BASE),
+    "editing": ("audio", *_BASE),
+    "codec": ("networks", "files", *_BASE),
+    "checkpoints": ("networks", "text", "files", *_BASE),
+    "sampling": (*_NETS, *_BASE),
+    "adapters": ("checkpoints", "networks", "files", *_BASE),
+    "pipeline": (*_CORE, "adapters", *_BASE),
+    "cli": _ALL,
+    "host": _ALL,
+    "sockets": ("host", *_ALL),
+    "work": ("sockets", "host", *_ALL),
+    "web": ("work", "sockets", "host", *_ALL),
+    "inputs": _ALL,
+    "node file": ("inputs", "work", "sockets", "host", *_ALL),
+}
 MAX_LINES, MAX_PARAMETERS = 400, 8
 
 FILES = sorted(CORE.rglob("*.py"))
@@ -33,6 +64,43 @@ def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.level, node.module or ""
+
+
+def room_of(module: str) -> str:
+    """The room that a module (`sa3_core.networks.dit`, `nodes.bridge.work.saving`) lies in."""
+    top, _, inner = module.partition(".")
+    rooms = inner.split(".")
+    if top == "sa3_core":
+        return rooms[0]
+    if rooms[0] == "bridge":
+        return rooms[1] if len(rooms) > 1 else "bridge"
+    return "inputs" if rooms[0] == "inputs" else "node file"
+
+
+def imported_modules(module: str, source: str) -> Iterator[str]:
+    """Every module of the pack that a source imports, wherever it stands in the file."""
+    known = {path.relative_to(ROOT).with_suffix("").as_posix() for path in (*FILES, *NODES)}
+    package = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        inside = node.module.split(".") if node.module else []
+        base = ".".join([*package[: len(package) - node.level + 1], *inside])
+        for alias in node.names:
+            name = f"{base}.{alias.name}"  # `from ..networks import dit` imports networks.dit
+            yield name if name.replace(".", "/") in known else base
+
+
+def forbidden_imports(module: str, source: str) -> list[str]:
+    """What a module imports and may not, by MAY_IMPORT."""
+    room, found = room_of(module), []
+    for name in imported_modules(module, source):
+        target = room_of(name)
+        same = target == room and (room != "node file" or name == module)
+        one = f"{target}.{name.rpartition('.')[2]}"
+        if not same and not {target, one} & set(MAY_IMPORT[room]):
+            found.append(f"{module} imports {name}")
+    return found
 
 
 def public_api(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
@@ -70,6 +138,65 @@ def test_imports_itself_only_relatively(name):
     for level, module in imports(TREES[name]):
         assert level > 0 or module.split(".")[0] != "sa3_core", f"{name} imports {module}"
         assert level <= 1 + name.count("/"), f"{name} reaches out of the package"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in (*FILES, *NODES) if p.parent not in (CORE, ROOT / "nodes") or p.stem[0] != "_"],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_imports_only_the_rooms_below(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    assert forbidden_imports(module, path.read_text(encoding="utf-8")) == []
+
+
+def test_rooms_import_only_rooms_that_stand_before_them():
+    seen: set[str] = set()
+    for room, allowed in MAY_IMPORT.items():
+        lower = {name.partition(".")[0] for name in allowed}
+        assert lower <= seen, room
+        seen.add(room)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("sa3_core.networks.dit", "from ..sampling.noise import draw", "sampling.noise"),
+        ("sa3_core.networks.dit", "from .. import pipeline", "pipeline"),
+        ("sa3_core.networks.dit", "def f():\n    from ..codec import memory", "codec.memory"),
+        (
+            "sa3_core.text.encoder",
+            "if TYPE_CHECKING:\n    from ..audio.file import x",
+            "audio.file",
+        ),
+        ("sa3_core.sampling.sample", "from ..text.encoder import T5Gemma", "text.encoder"),
+        ("sa3_core.registry", "from .geometry import HOP", "geometry"),
+        ("nodes.bridge.host.running", "from ..sockets.vae import SA3VAE", "sockets.vae"),
+        ("nodes.bridge.sockets.vae", "from ..work import saving", "work.saving"),
+        ("nodes.bridge.work.saving", "from ..web.peaks import peaks", "web.peaks"),
+        ("nodes.bridge.work.saving", "from ....sa3_core.cli.main import main", "cli.main"),
+        ("nodes.latent", "from .sampling import SA3Sampler", "nodes.sampling"),
+        ("nodes.latent", "from .bridge.web.peaks import peaks", "web.peaks"),
+        ("nodes.bridge.work.saving", "from ...latent import SA3SAMEDecode", "nodes.latent"),
+    ],
+)
+def test_a_forbidden_import_is_found(module, source, expected):
+    found = forbidden_imports(module, source)
+    assert len(found) == 1
+    assert found[0].endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("sa3_core.sampling.sample", "from ..text.conditioning import TextConditioning"),
+        ("sa3_core.sampling.sample", "from ..networks import dit\nfrom .noise import draw"),
+        ("nodes.latent", "from .inputs import CATEGORY\nfrom .bridge.work.coding import encode"),
+        ("nodes.bridge.work.saving", "from ..host import running\nimport torch"),
+    ],
+)
+def test_an_allowed_import_is_not(module, source):
+    assert forbidden_imports(module, source) == []
 
 
 @pytest.mark.parametrize("name", [name for name in TREES if name not in CLI])

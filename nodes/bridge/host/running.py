@@ -10,14 +10,9 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
-from ..sockets.compiling import COMPILE_OPTIONS
-from ..sockets.lora_patch import INTERVAL_KEY
 from .progress import Countdown, send_text
 
 log = logging.getLogger(__name__)
-
-COMPILE_KEY = "torch.compile"
-KNOWN_WRAPPERS = (COMPILE_KEY, INTERVAL_KEY)
 
 
 def intermediate(x: torch.Tensor) -> torch.Tensor:
@@ -40,21 +35,6 @@ def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
         yield patcher.model
     finally:
         patcher.cleanup()
-
-
-def unused_options(patcher: Any) -> list[str]:
-    """Names of model options that stock samplers apply and SA3 Sampler does not."""
-    names = [
-        key
-        for key, value in patcher.model_options.items()
-        if key not in ("transformer_options", COMPILE_OPTIONS) and value
-    ]
-    inner = patcher.model_options.get("transformer_options", {})
-    names += [key for key, value in inner.items() if key != "wrappers" and value]
-    for group in (inner.get("wrappers", {}), patcher.wrappers):
-        for kind, wrappers in group.items():
-            names += [f"{kind} wrapper {key!r}" for key in wrappers if key not in KNOWN_WRAPPERS]
-    return names
 
 
 def check_interrupted() -> None:

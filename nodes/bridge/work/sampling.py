@@ -14,9 +14,9 @@ from ....sa3_core.sampling.samplers import SAMPLERS
 from ....sa3_core.sampling.settings import SampleSettings, advice
 from ..host.preview import live_preview
 from ..host.progress import send_text
-from ..host.running import intermediate, loaded, step_reporter, unused_options
-from ..sockets.compiling import sampled_frames
-from ..sockets.lora_patch import Variants
+from ..host.running import intermediate, loaded, step_reporter
+from ..sockets.compiling import COMPILE_OPTIONS, sampled_frames
+from ..sockets.lora_patch import INTERVAL_KEY, Variants
 from ..sockets.model import core_model, require_sa3
 from ..sockets.values import (
     Latent,
@@ -28,6 +28,7 @@ from ..sockets.values import (
 
 log = logging.getLogger(__name__)
 NODE = "SA3 Sampler"
+_USED_WRAPPERS = ("torch.compile", INTERVAL_KEY)
 
 
 def sample(
@@ -118,7 +119,7 @@ def _notes(
     notes += advice(settings, objective, negative is not None)
     warning = warn_about_duration(positive, durations(latent))
     notes += [warning] if warning else []
-    unused = unused_options(patcher)
+    unused = _unused_options(patcher)
     if unused:
         text = f"SA3 Sampler does not use these model options: {', '.join(unused)}."
         log.warning(text)
@@ -185,3 +186,18 @@ def make_sampler(name: str) -> Any:
         return solver(velocity, x.float(), rows, noise=fresh, on_step=on_step).to(x)
 
     return comfy.samplers.KSAMPLER(torch.no_grad()(run))
+
+
+def _unused_options(patcher: Any) -> list[str]:
+    """Names of model options that stock samplers apply and SA3 Sampler does not."""
+    names = [
+        key
+        for key, value in patcher.model_options.items()
+        if key not in ("transformer_options", COMPILE_OPTIONS) and value
+    ]
+    inner = patcher.model_options.get("transformer_options", {})
+    names += [key for key, value in inner.items() if key != "wrappers" and value]
+    for group in (inner.get("wrappers", {}), patcher.wrappers):
+        for kind, wrappers in group.items():
+            names += [f"{kind} wrapper {key!r}" for key in wrappers if key not in _USED_WRAPPERS]
+    return names
