@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.editing.durations import parse_durations
-from ..sa3_core.editing.regions import bar_seconds
+from ..sa3_core.editing.regions import bar_seconds, parse_durations
 from .bridge.host.running import show
 from .bridge.work import coding, pasting
 from .inputs import CATEGORY

@@ -5,7 +5,6 @@ Waveforms are [B, A, N] or [A, N]: B batch, A channels, N samples, full scale at
 
 import logging
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AudioError
-from ..geometry import SAMPLE_RATE, samples_of
+from ..geometry import SAMPLE_RATE
 
 _log = logging.getLogger(__name__)
 
@@ -155,24 +154,3 @@ def fit_length(audio: Tensor, samples: int) -> Tensor:
 def peak(audio: Tensor) -> float:
     """Largest absolute sample; 0 without samples."""
     return float(audio.abs().amax()) if audio.numel() else 0.0
-
-
-def trim_items(audio: Tensor, seconds: Sequence[float]) -> list[Tensor]:
-    """Cut every item of a batch to its own duration.
-
-    Args:
-        audio: [B, A, N].
-        seconds: one duration per item; one longer than the audio leaves the item whole.
-
-    Returns:
-        B views [A, n_b], n_b = int(seconds_b * 44100) at most N.
-
-    Raises:
-        AudioError: B and the number of durations differ.
-    """
-    if len(seconds) != audio.shape[0]:
-        raise AudioError(
-            f"The audio holds {audio.shape[0]} items but {len(seconds)} durations came with it; "
-            "there must be one per item."
-        )
-    return [item[:, : samples_of(length)] for item, length in zip(audio, seconds, strict=True)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..editing.durations import parse_time
+from ..editing.regions import parse_time
 from ..errors import InputError
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"

@@ -1,38 +1,8 @@
-"""Durations as people write them: seconds, m:ss; and seeds as lists."""
+"""Seeds as lists."""
 
 import re
 
 from ..errors import InputError
-
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
-
-
-def parse_time(text: str) -> float:
-    """Seconds of `12.5`, `1:02.5` or `1:02:03`.
-
-    Raises:
-        InputError: anything else.
-    """
-    match = _TIME.fullmatch(text.strip())
-    if match is None:
-        raise InputError(f"{text.strip()!r} is no time; write seconds (12.5) or m:ss (1:02.5).")
-    hours, minutes, seconds = match.groups()
-    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
-
-
-def parse_durations(text: str) -> list[float]:
-    """Durations separated by commas, semicolons, spaces or new lines.
-
-    Raises:
-        InputError: an entry that is no time, or zero.
-    """
-    try:
-        values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
-    except InputError as error:
-        raise InputError(f"durations: {error}") from None
-    if any(value <= 0 for value in values):
-        raise InputError(f"durations {text!r}: every duration must be more than 0 seconds.")
-    return values
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -77,26 +77,3 @@ def plan_loop(
 def rotate(waveform: Tensor, plan: LoopPlan) -> Tensor:
     """Cut [..., N'] to the loop and turn its seam into the middle: [..., plan.samples]."""
     return torch.roll(waveform[..., : plan.samples], -plan.shift, dims=-1)
-
-
-def rotate_back(waveform: Tensor, plan: LoopPlan) -> Tensor:
-    """Undo `rotate`, sample for sample."""
-    return torch.roll(waveform[..., : plan.samples], plan.shift, dims=-1)
-
-
-def seam_step(waveform: Tensor, around: int = 64) -> tuple[float, float]:
-    """Compare the step from a loop's last sample to its first with the steps next to it.
-
-    Args:
-        waveform: [..., N], N above 2.
-        around: steps on either side to compare with.
-
-    Returns:
-        The step at the seam and the largest neighbouring one, both as the largest over channels.
-        A loop is seamless when the first is not above the second.
-    """
-    around = min(around, waveform.shape[-1] - 1)
-    turned = torch.cat([waveform[..., -around - 1 :], waveform[..., : around + 1]], dim=-1)
-    steps = turned.diff(dim=-1).abs().reshape(-1, 2 * around + 1).amax(dim=0)
-    beside = torch.cat([steps[:around], steps[around + 1 :]])
-    return float(steps[around]), float(beside.max())

@@ -12,29 +12,7 @@ from torch import Tensor
 from ..errors import RegionError
 from ..geometry import HOP, SAMPLE_RATE, effective_frames, frames_covering, samples_of
 from ..registry import Registry
-from .regions import (
-    Region,
-    format_regions,
-    invert_regions,
-    merge_regions,
-    new_duration,
-    parse_regions,
-    regions_from_list,
-)
-
-__all__ = [
-    "MASK_RULES",
-    "Region",
-    "continuation_mask",
-    "format_regions",
-    "invert_regions",
-    "keep_mask",
-    "masked_spans",
-    "merge_regions",
-    "new_duration",
-    "parse_regions",
-    "regions_from_list",
-]
+from .regions import Region, merge_regions
 
 _SLOP = 1e-6  # samples; a float product that misses a whole sample by less has hit it
 

@@ -29,14 +29,11 @@ from .paste_plan import (
     Layout,
     Seam,
     fade_samples,
-    paste_mask,
     plan_layout,
     rise,
     seams,
 )
 from .regions import Region
-
-__all__ = ["CROSSFADE_SECONDS", "Layout", "Source", "paste_back", "paste_mask", "plan_layout"]
 
 _EASE_SECONDS = 1.0  # over which a seam's gain goes back to the made side's own level
 _LEVEL_SECONDS = 0.2  # of kept audio that the levels are compared over

@@ -1,7 +1,7 @@
-"""Regions of a piece that are to be made anew: reading, writing and combining them.
+"""Times as people write them, and regions of a piece that are to be made anew.
 
 All times are seconds as Python floats, as the user gave them; rounding to latent frames happens
-in `inpaint.py`, rounding to samples in `paste.py`.
+in `masks.py`, rounding to samples in `paste_plan.py`.
 """
 
 import math
@@ -14,7 +14,8 @@ from ..checks import check_positive
 from ..errors import RegionError
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-_TIME = rf"-?(?:{_NUMBER}%|(?:(?:[0-9]+:)?[0-9]+:)?{_NUMBER})"
+_CLOCK = rf"(?:(?:[0-9]+:)?[0-9]+:)?{_NUMBER}"
+_TIME = rf"-?(?:{_NUMBER}%|{_CLOCK})"
 _SPAN = re.compile(rf"({_TIME})-({_TIME})")
 _BARS = re.compile(rf"bars?(-?{_NUMBER})(?:-(-?{_NUMBER}))?")
 _SHOWN = 40  # characters of a bad region that an error repeats
@@ -25,6 +26,36 @@ class Region(NamedTuple):
 
     start: float
     end: float
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `12.5`, `1:02.5` or `1:02:03`.
+
+    Raises:
+        InputError: anything else; also 60 or more behind a colon.
+    """
+    plain = text.strip()
+    if re.fullmatch(_CLOCK, plain) is None:
+        raise InputError(f"{plain!r} is no time; write seconds (12.5) or m:ss (1:02.5).")
+    try:
+        return _clock_seconds(plain)
+    except ValueError as error:
+        raise InputError(f"{plain!r} is no time: {error}.") from None
+
+
+def parse_durations(text: str) -> list[float]:
+    """Durations separated by commas, semicolons, spaces or new lines.
+
+    Raises:
+        InputError: an entry that is no time, or zero.
+    """
+    try:
+        values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
+    except InputError as error:
+        raise InputError(f"durations: {error}") from None
+    if any(value <= 0 for value in values):
+        raise InputError(f"durations {text!r}: every duration must be more than 0 seconds.")
+    return values
 
 
 def parse_regions(
@@ -169,17 +200,21 @@ def _read_time(part: str, token: str, duration: float) -> float:
     if part.endswith("%"):
         return duration * float(part[:-1]) / 100
     sign, digits = (-1.0, part[1:]) if part.startswith("-") else (1.0, part)
-    *larger, seconds = digits.split(":")
-    values = [float(value) for value in (*larger, seconds)]
+    try:
+        return sign * _clock_seconds(digits)
+    except ValueError as error:
+        raise RegionError(f"Region {_show(token)} cannot be read: {error}.") from None
+
+
+def _clock_seconds(digits: str) -> float:
+    """Seconds of a text that `_CLOCK` matches; ValueError where it is no time of a clock."""
+    values = [float(value) for value in digits.split(":")]
     if any(value >= 60 for value in values[1:]):
-        raise RegionError(
-            f"Region {_show(token)} cannot be read: after a colon, minutes and seconds stay below "
-            "60."
-        )
+        raise ValueError("after a colon, minutes and seconds stay below 60")
     total = 0.0
     for value in values:
         total = total * 60 + value
-    return sign * total
+    return total
 
 
 def _checked(start: float, end: float, token: str, duration: float) -> Region:

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from sa3_core.editing.masks import keep_mask, masked_spans, parse_regions
-from sa3_core.editing.regions import invert_regions
+from sa3_core.editing.masks import keep_mask, masked_spans
+from sa3_core.editing.regions import invert_regions, parse_regions
 from sa3_core.errors import SA3Error
 from tests.helpers.frontend import RENDERERS
 from tests.helpers.region_editor import EDITOR, MASK, EditorPage, graph, write_tone

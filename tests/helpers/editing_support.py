@@ -99,3 +99,21 @@ def seam_steps(wave: Tensor, at: int, near: int = 1024) -> tuple[float, float]:
     first, last = max(at - near, 0), at + near
     beside = torch.cat([steps[first : max(at - 3, 0)], steps[at + 2 : last]])
     return float(steps[max(at - 3, 0) : at + 2].max()), float(beside.max())
+
+
+def seam_step(waveform: Tensor, around: int = 64) -> tuple[float, float]:
+    """The step from a loop's last sample to its first, and the largest of the steps next to it.
+
+    Args:
+        waveform: [..., N], N above 2.
+        around: steps on either side to compare with.
+
+    Returns:
+        Both as the largest over channels. A loop is seamless when the first is not above the
+        second.
+    """
+    around = min(around, waveform.shape[-1] - 1)
+    turned = torch.cat([waveform[..., -around - 1 :], waveform[..., : around + 1]], dim=-1)
+    steps = turned.diff(dim=-1).abs().reshape(-1, 2 * around + 1).amax(dim=0)
+    beside = torch.cat([steps[:around], steps[around + 1 :]])
+    return float(steps[around]), float(beside.max())

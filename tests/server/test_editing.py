@@ -10,9 +10,8 @@ import torch
 
 from sa3_core.audio.file import read_audio, write_audio
 from sa3_core.audio.formats import FORMATS
-from sa3_core.editing.loop import seam_step
 from tests.helpers.client import PromptRejectedError, node
-from tests.helpers.editing_support import music, seam_steps
+from tests.helpers.editing_support import music, seam_step, seam_steps
 from tests.helpers.graphs import base_graph, failure, sampler, saved
 from tests.helpers.support import ROOT, rel_l2
 from tests.tools.demo import fill_in

@@ -9,7 +9,7 @@ import torch
 import torchaudio.transforms
 from torch import Tensor
 
-from sa3_core.audio.waveform import fit_length, peak, prepare_source, resample, trim_items
+from sa3_core.audio.waveform import fit_length, peak, prepare_source, resample
 from sa3_core.errors import AudioError
 from tests.helpers.support import ROOT, rel_l2
 
@@ -180,16 +180,3 @@ def test_fit_length_refuses_nothing() -> None:
 def test_peak() -> None:
     assert peak(torch.tensor([[0.25, -1.5]])) == 1.5
     assert peak(torch.zeros(2, 0)) == 0.0
-
-
-def test_trim_items_cuts_by_whole_samples() -> None:
-    audio = noise(3, 2, 44100)
-    items = trim_items(audio, [0.5, 0.99999, 7.0])
-    assert [item.shape[-1] for item in items] == [22050, 44099, 44100]
-    for item, whole in zip(items, audio, strict=True):
-        assert torch.equal(item, whole[:, : item.shape[-1]])
-
-
-def test_trim_items_counts() -> None:
-    with pytest.raises(AudioError, match="3 items but 2 durations"):
-        trim_items(torch.zeros(3, 2, 10), [1.0, 2.0])

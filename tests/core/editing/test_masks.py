@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sa3_core.editing.masks import MASK_RULES, Region, continuation_mask, keep_mask, masked_spans
+from sa3_core.editing.masks import MASK_RULES, continuation_mask, keep_mask, masked_spans
+from sa3_core.editing.regions import Region
 from sa3_core.errors import RegionError, UnknownNameError
 from sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, target_frames
 

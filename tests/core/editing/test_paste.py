@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sa3_core.audio.waveform import resample
-from sa3_core.editing.paste import Source, paste_back, paste_mask, plan_layout
+from sa3_core.editing.paste import Source, paste_back
+from sa3_core.editing.paste_plan import paste_mask, plan_layout
 from sa3_core.editing.regions import Region
 from sa3_core.errors import AudioError, InputError
 

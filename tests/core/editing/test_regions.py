@@ -14,7 +14,9 @@ from sa3_core.editing.regions import (
     invert_regions,
     merge_regions,
     new_duration,
+    parse_durations,
     parse_regions,
+    parse_time,
     regions_from_list,
 )
 from sa3_core.errors import InputError, RegionError
@@ -91,6 +93,41 @@ def test_bad_regions_are_named_with_what_is_allowed(text, words):
     for word in words:
         assert word in str(error.value)
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12.5", 12.5),
+        (" 0:16.5 ", 16.5),
+        ("1:02.5", 62.5),
+        ("1:02:03", 3723),
+        (".5", 0.5),
+        ("90", 90),
+    ],
+)
+def test_a_time_reads_alike_alone_and_in_a_region(text, seconds):
+    assert parse_time(text) == seconds
+    assert parse_regions(f"0-{text}", 10.0)[0].end == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ten", "1:75", "1:60:00", "1:2:3:4", "-1", "1e1", "50%", "1,5"]
+)
+def test_what_is_no_time_is_no_time_in_a_region_either(text):
+    with pytest.raises(InputError, match="is no time"):
+        parse_time(text)
+    if text not in ("-1", "50%"):  # a region knows these two: before the start, a share
+        with pytest.raises(RegionError):
+            parse_regions(f"0-{text}", 10.0)
+
+
+def test_durations_are_times_in_a_row():
+    assert parse_durations("10, 20.5; 0:45\n1:00:00") == [10, 20.5, 45, 3600]
+    with pytest.raises(InputError, match="durations: '1:75' is no time: after a colon"):
+        parse_durations("10, 1:75")
+    with pytest.raises(InputError, match="more than 0"):
+        parse_durations("10, 0")
 
 
 def test_bad_bars_and_settings_are_named():

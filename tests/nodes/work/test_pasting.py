@@ -7,7 +7,7 @@ import importlib
 import pytest
 import torch
 
-from tests.helpers.editing_support import FRAME, RATE, music, seam_steps
+from tests.helpers.editing_support import FRAME, RATE, music, seam_step, seam_steps
 from tests.helpers.support import rel_l2
 
 FADE_MS = 20.0
@@ -203,7 +203,6 @@ def test_items_of_unequal_lengths_continue_from_their_own_ends(small, nodes):
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_a_loops_end_meets_its_start(small, nodes, rate):
-    loop = small.module("sa3_core.editing.loop")
     audio = music(4.5, rate)
     latent = nodes.SA3Loop.execute(audio, small.vae, bars=2, bpm=120, seam_seconds=0.8).args[0]
     assert latent["seconds"] == pytest.approx([4.0], abs=1 / RATE)
@@ -213,12 +212,12 @@ def test_a_loops_end_meets_its_start(small, nodes, rate):
     assert out["lengths"] == [4 * rate]
     kept = slice(round(0.4 * rate), round(3.6 * rate))
     assert torch.equal(wave[..., kept], source[..., kept])
-    step, beside = loop.seam_step(wave)
+    step, beside = seam_step(wave)
     assert step <= beside
-    cut_step, cut_beside = loop.seam_step(source[..., : 4 * rate])
+    cut_step, cut_beside = seam_step(source[..., : 4 * rate])
     assert cut_step > cut_beside  # as it was, it clicked
     plain = small.decode(sampled, keep_source_exactly=False)["waveform"]
-    step, beside = loop.seam_step(plain)
+    step, beside = seam_step(plain)
     assert step <= beside
     assert plain.shape[-1] == 4 * RATE
 
