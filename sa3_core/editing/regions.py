@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ..checks import check_positive
-from ..errors import RegionError
+from ..errors import InputError, RegionError
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _CLOCK = rf"(?:(?:[0-9]+:)?[0-9]+:)?{_NUMBER}"
