@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.text.conditioning import TEXT_TOKENS
-from ..sa3_core.text.report import split_prompts
+from ..sa3_core.text.prompts import length_report, split_prompts
 from .bridge.host.running import show
 from .bridge.sockets.clip import encode_prompts
 from .bridge.sockets.values import conditioning_value
@@ -54,15 +54,8 @@ class SA3TextEncode(io.ComfyNode):
         """Encode and say how many tokens each prompt has."""
         prompts = split_prompts(text) if one_prompt_per_line else [text]
         encoded, totals = encode_prompts(clip, prompts)
-        ui = show(cls, [_report(i, total, len(totals)) for i, total in enumerate(totals)])
+        ui = show(cls, length_report(totals))
         return io.NodeOutput(conditioning_value(encoded), ui=ui)
-
-
-def _report(index: int, total: int, count: int) -> str:
-    name = f"prompt {index + 1}: " if count > 1 else ""
-    if total > TEXT_TOKENS:
-        return f"{name}{total} tokens, cut to the first {TEXT_TOKENS}"
-    return f"{name}{total} token{'' if total == 1 else 's'}"
 
 
 NODES = [SA3TextEncode]

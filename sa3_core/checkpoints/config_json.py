@@ -12,8 +12,16 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..networks.config import OBJECTIVES, DiTConfig, ModelConfig
-from .config_keys import DIT_KEYS, check_keys, expect_all, read_mapping, read_number
-from .infer import Shapes, infer_dit, infer_same
+from .infer import (
+    DIT_KEYS,
+    Shapes,
+    check_keys,
+    expect_all,
+    infer_dit,
+    infer_same,
+    read_mapping,
+    read_number,
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from ..networks.config import ResamplerConfig, SAMEConfig
-from ..networks.cpu_linear import onednn_is_faster
+from ..networks.ops import onednn_is_faster
 from ..networks.same_resampler import PACKING_PAYS, piece_rows
 from .chunking import plan_chunks
 

@@ -24,7 +24,6 @@ from .attention import (
     merge_heads,
 )
 from .config import HEAD_DIM, DiTConfig
-from .host_memory import keep_freed_memory
 from .layers import (
     GatedFeedForward,
     RMSNorm,
@@ -34,7 +33,7 @@ from .layers import (
     rotary_table,
     scale_and_rotate,
 )
-from .ops import Ops, TorchOps
+from .ops import Ops, TorchOps, keep_freed_memory
 
 BLOCK_EPS, HEAD_EPS = 1e-5, 1e-6
 ROTARY_CHANNELS = 32

@@ -8,7 +8,7 @@ within a sliding window of one latent to each side. Nothing here depends on the 
 memory beyond the tokens themselves: layers run in pieces (`same_resampler`, `same_layers`).
 
 Letters: B batch, T latents, N = 4096 T samples, D width. State-dict keys are the published ones
-with weight norm folded (`weight_norm`).
+with weight norm folded (`checkpoints.reader`).
 
 Source: arXiv 2605.18613 (SAME).
 """

@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .config import ResamplerConfig, SAMEConfig
-from .cpu_linear import packed_weights
-from .host_memory import keep_freed_memory
 from .layers import Gate, cast_to, rotary_table
-from .ops import Ops
+from .ops import Ops, keep_freed_memory, packed_weights
 from .same_layers import WINDOW_BLOCK, SAMELayer, WindowPiece
 
 OnPiece = Callable[[], None]

@@ -19,11 +19,11 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..files.tensor_file import read_header
 from .conditioning import TEXT_WIDTH
+from .tokenizers import SPIECE
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
-SPIECE = "spiece_model"
 PREFIXES = ("model.encoder.", "encoder.")  # the second: saved from the encoder alone
 OTHER_PARTS = ("model.decoder.", "decoder.", "lm_head.", SPIECE)  # known, not used here
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

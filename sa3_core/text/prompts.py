@@ -1,18 +1,13 @@
-"""Prompts in the form of the metadata that the models were trained on, and their length.
+"""Prompts as typed, in the form of the metadata the models were trained on, and their length.
 
 Source: stable-audio-3:docs/guides/prompting.md (tags of the AudioSparx catalogue).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from safetensors import safe_open
-
-from ..errors import CheckpointError
-from .encoder_file import SPIECE
-from .tokenizers import FolderTokenizer, SentencePieceTokenizer, Tokenizer
+from .conditioning import TEXT_TOKENS
 
 # What the first tags of a prompt are, by the kind of sound.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -76,29 +71,27 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a T5Gemma without its weights.
+def split_prompts(text: str) -> list[str]:
+    """One prompt per line, outer spaces and blank lines dropped.
+
+    Returns:
+        At least one prompt; the empty one when `text` holds nothing else.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line] or [""]
+
+
+def length_report(totals: Sequence[int]) -> list[str]:
+    """One line per prompt, `prompt 2: 312 tokens, cut to the first 256`; a single one is not named.
 
     Args:
-        path: the text encoder's folder, or its repackaged file.
-
-    Raises:
-        CheckpointError: there is none in it.
+        totals: tokens of each prompt before cutting.
     """
-    if path.is_dir():
-        return FolderTokenizer(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            if SPIECE in file.keys():  # noqa: SIM118 - not a dict
-                return SentencePieceTokenizer(file.get_tensor(SPIECE), path.name)
-    except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read ({error}).") from error
-    raise CheckpointError(
-        f"{path.name} holds no tokenizer (tensor {SPIECE!r}). Use t5gemma_b_b_ul2.safetensors or "
-        "the whole text encoder folder."
-    )
+    name = "prompt {}: " if len(totals) > 1 else ""
+    return [name.format(number) + _length(total) for number, total in enumerate(totals, 1)]
 
 
-def estimate_tokens(prompt: str) -> int:
-    """About how many tokens a prompt has, without a tokenizer: words and marks."""
-    return len(re.findall(r"\w+|[^\w\s]", prompt))
+def _length(total: int) -> str:
+    if total > TEXT_TOKENS:
+        return f"{total} tokens, cut to the first {TEXT_TOKENS}"
+    return "1 token" if total == 1 else f"{total} tokens"

@@ -5,17 +5,20 @@ adds by itself (a BOS, say) counts as tokens of the prompt, as upstream has it.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from safetensors import safe_open
 from torch import Tensor, uint8
 
 from ..errors import CheckpointError, InputError
 
 log = logging.getLogger(__name__)
 
+SPIECE = "spiece_model"  # the tensor of repackaged files
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
@@ -124,6 +127,34 @@ class SentencePieceTokenizer:
         """The first `max_length` ids of one prompt, no BOS, no EOS."""
         ids = self._processor.encode(prompt, out_type=int, add_bos=False, add_eos=False)
         return TokenizedPrompt(tuple(ids[:max_length]), len(ids))
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a T5Gemma without its weights.
+
+    Args:
+        path: the text encoder's folder, or its repackaged file.
+
+    Raises:
+        CheckpointError: there is none in it.
+    """
+    if path.is_dir():
+        return FolderTokenizer(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            if SPIECE in file.keys():  # noqa: SIM118 - not a dict
+                return SentencePieceTokenizer(file.get_tensor(SPIECE), path.name)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read ({error}).") from error
+    raise CheckpointError(
+        f"{path.name} holds no tokenizer (tensor {SPIECE!r}). Use t5gemma_b_b_ul2.safetensors or "
+        "the whole text encoder folder."
+    )
+
+
+def estimate_tokens(prompt: str) -> int:
+    """About how many tokens a prompt has, without a tokenizer: words and marks."""
+    return len(re.findall(r"\w+|[^\w\s]", prompt))
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

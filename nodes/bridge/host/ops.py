@@ -8,7 +8,7 @@ import comfy.model_management as mm
 import comfy.ops
 from torch import Tensor
 
-from ....sa3_core.networks.cpu_linear import linear, onednn_is_faster
+from ....sa3_core.networks.ops import linear, onednn_is_faster
 
 
 def layer_classes(weight_dtype: Any, cast_dtype: Any) -> Any:
@@ -34,7 +34,7 @@ def streamed_linear(
 
 @functools.cache
 def faster_on_cpu(operations: Any) -> Any:
-    """`operations` with its Linear sped up where `sa3_core.networks.cpu_linear` is faster."""
+    """`operations` with its Linear sped up where `sa3_core.networks.ops.linear` is faster."""
     if not (mm.is_device_cpu(mm.get_torch_device()) and onednn_is_faster()):
         return operations
 

@@ -10,9 +10,8 @@ from aiohttp import web
 
 from ....sa3_core.errors import SA3Error
 from ....sa3_core.text.conditioning import TEXT_TOKENS
-from ....sa3_core.text.prompts import estimate_tokens, open_tokenizer
-from ....sa3_core.text.report import split_prompts
-from ....sa3_core.text.tokenizers import Tokenizer
+from ....sa3_core.text.prompts import split_prompts
+from ....sa3_core.text.tokenizers import Tokenizer, estimate_tokens, open_tokenizer
 from ..host.folders import library
 from ..host.progress import PromptServer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sa3_core.checkpoints import config_keys
+from sa3_core.checkpoints import infer
 from sa3_core.checkpoints.config_json import build_config, read_config
 from sa3_core.errors import CheckpointError, ConfigError
 from sa3_core.networks.config import DiTConfig, ModelConfig, ResamplerConfig, SAMEConfig
@@ -250,7 +250,7 @@ def test_training_shift_options_are_not_used_for_sampling():
 
 
 def test_unknown_keys_give_one_warning_and_load(caplog, monkeypatch):
-    monkeypatch.setattr(config_keys, "_warned", set())
+    monkeypatch.setattr(infer, "_warned", set())
     changes = {
         DIFFUSION + "use_checkpointing": True,
         DIFFUSION + "dropout": 0.1,

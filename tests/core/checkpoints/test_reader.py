@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sa3_core.checkpoints.load import load_model, load_same, model_from
-from sa3_core.checkpoints.reader import open_checkpoint
-from sa3_core.checkpoints.weight_norm import fold_pair
+from sa3_core.checkpoints.reader import fold_pair, fold_weight_norm, open_checkpoint
 from sa3_core.errors import CheckpointError, ConfigError
 
 DIT, SAME, CONDITIONER = "model.model.", "pretransform.model.", "conditioner."
@@ -159,6 +158,32 @@ def test_half_a_weight_norm_pair_is_refused(tiny_weights, write):
     path = write({k: v for k, v in tiny_weights.items() if k != MAPPING + "weight_g"})
     with pytest.raises(CheckpointError, match=r"decoder\.layers\.3\.mapping\.weight_g"):
         load_same(open_checkpoint(path, ("same",)))
+
+
+@pytest.mark.parametrize("naming", ["weight_g", "parametrized"])
+@pytest.mark.parametrize("taps", [1, 3])
+def test_folded_weight_norm_equals_torchs(rel_l2, naming, taps):
+    layer = torch.nn.Conv1d(12, 5, taps)
+    layer = torch.nn.utils.parametrizations.weight_norm(layer)
+    with torch.no_grad():
+        layer.parametrizations.weight.original0.mul_(1.7)
+    tensors = {f"a.mapping.{key}": t for key, t in layer.state_dict().items()}
+    if naming == "weight_g":
+        new = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+        tensors["a.mapping.weight_g"] = tensors.pop(f"a.mapping.{new[0]}")
+        tensors["a.mapping.weight_v"] = tensors.pop(f"a.mapping.{new[1]}")
+    folded = fold_weight_norm(tensors)
+    assert sorted(folded) == ["a.mapping.bias", "a.mapping.weight"]
+    assert rel_l2(folded["a.mapping.weight"], layer.weight) < 1e-6
+    assert "a.mapping.weight" not in tensors
+
+
+def test_a_pair_is_folded_only_whole_and_alone():
+    with pytest.raises(CheckpointError, match=r"mapping\.weight_g"):
+        fold_weight_norm({"mapping.weight_v": torch.ones(2, 3, 1)})
+    pair = {"mapping.weight_v": torch.ones(2, 3, 1), "mapping.weight_g": torch.ones(2, 1, 1)}
+    with pytest.raises(CheckpointError, match="both"):
+        fold_weight_norm({**pair, "mapping.weight": torch.ones(2, 3, 1)})
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

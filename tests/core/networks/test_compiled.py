@@ -19,7 +19,7 @@ from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import CompileError, InputError
 from sa3_core.geometry import target_frames, valid_frames
-from sa3_core.networks import attention, flash
+from sa3_core.networks import attention
 from sa3_core.networks import dit as dit_module
 from sa3_core.networks.compiled import compile_dit, frame_bucket, token_bucket
 from sa3_core.networks.dit import DiffusionTransformer
@@ -214,7 +214,7 @@ def pretended_mask(mask: Tensor, always: int, like: Tensor) -> attention.KeyMask
     assert mask.device.type == "cpu"
     valid = torch.ones(len(mask), 1, 1, always + mask.shape[1], dtype=torch.bool, device="cuda")
     segments = torch.empty(2 * len(mask) + 1, dtype=torch.int32, device="cuda")
-    return attention.KeyMask(valid, segments if flash.flash_usable(like) else None)
+    return attention.KeyMask(valid, segments if attention.flash_usable(like) else None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -224,7 +224,7 @@ def test_a_step_neither_waits_for_the_card_nor_copies_to_it(
     model, monkeypatch, dtype, source, with_flash
 ):
     """So that it can be recorded as a CUDA graph. Tensors of a pretended card, without values."""
-    monkeypatch.setattr(flash, "_flash_installed", lambda: with_flash)
+    monkeypatch.setattr(attention, "_flash_installed", lambda: with_flash)
     varlen = lambda q, k, v, segments: q.clone()  # noqa: E731
     monkeypatch.setattr(attention, "flash_attend_segments", varlen)
     monkeypatch.setattr(dit_module, "key_mask", pretended_mask)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from sa3_core.checkpoints.load import load_autoencoder
-from sa3_core.networks import cpu_linear, same_resampler
+from sa3_core.networks import ops, same_resampler
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch without oneDNN"
@@ -17,7 +17,7 @@ needs_onednn = pytest.mark.skipif(
 @pytest.fixture
 def forced(monkeypatch):
     """Choose oneDNN whatever the processor, and count its calls."""
-    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(ops, "onednn_is_faster", lambda: True)
     calls = []
     real = torch.ops.mkldnn._linear_pointwise
 
@@ -35,11 +35,9 @@ def forced(monkeypatch):
 def test_it_equals_torchs_linear(forced, rel_l2, shape, bias):
     x, weight = torch.randn(shape), torch.randn(96, 48)
     shift = torch.randn(96) if bias else None
-    assert rel_l2(cpu_linear.linear(x, weight, shift), F.linear(x, weight, shift)) < 2e-6
+    assert rel_l2(ops.linear(x, weight, shift), F.linear(x, weight, shift)) < 2e-6
     strided = torch.randn(*shape[:-1], 96)[..., ::2]
-    assert (
-        rel_l2(cpu_linear.linear(strided, weight, shift), F.linear(strided, weight, shift)) < 2e-6
-    )
+    assert rel_l2(ops.linear(strided, weight, shift), F.linear(strided, weight, shift)) < 2e-6
     assert len(forced) == 2
 
 
@@ -47,11 +45,11 @@ def test_it_equals_torchs_linear(forced, rel_l2, shape, bias):
 def test_only_plain_float32_work_is_sent_there(forced):
     weight = torch.randn(96, 48)
     few = torch.randn(3, 48)
-    assert torch.equal(cpu_linear.linear(few, weight, None), F.linear(few, weight))
+    assert torch.equal(ops.linear(few, weight, None), F.linear(few, weight))
     half = torch.randn(64, 48, dtype=torch.bfloat16)
-    assert cpu_linear.linear(half, weight.bfloat16(), None).dtype == torch.bfloat16
+    assert ops.linear(half, weight.bfloat16(), None).dtype == torch.bfloat16
     learning = torch.randn(64, 48, requires_grad=True)
-    cpu_linear.linear(learning, weight, None).sum().backward()
+    ops.linear(learning, weight, None).sum().backward()
     assert learning.grad is not None
     assert not forced
 
@@ -61,15 +59,15 @@ def test_only_plain_float32_work_is_sent_there(forced):
 def test_the_processor_decides(monkeypatch, tmp_path, maker):
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor : 0\nvendor_id : {maker}\n", encoding="utf-8")
-    monkeypatch.setattr(cpu_linear, "CPUINFO", info)
+    monkeypatch.setattr(ops, "CPUINFO", info)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert cpu_linear.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
-    monkeypatch.setattr(cpu_linear, "CPUINFO", tmp_path / "absent")
+    assert ops.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
+    monkeypatch.setattr(ops, "CPUINFO", tmp_path / "absent")
     monkeypatch.setattr("platform.processor", lambda: f"AMD64 Family 26, {maker}")
-    assert cpu_linear.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
+    assert ops.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert not cpu_linear.onednn_is_faster.__wrapped__()
+    assert not ops.onednn_is_faster.__wrapped__()
 
 
 @needs_onednn
@@ -79,25 +77,25 @@ def test_packed_weights_give_the_same(forced, rel_l2, rows):
     layer, other = net[0], torch.randn(96, 48)
     for count in (40, 64, 1000):
         x = torch.randn(count, 48)
-        plain = cpu_linear.linear(x, layer.weight.detach(), layer.bias.detach())
-        with torch.no_grad(), cpu_linear.packed_weights(net, rows):
-            assert set(cpu_linear._packed) == {layer.weight.data_ptr()}
-            assert rel_l2(cpu_linear.linear(x, layer.weight, layer.bias), plain) < 1e-6
-            assert rel_l2(cpu_linear.linear(x, other, None), F.linear(x, other)) < 2e-6
-        assert not cpu_linear._packed
+        plain = ops.linear(x, layer.weight.detach(), layer.bias.detach())
+        with torch.no_grad(), ops.packed_weights(net, rows):
+            assert set(ops._packed) == {layer.weight.data_ptr()}
+            assert rel_l2(ops.linear(x, layer.weight, layer.bias), plain) < 1e-6
+            assert rel_l2(ops.linear(x, other, None), F.linear(x, other)) < 2e-6
+        assert not ops._packed
 
 
 @needs_onednn
 def test_nothing_stays_packed_after_an_error(forced):
-    with pytest.raises(KeyError), cpu_linear.packed_weights(torch.nn.Linear(48, 96), 64):
+    with pytest.raises(KeyError), ops.packed_weights(torch.nn.Linear(48, 96), 64):
         raise KeyError
-    assert not cpu_linear._packed
+    assert not ops._packed
 
 
 def test_where_the_library_is_not_faster_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
-    with cpu_linear.packed_weights(torch.nn.Linear(48, 96), 64):
-        assert not cpu_linear._packed
+    monkeypatch.setattr(ops, "onednn_is_faster", lambda: False)
+    with ops.packed_weights(torch.nn.Linear(48, 96), 64):
+        assert not ops._packed
 
 
 @needs_onednn
@@ -107,9 +105,9 @@ def test_a_long_signal_decoded_with_packed_layers(monkeypatch, rel_l2, request, 
     long = same_resampler.PACKING_PAYS // 17 + 3  # latents of 17 rows
     latent = torch.randn(1, 256, long, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(same_resampler, "CPU_PIECE", 204 * net.config.decoder.width)
-    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(ops, "onednn_is_faster", lambda: False)
     plain = net.decode(latent)
-    monkeypatch.setattr(cpu_linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(ops, "onednn_is_faster", lambda: True)
     packed = []
     real = torch.ops.mkldnn._reorder_linear_weight
     monkeypatch.setattr(

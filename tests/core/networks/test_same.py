@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sa3_core.checkpoints.infer import infer_same
-from sa3_core.checkpoints.weight_norm import fold_weight_norm
-from sa3_core.errors import CheckpointError
+from sa3_core.checkpoints.reader import fold_weight_norm
 from sa3_core.networks.same import DecoderNoise, SAMEAutoencoder, draw_decoder_noise
 from tests.helpers.support import Golden
 
@@ -134,29 +133,3 @@ def test_noise_is_drawn_once_and_cut_by_latents(nets):
     large = draw_decoder_noise(5, (1, 256, 7), nets["tiny-m"].config)
     assert isinstance(large, DecoderNoise)
     assert large.tokens is None
-
-
-@pytest.mark.parametrize("naming", ["weight_g", "parametrized"])
-@pytest.mark.parametrize("taps", [1, 3])
-def test_folded_weight_norm_equals_torchs(rel_l2, naming, taps):
-    layer = torch.nn.Conv1d(12, 5, taps)
-    layer = torch.nn.utils.parametrizations.weight_norm(layer)
-    with torch.no_grad():
-        layer.parametrizations.weight.original0.mul_(1.7)
-    tensors = {f"a.mapping.{key}": t for key, t in layer.state_dict().items()}
-    if naming == "weight_g":
-        new = ("parametrizations.weight.original0", "parametrizations.weight.original1")
-        tensors["a.mapping.weight_g"] = tensors.pop(f"a.mapping.{new[0]}")
-        tensors["a.mapping.weight_v"] = tensors.pop(f"a.mapping.{new[1]}")
-    folded = fold_weight_norm(tensors)
-    assert sorted(folded) == ["a.mapping.bias", "a.mapping.weight"]
-    assert rel_l2(folded["a.mapping.weight"], layer.weight) < 1e-6
-    assert "a.mapping.weight" not in tensors
-
-
-def test_half_a_weight_norm_pair_is_refused():
-    with pytest.raises(CheckpointError, match=r"mapping\.weight_g"):
-        fold_weight_norm({"mapping.weight_v": torch.ones(2, 3, 1)})
-    pair = {"mapping.weight_v": torch.ones(2, 3, 1), "mapping.weight_g": torch.ones(2, 1, 1)}
-    with pytest.raises(CheckpointError, match="both"):
-        fold_weight_norm({**pair, "mapping.weight": torch.ones(2, 3, 1)})

@@ -1,13 +1,10 @@
-"""Prompts in the form of the training metadata; tokenizers without weights."""
+"""Prompts as typed and in the form of the training metadata; what is said of their length."""
 
 from __future__ import annotations
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from sa3_core.errors import CheckpointError
-from sa3_core.text.prompts import KINDS, PromptParts, build_prompt, estimate_tokens, open_tokenizer
+from sa3_core.text.prompts import KINDS, PromptParts, build_prompt, length_report, split_prompts
 
 
 def test_music_has_its_tags_first():
@@ -41,18 +38,26 @@ def test_untidy_parts_are_tidied():
     assert build_prompt(parts) == "TrackType: Instrument, Genre: Jazz. 92.5 BPM. live."
 
 
-def test_a_folders_tokenizer_counts(tiny_s):
-    tokenizer = open_tokenizer(tiny_s / "t5gemma-b-b-ul2")
-    assert tokenizer.tokenize("warm pad", 256).total >= 2
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        ("warm pad", ["warm pad"]),
+        ("warm pad\nrain, distant\r\n", ["warm pad", "rain, distant"]),
+        ("\n  a \n\n b\n", ["a", "b"]),
+        ("", [""]),
+        (" \n\n", [""]),
+    ],
+)
+def test_one_prompt_per_line(text: str, prompts: list[str]) -> None:
+    assert split_prompts(text) == prompts
 
 
-def test_a_file_without_a_tokenizer_is_refused(tmp_path):
-    path = tmp_path / "x.safetensors"
-    save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="no tokenizer"):
-        open_tokenizer(path)
-
-
-def test_the_estimate_counts_words_and_marks():
-    assert estimate_tokens("Genre: House, 124 BPM") == 6
-    assert estimate_tokens("") == 0
+def test_the_report_counts_and_says_what_is_cut() -> None:
+    assert length_report([12, 312, 256, 1, 0]) == [
+        "prompt 1: 12 tokens",
+        "prompt 2: 312 tokens, cut to the first 256",
+        "prompt 3: 256 tokens",
+        "prompt 4: 1 token",
+        "prompt 5: 0 tokens",
+    ]
+    assert length_report([1]) == ["1 token"]

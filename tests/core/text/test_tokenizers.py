@@ -7,9 +7,16 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sa3_core.errors import CheckpointError
-from sa3_core.text.tokenizers import FolderTokenizer, SentencePieceTokenizer
+from sa3_core.text.tokenizers import (
+    FolderTokenizer,
+    SentencePieceTokenizer,
+    estimate_tokens,
+    open_tokenizer,
+)
 from tests.helpers.text_encoder_files import FOLDER, copy_folder, spiece_tensor, train_spiece
 
 BOS, EOS = 2, 1
@@ -78,3 +85,20 @@ def test_sentencepiece_is_cut_to_the_first_ids() -> None:
     cut = tokenizer.tokenize("warm analog synth pad", 3)
     assert cut.ids == whole.ids[:3]
     assert cut.total == whole.total == len(whole.ids)
+
+
+def test_a_folders_tokenizer_counts(tiny_s):
+    tokenizer = open_tokenizer(tiny_s / "t5gemma-b-b-ul2")
+    assert tokenizer.tokenize("warm pad", 256).total >= 2
+
+
+def test_a_file_without_a_tokenizer_is_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        open_tokenizer(path)
+
+
+def test_the_estimate_counts_words_and_marks():
+    assert estimate_tokens("Genre: House, 124 BPM") == 6
+    assert estimate_tokens("") == 0

@@ -325,7 +325,7 @@ def test_tokens_are_counted_with_what_is_on_disk(part, monkeypatch, tiny_s):
     here = core.Library({"stable_audio_3": [tiny_s.parent]})
     monkeypatch.setattr(routes, "library", lambda: here)
     found = routes.count_tokens("warm pad\n\nslow pad please", lines=True)
-    tokenizer = importlib.import_module("sa3_pack.sa3_core.text.prompts").open_tokenizer(
+    tokenizer = importlib.import_module("sa3_pack.sa3_core.text.tokenizers").open_tokenizer(
         tiny_s / "t5gemma-b-b-ul2"
     )
     expected = [tokenizer.tokenize(text, 256).total for text in ("warm pad", "slow pad please")]

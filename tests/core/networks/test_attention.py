@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from sa3_core.checkpoints.load import load_model
-from sa3_core.networks import attention, flash
+from sa3_core.networks import attention
 from tests.helpers.support import rel_l2
 
 
@@ -52,8 +52,8 @@ def flash_calls(monkeypatch):
 
 
 def test_it_is_left_alone_on_a_cpu_and_in_float32():
-    assert not flash.flash_usable(torch.zeros(1, 2, 3, 64))
-    assert not flash.flash_usable(torch.zeros(1, 2, 3, 64, dtype=torch.bfloat16))
+    assert not attention.flash_usable(torch.zeros(1, 2, 3, 64))
+    assert not attention.flash_usable(torch.zeros(1, 2, 3, 64, dtype=torch.bfloat16))
 
 
 def test_unmasked_attention_goes_through_it_and_agrees(flash_calls):
