@@ -59,7 +59,7 @@ def interrupt_at(mm: Any, runtime: Any, number: int) -> Iterator[list[int]]:
 
 
 def sampling(small: Any, **settings: Any) -> Work:
-    latent = small.module("nodes.latent").SA3EmptyLatent.execute("2", 1).args[0]
+    latent = small.module("nodes.latent").SA3EmptyLatent.execute(2.0, 1).args[0]
     positive, negative = small.prompt("warm pad"), small.prompt("noise")
     settings = {"steps": STEPS, "positive": positive, "negative": negative, **settings}
     return lambda: small.sample(latent, **settings)["samples"]
