@@ -7,13 +7,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.editing.masks import MASK_RULES
+from ..sa3_core.files.published import DTYPES
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, MAX_STEPS
 
 CATEGORY = "audio/stable audio 3"
 WITH_MODEL = "with the model"
-PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+PRECISIONS = [AUTO, *DTYPES]
 
 END, START = "at the end", "before the start"
 Regions = io.Custom("SA3_REGIONS")

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.files.published import SOURCES
 from ..sa3_core.networks.config import OBJECTIVES
 from .bridge.host.running import show
 from .bridge.sockets.quantised import narrow_formats
@@ -81,8 +82,8 @@ class SA3LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "download_from",
-                    options=list(loading.SOURCES),
-                    default=loading.SOURCES[0],
+                    options=list(SOURCES),
+                    default=SOURCES[0],
                     tooltip=(
                         "Where a missing variant is downloaded from: stabilityai's own "
                         "repositories (licence must be accepted) or the bundled mirror (bf16)."
@@ -108,7 +109,7 @@ class SA3LoadModel(io.ComfyNode):
         autoencoder: str = WITH_MODEL,
         precision: str = "auto",
         objective: str = "auto",
-        download_from: str = loading.SOURCES[0],
+        download_from: str = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         choice = loading.ModelChoice(
@@ -154,8 +155,8 @@ class SA3LoadSAME(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "download_from",
-                    options=list(loading.SOURCES),
-                    default=loading.SOURCES[0],
+                    options=list(SOURCES),
+                    default=SOURCES[0],
                     tooltip="Where a missing same-s or same-l is downloaded from.",
                     advanced=True,
                     optional=True,
@@ -175,7 +176,7 @@ class SA3LoadSAME(io.ComfyNode):
         cls,
         autoencoder: str,
         precision: str = "auto",
-        download_from: str = loading.SOURCES[0],
+        download_from: str = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         notes = loading.ensure_downloaded(cls, autoencoder, download_from)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
+
 _BLOCK = "transformer.layers.#."  # '#' stands for the number of the block
 _DIT_BLOCK = (
     "self_attn.to_qkv",
@@ -149,8 +151,8 @@ def guess_family(names: Iterable[str]) -> str | None:
 def _key(path: str) -> str:
     """Checkpoint key of a module path that is relative to the DiT or to the conditioner."""
     if path.startswith("conditioners."):
-        return f"conditioner.{path}.weight"
-    prefix = "model." if path.startswith("model.") else "model.model."
+        return f"{CONDITIONER_PREFIX}{path}.weight"
+    prefix = "model." if path.startswith("model.") else DIT_PREFIX
     return f"{prefix}{path}.weight"
 
 

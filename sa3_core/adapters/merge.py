@@ -13,8 +13,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..checkpoints.reader import CONFIG_NAME, WEIGHTS_NAME, Checkpoint, open_checkpoint
+from ..checkpoints.reader import Checkpoint, open_checkpoint
 from ..errors import CheckpointError, InputError
+from ..files.published import (
+    CONDITIONER_PREFIX,
+    CONFIG_FILE,
+    DIT_PREFIX,
+    HEADER_DTYPES,
+    TEXT_ENCODER_FOLDER,
+    WEIGHTS_FILE,
+)
 from ..files.tensor_file import read_header
 from ..files.whole_file import whole_file, write_failure
 from .build import build_adapter, match, require_fit
@@ -22,10 +30,9 @@ from .file import AdapterFile
 from .layer_filter import LayerFilter
 from .rules import AdapterWeight
 
-DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 MERGED_NOTE = "sa3_merged_loras"  # metadata entry, a JSON list
-TEXT_ENCODER_FOLDER = "t5gemma-b-b-ul2"
-_PREFIXES = {"dit": "model.model.", "conditioner": "conditioner."}
+_PREFIXES = {"dit": DIT_PREFIX, "conditioner": CONDITIONER_PREFIX}
+_HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
 _COPY_BYTES = 16 << 20
 
 OnTensor = Callable[[int, int], None]
@@ -113,10 +120,10 @@ def merge_checkpoint(
         CheckpointError: the source cannot be read, or the result not be written.
         InputError: `out` is the source, or has no folder for the text encoder.
     """
-    if dtype is not None and dtype not in DTYPE_NAMES:
+    if dtype is not None and dtype not in _HEADER_NAMES:
         raise InputError(f"precision is {dtype}; known: float32, bfloat16, float16.")
     checkpoint = open_checkpoint(source, need=("dit",))
-    target = out if out.suffix == ".safetensors" else out / WEIGHTS_NAME
+    target = out if out.suffix == ".safetensors" else out / WEIGHTS_FILE
     extras = _extras(checkpoint.path, target, copy_text_encoder)
     if target.exists() and target.samefile(checkpoint.path):
         raise InputError(f"{target} is the model that is merged from. Choose another name.")
@@ -145,10 +152,10 @@ def merge_checkpoint(
 
 def _extras(source: Path, target: Path, text_encoder: bool) -> dict[Path, Path]:
     """Files and folders that belong beside model.safetensors: new place -> where it is now."""
-    folder_layout = target.name == WEIGHTS_NAME
+    folder_layout = target.name == WEIGHTS_FILE
     found: dict[Path, Path] = {}
-    if folder_layout and source.name == WEIGHTS_NAME and (source.parent / CONFIG_NAME).is_file():
-        found[target.parent / CONFIG_NAME] = source.parent / CONFIG_NAME
+    if folder_layout and source.name == WEIGHTS_FILE and (source.parent / CONFIG_FILE).is_file():
+        found[target.parent / CONFIG_FILE] = source.parent / CONFIG_FILE
     if not text_encoder:
         return found
     encoder = source.parent / TEXT_ENCODER_FOLDER
@@ -165,14 +172,14 @@ def _extras(source: Path, target: Path, text_encoder: bool) -> dict[Path, Path]:
 
 def _entries(header: Mapping[str, Any], dtype: torch.dtype | None) -> list[_Entry]:
     """What to write, wide types first so that every tensor starts on a multiple of its size."""
-    bits = {name: torch.finfo(kind).bits for kind, name in DTYPE_NAMES.items()}
+    bits = {name: torch.finfo(kind).bits for name, kind in HEADER_DTYPES.items()}
     entries = []
     for name, entry in header.items():
         first, last = entry["data_offsets"]
         old = entry["dtype"]
         size, new = last - first, old
         if dtype is not None and old in bits and not name.endswith("inv_freq"):
-            new = DTYPE_NAMES[dtype]
+            new = _HEADER_NAMES[dtype]
             size = size * bits[new] // bits[old]
         entries.append(_Entry(name, entry["shape"], (first, last), old, new, size))
     width = {"F64": 64, "I64": 64, "U64": 64, "I32": 32, "U32": 32, "I16": 16, "U16": 16, **bits}
@@ -232,7 +239,7 @@ def _write_tensor(
         _copy_span(raw, file, entry.source_span)
         return
     stored = read(entry.name)
-    target = next((k for k, name in DTYPE_NAMES.items() if name == entry.dtype), stored.dtype)
+    target = HEADER_DTYPES.get(entry.dtype, stored.dtype)
     weight = stored.float()
     for adapter, strength in adapters:
         weight = adapter.apply(weight, strength)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError, InputError
+from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..networks.model import SA3Model
 from .layer_filter import LayerFilter
 from .rules import AdapterWeight
 
-DIT_PREFIX, CONDITIONER_PREFIX = "model.model.", "conditioner."
 ALWAYS = (0.0, 1.0)
 
 

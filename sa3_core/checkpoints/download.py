@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.file_download import http_get
@@ -25,17 +25,20 @@ from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
 from ..errors import DownloadError, UnknownNameError
+from ..files.published import (
+    CONFIG_FILE,
+    MIRROR_REPO,
+    SOURCES,
+    TEXT_ENCODER_FOLDER,
+    WEIGHTS_FILE,
+    Source,
+)
 from .download_errors import Place, explained
-from .library import CONFIG_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from .variants import VARIANTS, Variant
 
 _log = logging.getLogger(__name__)
 
-Source = Literal["upstream", "mirror"]
 OnBytes = Callable[[int, int], None]  # bytes done, bytes in all; may raise to stop
-
-SOURCES: tuple[Source, ...] = ("upstream", "mirror")
-MIRROR_REPO = "AEmotionStudio/stable-audio-3-mirrors"  # bf16, one sub-folder per variant
 
 _SPACE_MARGIN = 1.05
 _HASH_BLOCK = 2**23  # bytes

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from ..errors import DownloadError, SA3Error
-from .library import CONFIG_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ..files.published import CONFIG_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from .variants import Variant
 
 _SITE = "https://huggingface.co"

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import CheckpointError, InputError
+from ..files.published import (
+    CONDITIONER_PREFIX,
+    CONFIG_FILE,
+    DIT_PREFIX,
+    MODEL_FOLDERS,
+    OWN_FOLDER,
+    TEXT_ENCODER_FOLDER,
+    WEIGHTS_FILE,
+)
 from ..files.tensor_file import read_header
 from .variants import VARIANTS
 
 Kind = Literal["model", "autoencoder", "text_encoder"]
-
-OWN_FOLDER = "stable_audio_3"
-CONFIG_FILE = "model_config.json"
-WEIGHTS_FILE = "model.safetensors"
-TEXT_ENCODER_FOLDER = "t5gemma-b-b-ul2"
 
 _SUFFIX = ".safetensors"
 _ROOTS: dict[Kind, tuple[str, ...]] = {  # where single files of a kind may lie
@@ -49,8 +53,9 @@ class Library:
     @classmethod
     def from_models_dir(cls, folder: Path) -> "Library":
         """A library laid out like ComfyUI's models folder; `<folder>/<name>/` is found as well."""
-        names = ("checkpoints", "diffusion_models", "vae", "text_encoders")
-        return cls({OWN_FOLDER: [folder / OWN_FOLDER, folder], **{n: [folder / n] for n in names}})
+        return cls(
+            {n: [folder / n] for n in MODEL_FOLDERS} | {OWN_FOLDER: [folder / OWN_FOLDER, folder]}
+        )
 
     @property
     def download_root(self) -> Path:
@@ -231,8 +236,8 @@ def kinds_in(keys: Iterable[str]) -> set[Kind]:
     a running deviation in its bottleneck.
     """
     ends = {
-        "model.model.transformer.layers.0.to_local_embed.0.weight": "dit",
-        "conditioner.conditioners.seconds_total.embedder.embedding.1.weight": "duration",
+        f"{DIT_PREFIX}transformer.layers.0.to_local_embed.0.weight": "dit",
+        f"{CONDITIONER_PREFIX}conditioners.seconds_total.embedder.embedding.1.weight": "duration",
         "bottleneck.running_std": "bottleneck",
         "decoder.layers.3.new_tokens": "decoder",
         "encoder.layers.0.pre_self_attn_layernorm.weight": "text",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
+from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.tensor_file import fill
 from ..networks.conditioning import Conditioner
 from ..networks.config import OBJECTIVES, ModelConfig
@@ -16,7 +17,6 @@ from ..networks.model import SA3Model
 from ..networks.ops import Ops, TorchOps
 from ..networks.placement import dit_dtype
 from ..networks.same import SAMEAutoencoder
-from .library import TEXT_ENCODER_FOLDER
 from .reader import Checkpoint, open_checkpoint
 from .variants import VARIANTS, variant_of
 
@@ -91,7 +91,7 @@ def model_from(
     config = checkpoint.config
     assert config.dit is not None
     name = checkpoint.path.parent.name
-    name = name if checkpoint.path.name == "model.safetensors" else checkpoint.path.stem
+    name = name if checkpoint.path.name == WEIGHTS_FILE else checkpoint.path.stem
     found, source = find_objective(config, name, objective)
     dtype = dtype or dit_dtype(config.dit, found, checkpoint.dtype, device)
     meta = torch.device("meta")
@@ -193,5 +193,5 @@ def own_text_encoder(path: Path) -> Path:
         return folder
     raise CheckpointError(
         f"{path.name} brings no text encoder: there is no folder {folder}. Put the T5Gemma folder "
-        "there, or name a t5gemma_b_b_ul2.safetensors as the text encoder."
+        f"there, or name a {TEXT_ENCODER_FILE} as the text encoder."
     )

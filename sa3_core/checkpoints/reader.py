@@ -19,20 +19,27 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.published import (
+    CONDITIONER_PREFIX,
+    CONFIG_FILE,
+    DIT_PREFIX,
+    DTYPES,
+    HEADER_DTYPES,
+    SAME_PREFIX,
+    WEIGHTS_FILE,
+)
 from ..files.tensor_file import read_header
 from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
 
 log = logging.getLogger(__name__)
 
-FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "model_config.json"
 
 # An extra `model.` level would itself look like the DiT's prefix, hence the look-ahead.
 _PREFIXES = {
-    "dit": re.compile(r"model\.model\.(?!model\.)"),
-    "same": re.compile(r"pretransform\.model\."),
-    "conditioner": re.compile(r"conditioner\."),
+    "dit": re.compile(re.escape(DIT_PREFIX) + r"(?!model\.)"),
+    "same": re.compile(re.escape(SAME_PREFIX)),
+    "conditioner": re.compile(re.escape(CONDITIONER_PREFIX)),
 }
 # Suffixes of gain and direction of weight-normalised layers, folded into ".weight": a plain weight
 # streams like every other one under a host's memory manager.
@@ -79,7 +86,7 @@ class Checkpoint:
         names = self.parts[part]
         raw = self.read(list(names.values()))
         found = {key: raw[file_key] for key, file_key in names.items()}
-        wrong = [k for k, v in found.items() if v.dtype not in FLOATS.values()]
+        wrong = [k for k, v in found.items() if v.dtype not in DTYPES.values()]
         if wrong:
             raise CheckpointError(
                 f"{self.path.name}: {wrong[0]!r} is {found[wrong[0]].dtype}; weights must be "
@@ -109,7 +116,7 @@ def open_checkpoint(
         CheckpointError: no such file, not safetensors, truncated, or the needed parts are missing.
         ConfigError: model_config.json contradicts the tensors or asks for something unknown here.
     """
-    file = path / WEIGHTS_NAME if path.is_dir() else path
+    file = path / WEIGHTS_FILE if path.is_dir() else path
     header, metadata = _read_header(file)
     parts = _split(header, file)
     _require(parts, need, file)
@@ -118,8 +125,8 @@ def open_checkpoint(
         for part, names in parts.items()
     }
     dtype = _main_dtype(header[name] for name in parts[need[0]].values())
-    config_path = file.parent / CONFIG_NAME
-    has_config = file.name == WEIGHTS_NAME and config_path.is_file()
+    config_path = file.parent / CONFIG_FILE
+    has_config = file.name == WEIGHTS_FILE and config_path.is_file()
     raw = read_config(config_path) if has_config else None
     config = build_config(shapes.get("dit"), shapes.get("same"), raw)
     reader = _mapped_reader(file) if read is None else _host_reader(file, read)
@@ -143,7 +150,7 @@ def _main_dtype(entries: Iterable[Mapping[str, Any]]) -> torch.dtype:
     elements: dict[str, int] = {}
     for entry in entries:
         elements[entry["dtype"]] = elements.get(entry["dtype"], 0) + math.prod(entry["shape"])
-    return FLOATS.get(max(elements, key=lambda name: elements[name]), torch.float32)
+    return HEADER_DTYPES.get(max(elements, key=lambda name: elements[name]), torch.float32)
 
 
 def _locate(key: str) -> tuple[str, str] | None:

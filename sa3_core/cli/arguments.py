@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checkpoints.variants import VARIANTS
 from ..editing.masks import MASK_RULES
+from ..files.published import CONFIG_FILE, DTYPES, SOURCES, WEIGHTS_FILE
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
 from ..sampling.samplers import SAMPLERS
@@ -14,8 +15,7 @@ from ..sampling.schedule import SHIFTS
 from ..sampling.settings import AUTO
 from .values import LastLora, parse_interval, parse_lora, parse_seconds
 
-DTYPES = ("auto", "fp32", "bf16", "fp16")
-SOURCES = ("upstream", "mirror")
+_DTYPES = (AUTO, *DTYPES)
 DEFAULT_SECONDS = 30.0
 DEFAULT_NOISE_LEVEL = 0.7  # of --init-audio
 
@@ -112,7 +112,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=DTYPES,
+        choices=_DTYPES,
         default="auto",
         help="precision of weights and computation; auto: the file's; on a CPU fp32, and bf16 for "
         "post-trained small models where the CPU has instructions for it",
@@ -321,12 +321,12 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
     )
     _add_lora_filter(parser)
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="auto", help="precision written; auto: the file's own"
+        "--dtype", choices=_DTYPES, default="auto", help="precision written; auto: the file's own"
     )
     parser.add_argument(
         "--copy-text-encoder", action="store_true", help="also copy it, where --out is a folder"
     )
     _add_out(
         parser,
-        "a .safetensors file, or a folder that gets model.safetensors and model_config.json",
+        f"a .safetensors file, or a folder that gets {WEIGHTS_FILE} and {CONFIG_FILE}",
     )

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from ..audio.file import write_audio
 from ..audio.formats import AudioFormat, format_for
-from ..checkpoints.library import TEXT_ENCODER_FOLDER, Kind, Library
+from ..checkpoints.library import Kind, Library
 from ..checkpoints.variants import VARIANTS
 from ..codec.autoencode import OnProgress
 from ..codec.latent_file import SUFFIXES
 from ..errors import CheckpointError, InputError
+from ..files.published import DTYPES, TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
 from ..pipeline import Take
 
 log = logging.getLogger(__name__)
 
 MODELS_VARIABLE = "SA3_MODELS"
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def models_dir(args: argparse.Namespace) -> Path:
@@ -67,7 +67,7 @@ def find_text_encoder(args: argparse.Namespace, model: Path) -> Path:
         return library.resolve(name, "text_encoder")
     raise CheckpointError(
         f"{model.name} brings no text encoder. Put the folder {TEXT_ENCODER_FOLDER} beside its "
-        f"weights or t5gemma_b_b_ul2.safetensors into {folder / 'text_encoders'}, or name one "
+        f"weights or {TEXT_ENCODER_FILE} into {folder / 'text_encoders'}, or name one "
         "with --text-encoder."
     )
 
@@ -97,7 +97,7 @@ def pick_device(name: str) -> torch.device:
 
 def pick_dtype(name: str) -> torch.dtype | None:
     """A precision by its name; None = auto."""
-    return _DTYPES.get(name)
+    return DTYPES.get(name)
 
 
 def pick_chunk(chunk: int) -> int | None:

@@ -10,9 +10,10 @@ from torch import Tensor
 from ..adapters.build import build_adapter, match, require_fit
 from ..adapters.file import read_adapter
 from ..adapters.layer_filter import LayerFilter
-from ..adapters.switch import CONDITIONER_PREFIX, DIT_PREFIX, AdapterUse
+from ..adapters.switch import AdapterUse
 from ..checkpoints.reader import Checkpoint, open_checkpoint
 from ..errors import InputError
+from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from .files import Bars, models_dir
 from .values import LoraSpec, given_loras
 

@@ -11,8 +11,9 @@ from ..adapters.merge import MergeItem, merge_checkpoint
 from ..checkpoints.download import download_variant
 from ..checkpoints.library import Library
 from ..checkpoints.load import find_objective
-from ..checkpoints.reader import CONFIG_NAME, WEIGHTS_NAME, open_checkpoint
+from ..checkpoints.reader import open_checkpoint
 from ..checkpoints.variants import VARIANTS
+from ..files.published import CONFIG_FILE, WEIGHTS_FILE
 from .files import Bars, check_outputs, find_model, models_dir, pick_dtype
 from .loras import find_lora
 from .values import given_loras
@@ -63,7 +64,7 @@ def run_download(args: argparse.Namespace) -> list[str]:
 def run_merge(args: argparse.Namespace) -> list[str]:
     """Write a checkpoint with LoRAs merged into it; its path."""
     single = args.out.suffix == ".safetensors"
-    target = args.out if single else args.out / WEIGHTS_NAME
+    target = args.out if single else args.out / WEIGHTS_FILE
     check_outputs([target], args.force, new_folder=not single)
     items = [
         MergeItem(
@@ -89,7 +90,7 @@ def run_merge(args: argparse.Namespace) -> list[str]:
 def _warn_of_lost_objective(model: Path, written: Path) -> None:
     """A single file does not state the objective: its name does, or the user must."""
     config = open_checkpoint(model, ("dit",)).config
-    source = model.parent.name if model.name == WEIGHTS_NAME else model.stem
+    source = model.parent.name if model.name == WEIGHTS_FILE else model.stem
     had, _ = find_objective(config, source)
     has, _ = find_objective(open_checkpoint(written, ("dit",)).config, written.stem)
     if had != has:
@@ -99,6 +100,6 @@ def _warn_of_lost_objective(model: Path, written: Path) -> None:
             written.name,
             has,
             had,
-            CONFIG_NAME if config.objective else "its name",
+            CONFIG_FILE if config.objective else "its name",
             had,
         )

@@ -17,12 +17,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError, LatentFileError
+from ..files.published import DTYPES
 from ..files.whole_file import whole_file, write_failure
 from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
 
 LATENTS_KEY, SECONDS_KEY = "latents", "seconds"
 SUFFIXES = (".safetensors", ".npy")
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_FLOATS = (*DTYPES.values(), torch.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, SA3Error
+from ..files.published import DTYPES
 from ..files.tensor_file import check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
-from .encoder_file import DTYPES, EncoderConfig, EncoderFile, read_encoder_file
+from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
 from .tokenizers import (
     FolderTokenizer,
     SentencePieceTokenizer,
@@ -123,8 +124,8 @@ def load_t5gemma(
         ConfigError: config.json contradicts the tensors or asks for something unknown.
         SA3Error: the installed transformers has no T5Gemma.
     """
-    if dtype not in DTYPES:
-        known = ", ".join(map(str, DTYPES))
+    if dtype not in DTYPES.values():
+        known = ", ".join(map(str, DTYPES.values()))
         raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
     file = read_encoder_file(Path(path))
     encoder = _build_encoder(file.config)

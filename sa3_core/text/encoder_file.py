@@ -12,21 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
+from ..files.published import DTYPES, TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.tensor_file import read_header
 from .conditioning import TEXT_WIDTH
 from .tokenizers import SPIECE
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "model.safetensors"
 PREFIXES = ("model.encoder.", "encoder.")  # the second: saved from the encoder alone
 OTHER_PARTS = ("model.decoder.", "decoder.", "lm_head.", SPIECE)  # known, not used here
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
         ConfigError: config.json is unreadable, contradicts the tensors or is not supported.
     """
     folder = _folder_of(path)
-    file = path if folder is None else folder / WEIGHTS
+    file = path if folder is None else folder / WEIGHTS_FILE
     prefix, tensors, spiece = _read_tensors(file)
     settings = {} if folder is None else _read_settings(folder / "config.json")
     config = _infer_config(file, prefix, tensors, settings)
@@ -89,7 +87,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
     if folder is None and spiece is None:
         raise CheckpointError(
             f"{file.name} holds no {SPIECE}, so it cannot read prompts. Use the repackaged "
-            "t5gemma_b_b_ul2.safetensors or a whole t5gemma-b-b-ul2 folder."
+            f"{TEXT_ENCODER_FILE} or a whole {TEXT_ENCODER_FOLDER} folder."
         )
     return EncoderFile(file, folder, config, tensors, spiece)
 
@@ -98,7 +96,7 @@ def _folder_of(path: Path) -> Path | None:
     """The Hugging Face folder that `path` is, or is the weights file of."""
     if path.is_dir():
         return path
-    if path.name == WEIGHTS and (path.parent / "config.json").is_file():
+    if path.name == WEIGHTS_FILE and (path.parent / "config.json").is_file():
         return path.parent
     return None
 
@@ -127,7 +125,7 @@ def _find_prefix(file: Path, keys: list[str]) -> str:
             return prefix
     raise CheckpointError(
         f"{file.name} holds no T5Gemma encoder (no {PREFIXES[0]}embed_tokens.weight among its "
-        f"{len(keys)} tensors). Choose t5gemma_b_b_ul2.safetensors or a t5gemma-b-b-ul2 folder."
+        f"{len(keys)} tensors). Choose {TEXT_ENCODER_FILE} or a {TEXT_ENCODER_FOLDER} folder."
     )
 
 
@@ -144,7 +142,7 @@ def _infer_config(
     missing = [prefix + name for name in needed if name not in tensors]
     if missing:
         raise CheckpointError(f"{file.name} lacks {', '.join(missing)}. Download it again.")
-    wrong = [name for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype not in DTYPES.values()]
     if wrong:
         raise CheckpointError(
             f"{file.name}: {prefix}{wrong[0]} is {tensors[wrong[0]].dtype}; text encoder weights "

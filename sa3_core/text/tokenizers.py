@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, uint8
 
 from ..errors import CheckpointError, InputError
+from ..files.published import TEXT_ENCODER_FILE
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read ({error}).") from error
     raise CheckpointError(
-        f"{path.name} holds no tokenizer (tensor {SPIECE!r}). Use t5gemma_b_b_ul2.safetensors or "
+        f"{path.name} holds no tokenizer (tensor {SPIECE!r}). Use {TEXT_ENCODER_FILE} or "
         "the whole text encoder folder."
     )
 

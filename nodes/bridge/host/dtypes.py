@@ -7,10 +7,10 @@ import torch
 from comfy.cli_args import args
 
 from ....sa3_core.checkpoints.reader import Checkpoint
+from ....sa3_core.files.published import DTYPES
 from ....sa3_core.networks import placement as core
 
 SUPPORTED_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def transformer_dtypes(

@@ -9,18 +9,17 @@ import comfy.utils
 import folder_paths
 
 from ....sa3_core.checkpoints.library import Library
+from ....sa3_core.files.published import MODEL_FOLDERS, OWN_FOLDER
 
-FOLDER = "stable_audio_3"
 EXTENSIONS = {".safetensors"}
-KINDS = (FOLDER, "checkpoints", "diffusion_models", "vae", "text_encoders")
 
 
 def register_folder() -> None:
     """Make `models/stable_audio_3` known, keeping paths that a config file already added."""
-    default = str(Path(folder_paths.models_dir) / FOLDER)
-    paths, extensions = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
+    default = str(Path(folder_paths.models_dir) / OWN_FOLDER)
+    paths, extensions = folder_paths.folder_names_and_paths.get(OWN_FOLDER, ([], set()))
     merged = list(paths) if default in paths else [*paths, default]
-    folder_paths.folder_names_and_paths[FOLDER] = (merged, set(extensions) | EXTENSIONS)
+    folder_paths.folder_names_and_paths[OWN_FOLDER] = (merged, set(extensions) | EXTENSIONS)
 
 
 def roots(kind: str) -> list[Path]:
@@ -32,7 +31,7 @@ def roots(kind: str) -> list[Path]:
 
 def library() -> Library:
     """Every model that ComfyUI's folders (extra_model_paths.yaml included) hold."""
-    return Library({kind: roots(kind) for kind in KINDS})
+    return Library({kind: roots(kind) for kind in MODEL_FOLDERS})
 
 
 def read_tensors() -> Callable[[Path], Mapping[str, Any]] | None:

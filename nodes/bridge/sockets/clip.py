@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.errors import InputError
+from ....sa3_core.files.published import DTYPES
 from ....sa3_core.text.conditioning import TextConditioning
 from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt
@@ -105,8 +106,7 @@ def load_clip(path: str, precision: str = "auto", disable_dynamic: bool = False)
         disable_dynamic: asked for by the host when it needs a classic patcher.
     """
     device = mm.text_encoder_device()
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = known.get(precision) or _auto_dtype(device)
+    dtype = DTYPES.get(precision) or _auto_dtype(device)
     encoder = load_t5gemma(Path(path), dtype)
     mm.archive_model_dtypes(encoder)
     classic = comfy.model_patcher.ModelPatcher

@@ -29,6 +29,7 @@ from ....sa3_core.checkpoints.load import (
 )
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import InputError
+from ....sa3_core.files.published import DIT_PREFIX, SAME_PREFIX
 from ....sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -69,14 +70,14 @@ class SA3Config(comfy.supported_models_base.BASE):
     memory_usage_factor = 1.0
     supported_inference_dtypes = SUPPORTED_DTYPES
     # CheckpointSave then writes the published layout, which Load SA3 Model reads back.
-    vae_key_prefix = ["pretransform.model."]  # noqa: RUF012
+    vae_key_prefix = [SAME_PREFIX]  # noqa: RUF012
     text_encoder_key_prefix = ["text_encoders.t5gemma."]  # noqa: RUF012
 
     def process_unet_state_dict_for_saving(
         self, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Published prefix of the diffusion transformer."""
-        return {f"model.model.{key}": value for key, value in state_dict.items()}
+        return {f"{DIT_PREFIX}{key}": value for key, value in state_dict.items()}
 
 
 class SA3ModelSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):

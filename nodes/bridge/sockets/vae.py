@@ -24,6 +24,7 @@ from ....sa3_core.codec.autoencode import frames_needed, item_noise
 from ....sa3_core.codec.chunking import decode_chunked, encode_chunked
 from ....sa3_core.codec.memory import auto_chunk, decode_memory, encode_memory
 from ....sa3_core.errors import InputError
+from ....sa3_core.files.published import DTYPES
 from ....sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -32,7 +33,6 @@ from ....sa3_core.geometry import (
     seconds_of_frames,
 )
 from ....sa3_core.networks.same import SAMEAutoencoder
-from ..host.dtypes import DTYPES
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu
 from ..host.running import chunk_reporter, intermediate, loaded

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ....sa3_core.checkpoints.download import download_variant
-from ....sa3_core.checkpoints.library import OWN_FOLDER, TEXT_ENCODER_FOLDER, Kind
+from ....sa3_core.checkpoints.library import Kind
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.errors import CheckpointError, InputError
+from ....sa3_core.files.published import OWN_FOLDER, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ....sa3_core.networks.model import max_seconds
 from ..host.folders import library
 from ..host.running import chunk_reporter, show
@@ -18,7 +19,6 @@ from ..sockets.model import SA3BaseModel, load_patcher
 from ..sockets.quantised import FORMATS, storage_dtype
 from ..sockets.vae import SA3VAE, load_vae
 
-SOURCES = ("upstream", "mirror")
 TEXT_ENCODER_URL = (
     "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main/text_encoders/"
     "t5gemma_b_b_ul2.safetensors"
@@ -61,7 +61,7 @@ def fingerprint(name: str, kind: Kind) -> str:
         path = library().resolve(name, kind)
     except InputError:
         return name
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = path / WEIGHTS_FILE if path.is_dir() else path
     status = file.stat()
     text = f"{file}:{status.st_size}:{status.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -106,7 +106,7 @@ def _text_encoder(model: Path, name: str | None) -> Path:
     if name is not None:
         return here.resolve(name, "text_encoder")
     own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
-    if (own / "model.safetensors").is_file():
+    if (own / WEIGHTS_FILE).is_file():
         return own
     found = here.text_encoders()
     if found:

@@ -15,14 +15,13 @@ from ....sa3_core.adapters.merge import MergeItem, merge_checkpoint
 from ....sa3_core.adapters.rules import AdapterWeight
 from ....sa3_core.checkpoints.reader import Checkpoint, open_checkpoint
 from ....sa3_core.errors import InputError
-from ..host.dtypes import DTYPES
+from ....sa3_core.files.published import CONDITIONER_PREFIX, DIT_PREFIX, DTYPES
 from ..host.running import chunk_reporter
 from ..sockets.lora_patch import SA3Adapter, add_interval_wrapper
 from ..sockets.model import SA3BaseModel, require_sa3
 
 FOLDER = "loras"
 ATTACHMENT = "sa3_loras"
-DIT, CONDITIONER = "model.model.", "conditioner."
 _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
 
 _built: "OrderedDict[tuple[Any, ...], _Built]" = OrderedDict()
@@ -96,7 +95,7 @@ def apply_lora(patcher: Any, use: LoraUse, node: str) -> tuple[Any, list[str]]:
     gated = use.interval != (0.0, 1.0)
     gate = (uuid.uuid4().hex, low, high) if gated else None
     for key, weight in active.items():
-        dit = key.startswith(DIT)
+        dit = key.startswith(DIT_PREFIX)
         strength = use.strength if dit else use.strength_conditioner
         if strength != 0:
             adapter = SA3Adapter.of(weight, gate if dit else None)
@@ -109,7 +108,7 @@ def apply_lora(patcher: Any, use: LoraUse, node: str) -> tuple[Any, list[str]]:
 
 
 def _host_key(key: str) -> str:
-    return f"diffusion_model.{key.removeprefix(DIT)}" if key.startswith(DIT) else key
+    return f"diffusion_model.{key.removeprefix(DIT_PREFIX)}" if key.startswith(DIT_PREFIX) else key
 
 
 def _build(model: SA3BaseModel, use: LoraUse) -> _Built:
@@ -136,7 +135,7 @@ def _build(model: SA3BaseModel, use: LoraUse) -> _Built:
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Shapes by checkpoint key of everything a LoRA may change."""
-    parts = (("dit", DIT), ("conditioner", CONDITIONER))
+    parts = (("dit", DIT_PREFIX), ("conditioner", CONDITIONER_PREFIX))
     return {
         prefix + key: shape
         for part, prefix in parts
@@ -148,7 +147,11 @@ def _originals(checkpoint: Checkpoint, keys: Any) -> dict[str, Any]:
     """Functions that read a weight of the file (-xs LoRAs need its singular vectors)."""
 
     def reader(key: str) -> Any:
-        part, prefix = ("dit", DIT) if key.startswith(DIT) else ("conditioner", CONDITIONER)
+        part, prefix = (
+            ("dit", DIT_PREFIX)
+            if key.startswith(DIT_PREFIX)
+            else ("conditioner", CONDITIONER_PREFIX)
+        )
         name = checkpoint.parts[part][key.removeprefix(prefix)]
         return lambda: checkpoint.read([name])[name]
 

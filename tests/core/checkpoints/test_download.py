@@ -17,10 +17,11 @@ from huggingface_hub import constants, hf_hub_download
 from tqdm import tqdm
 
 from sa3_core.checkpoints import download as download_module
-from sa3_core.checkpoints.download import MIRROR_REPO, SOURCES, download_variant, is_complete
+from sa3_core.checkpoints.download import download_variant, is_complete
 from sa3_core.checkpoints.library import Library
 from sa3_core.checkpoints.variants import VARIANTS
 from sa3_core.errors import DownloadError, UnknownNameError
+from sa3_core.files.published import MIRROR_REPO, SOURCES
 from tests.helpers.fake_hub import REVISION, TOKEN, FakeHub, running_hub
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from sa3_core.files.published import OWN_FOLDER
+
 
 @pytest.fixture
 def folders(comfyui, bridge):
@@ -60,16 +62,16 @@ def test_names_are_the_same_before_and_after_a_download(bridge, folders, tiny_s)
 def test_folders_that_a_config_file_added_are_kept(bridge, folders, tiny_s, tmp_path):
     folder_paths = importlib.import_module("folder_paths")
     files = importlib.import_module("sa3_pack.nodes.bridge.host.folders")
-    before = folder_paths.folder_names_and_paths[files.FOLDER]
+    before = folder_paths.folder_names_and_paths[OWN_FOLDER]
     shutil.copytree(tiny_s, tmp_path / "elsewhere")
     # What ComfyUI makes of an entry in extra_model_paths.yaml, before any pack is loaded.
-    folder_paths.folder_names_and_paths[files.FOLDER] = ([str(tmp_path)], set())
+    folder_paths.folder_names_and_paths[OWN_FOLDER] = ([str(tmp_path)], set())
     try:
         files.register_folder()
-        paths, extensions = folder_paths.folder_names_and_paths[files.FOLDER]
+        paths, extensions = folder_paths.folder_names_and_paths[OWN_FOLDER]
         assert paths[0] == str(tmp_path)
         assert len(paths) == 2
         assert ".safetensors" in extensions
         assert "elsewhere" in bridge.loading.model_names()
     finally:
-        folder_paths.folder_names_and_paths[files.FOLDER] = before
+        folder_paths.folder_names_and_paths[OWN_FOLDER] = before
