@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.editing.durations import parse_seeds
-from ..sa3_core.sampling.sample import Seeds
+from ..sa3_core.sampling.noise import Seeds, parse_seeds
 from ..sa3_core.sampling.settings import (
     AUTO,
     KEEP_MODES,

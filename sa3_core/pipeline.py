@@ -39,9 +39,11 @@ from .geometry import (
 )
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
+from .sampling.noise import Seeds
 from .sampling.predictor import WeightSwitch
-from .sampling.sample import Seeds, StartLatent, sample_latent
+from .sampling.sample import sample_latent
 from .sampling.settings import SampleSettings, advice
+from .sampling.start import StartLatent
 from .text.conditioning import TextConditioning
 from .text.encoder import T5Gemma, load_t5gemma
 

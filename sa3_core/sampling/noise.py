@@ -4,7 +4,9 @@ B batch, C latent channels, T latent frames.
 """
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +17,44 @@ from ..geometry import LATENT_CHANNELS
 
 _SEED_SPACE = 2**63  # what a torch generator takes
 _PARALLEL = 1e-6  # radians below which two noises count as one direction
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Which noise to draw.
+
+    Attributes:
+        seed: one seed (each item's index is added), or one per item.
+        towards: a second seed to blend with (or one per item), or None.
+        strength: 0 = `seed` alone, 1 = `towards` alone; spherical in between.
+    """
+
+    seed: int | Sequence[int]
+    towards: int | Sequence[int] | None = None
+    strength: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many items the seeds are for; 1 = any number."""
+        return len(self.seed) if isinstance(self.seed, Sequence) else 1
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds such as `7, 9, 20-23` (a range counts both ends).
+
+    Raises:
+        InputError: an entry that is no seed, or a reversed or huge range.
+    """
+    seeds: list[int] = []
+    for entry in re.split(r"[\s,;]+", text.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", entry)
+        if match is None:
+            raise InputError(f"seeds: {entry!r} is no seed; write e.g. 7, 9, 20-23.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < first + 1000:
+            raise InputError(f"seeds: the range {entry!r} must go up and hold at most 1000 seeds.")
+        seeds.extend(range(first, last + 1))
+    return seeds
 
 
 class ItemNoise:

@@ -85,11 +85,10 @@ class Predictor:
         return self._constants[cache_key]
 
     def _prepare(self, items: list[int], acting: bool, frames: int) -> DiTConstants:
-        copies = 2 if acting else 1
+        rows, shared = row_counts(len(items), acting)
+        copies, repeat = rows // len(items), shared // len(items)
         contexts = [c for c in self.contexts[:copies] if c is not None]
         context = join_contexts([Context(c.tokens[items], c.bias[items]) for c in contexts])
-        # A single item's local conditioning and mask broadcast over both halves.
-        repeat = 1 if len(items) == 1 else copies
         mask = _rows(self.mask, items, repeat)
         return self.model.net.prepare(
             context=context.tokens.to(self.model.device, self.model.dtype),
@@ -99,6 +98,15 @@ class Predictor:
             padding_mask=None if mask is None or bool(mask.all()) else mask,
             frames=frames,
         )
+
+
+def row_counts(items: int, guided: bool) -> tuple[int, int]:
+    """Rows that the net computes for a number of items, and rows of their masks and sources.
+
+    Guidance computes every item twice; a single item's mask and source broadcast over both.
+    """
+    rows = 2 * items if guided else items
+    return rows, 1 if items == 1 else rows
 
 
 def _rows(

@@ -20,7 +20,7 @@ def bridge(pack: ModuleType) -> SimpleNamespace:
     names = [f"nodes.bridge.sockets.{name}" for name in ("model", "clip", "vae", "values")]
     names += [f"nodes.bridge.work.{name}" for name in ("sampling", "coding", "loading", "saving")]
     names += ["nodes.bridge.host.running", "nodes.bridge.host.dtypes", "sa3_core.errors"]
-    names += ["sa3_core.sampling.settings", "sa3_core.sampling.sample"]
+    names += [f"sa3_core.sampling.{name}" for name in ("settings", "noise", "start", "plan")]
     modules = {}
     for name in names:
         prefix = "core_" if name.startswith("sa3_core") else ""

@@ -6,7 +6,7 @@ from typing import Any
 import comfy.model_management as mm
 from comfy.patcher_extension import CallbacksMP
 
-from ....sa3_core.networks.compiled import CompiledDiT, compile_dit, frame_bucket
+from ....sa3_core.networks.compiled import CompiledDiT, compile_dit
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,6 @@ def compiled_net(patcher: Any, max_frames: int) -> CompiledDiT | None:
         drop = lambda *_: cache.pop(key, None)  # noqa: E731
         patcher.add_callback_with_key(CallbacksMP.ON_DETACH, GRAPHS_KEY, drop)
     return cache[key]
-
-
-def sampled_frames(patcher: Any, frames: int, max_frames: int) -> int:
-    """How many frames the net computes for a latent of `frames`, at most."""
-    return frames if _settings(patcher) is None else frame_bucket(frames, max_frames)
 
 
 def _settings(patcher: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, seconds_of_frames
-from ....sa3_core.sampling.sample import StartLatent
+from ....sa3_core.sampling.start import StartLatent
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 
 log = logging.getLogger(__name__)

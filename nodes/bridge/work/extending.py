@@ -15,17 +15,18 @@ from ....sa3_core.editing.paste import Source, paste_back
 from ....sa3_core.editing.windows import Window, cut_piece, plan_windows
 from ....sa3_core.geometry import HOP, samples_of, target_frames
 from ....sa3_core.networks.model import max_seconds
-from ....sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from ....sa3_core.sampling.noise import Seeds
 from ....sa3_core.sampling.settings import SampleSettings
+from ....sa3_core.sampling.start import StartLatent
 from ....sa3_core.text.conditioning import TextConditioning
 from ..host.progress import Whole
-from ..host.running import check_interrupted, loaded
-from ..sockets.model import SA3BaseModel, core_model, require_sa3
+from ..host.running import check_interrupted
+from ..sockets.model import SA3BaseModel, require_sa3
 from ..sockets.vae import SA3VAE, require_same
 from ..sockets.values import Audio, audio_value, text_conditioning
 from .coding import item_sources
 from .continuing import Continuation, plan_continuation
-from .sampling import sampling_memory
+from .sampling import run
 
 NODE = "Extend Audio"
 WINDOW_SEED = 1_000_003  # between windows, so that no item's window repeats another's noise
@@ -89,17 +90,15 @@ class Nets:
         fitted = fit_length(plan.audio, frames * HOP)
         encoded = self.vae.encode_audio(fitted, on_chunk=lambda i, n: on_part("encode", i, n))
         start = StartLatent(encoded.float(), (plan.seconds,), plan.keep(frames, rule))
-        memory = sampling_memory(self.patcher, start, 1, self.settings.guidance.active)
-        with loaded(self.patcher, memory):
-            made = sample_latent(
-                core_model(self.patcher, self.model),
-                start,
-                self.settings,
-                self.positive,
-                self.negative,
-                Seeds(seed),
-                on_step=lambda i, n, _: on_part("sample", i + 1, n),
-            )
+        made = run(
+            self.patcher,
+            start,
+            self.settings,
+            self.positive,
+            self.negative,
+            Seeds(seed),
+            lambda i, n, _: on_part("sample", i + 1, n),
+        )
         audio = self.vae.decode_latent(
             made, on_chunk=lambda i, n: on_part("decode", i, n), seconds=(plan.seconds,)
         )

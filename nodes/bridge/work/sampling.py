@@ -7,15 +7,17 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ....sa3_core.geometry import HOP, valid_frames
-from ....sa3_core.sampling.noise import ItemNoise
-from ....sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
-from ....sa3_core.sampling.samplers import SAMPLERS
+from ....sa3_core.sampling.noise import ItemNoise, Seeds
+from ....sa3_core.sampling.plan import SamplingPlan
+from ....sa3_core.sampling.sample import sample_latent
+from ....sa3_core.sampling.samplers import SAMPLERS, OnStep
 from ....sa3_core.sampling.settings import SampleSettings, advice
+from ....sa3_core.sampling.start import StartLatent
+from ....sa3_core.text.conditioning import TextConditioning
 from ..host.preview import live_preview
 from ..host.progress import send_text
 from ..host.running import intermediate, loaded, step_reporter
-from ..sockets.compiling import COMPILE_OPTIONS, sampled_frames
+from ..sockets.compiling import COMPILE_OPTIONS
 from ..sockets.lora_patch import INTERVAL_KEY, Variants
 from ..sockets.model import core_model, require_sa3
 from ..sockets.values import (
@@ -62,46 +64,41 @@ def sample(
     against = None if negative is None else text_conditioning(negative, "negative")
     settings = settings.resolve(info.objective)
     notes = _notes(patcher, latent, settings, positive, negative, info.objective)
-    items = max(start.frames.shape[0], len(text.tokens), _seed_count(seeds))
-    memory = sampling_memory(patcher, start, items, settings.guidance.active)
-    variants = Variants(patcher, memory)
+    report = step_reporter(settings.steps, live_preview(previews))
     send_text("loading the model")
-    with loaded(patcher, memory):
-        out = sample_latent(
-            core_model(patcher, model),
-            start,
-            settings,
-            text,
-            against,
-            seeds,
-            on_step=step_reporter(settings.steps, live_preview(previews)),
-            switch=variants if variants.intervals else None,
-        )
+    out = run(patcher, start, settings, text, against, seeds, report)
     return _result(latent, start, intermediate(out)), notes
 
 
-def sampling_memory(patcher: Any, start: StartLatent, items: int, guided: bool) -> float:
-    """Bytes that `sample_latent` needs beside the weights: only frames that take part count.
+def run(
+    patcher: Any,
+    start: StartLatent,
+    settings: SampleSettings,
+    positive: TextConditioning,
+    negative: TextConditioning | None,
+    seeds: Seeds,
+    on_step: OnStep,
+) -> Tensor:
+    """Load our MODEL and denoise with it, its LoRAs following their intervals.
 
     Args:
-        patcher: our MODEL.
+        patcher: MODEL.
         start: latent, durations and mask.
-        items: B after broadcasting.
-        guided: whether guidance runs every item twice.
+        settings: resolved.
+        positive, negative: prompts.
+        seeds: which noise to draw.
+        on_step: told of every step.
+
+    Returns:
+        [B, C, T] float32 on the CPU.
     """
-    longest = patcher.model.info.sample_size // HOP
-    total = min(start.frames.shape[-1], longest)
-    valid = [valid_frames(s, total) for s in start.seconds] if start.seconds else [total]
-    frames = sampled_frames(patcher, max(valid), longest)
-    batch = 2 * items if guided else items
-    masked = start.keep is not None and bool((start.keep > 0).any())
-    # A single item's conditioning broadcasts over both halves.
-    local_rows = 0 if not masked else 1 if items == 1 else batch
-    return patcher.model.sampling_memory(batch, frames, local_rows)
-
-
-def _seed_count(seeds: Seeds) -> int:
-    return 1 if isinstance(seeds.seed, int) else len(seeds.seed)
+    plan = SamplingPlan.of(core_model(patcher, patcher.model), start, positive, negative, seeds)
+    memory = plan.memory(settings.guidance.active)
+    variants = Variants(patcher, memory)
+    switch = variants if variants.intervals else None
+    with loaded(patcher, memory) as model:
+        net = core_model(patcher, model)
+        return sample_latent(net, start, settings, positive, negative, seeds, on_step, switch)
 
 
 def _notes(

@@ -24,8 +24,9 @@ from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.codec.autoencode import decode
 from sa3_core.codec.latent_file import Latents
 from sa3_core.geometry import LATENT_CHANNELS
-from sa3_core.sampling.sample import StartLatent, sample_latent
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TEXT_WIDTH, TextConditioning
 from tests.benchmarks.checkpoints import ROOT
 from tests.benchmarks.measuring import machine

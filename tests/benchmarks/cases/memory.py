@@ -33,8 +33,10 @@ from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.model import SA3Model
 from sa3_core.networks.placement import dit_memory
 from sa3_core.networks.same import SAMEAutoencoder
-from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from tests.benchmarks.cases.jobs import DTYPES
 from tests.benchmarks.cases.options import BenchmarkError, Options

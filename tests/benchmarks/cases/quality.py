@@ -131,8 +131,9 @@ def _narrow(folder: Any, name: str) -> Iterator[tuple[Any, int]]:
 def _sample(model: Any, prompt: Any, seed: int) -> tuple[Tensor, list[float]]:
     """Latents [1, C, T] and the seconds of every step but the first, which warms up."""
     sample, geometry = _part("sa3_core.sampling.sample"), _part("sa3_core.geometry")
+    values, noise = _part("sa3_core.sampling.start"), _part("sa3_core.sampling.noise")
     frames = geometry.target_frames(SECONDS, model.sample_size)
-    start = sample.StartLatent(torch.zeros(1, geometry.LATENT_CHANNELS, frames), (SECONDS,))
+    start = values.StartLatent(torch.zeros(1, geometry.LATENT_CHANNELS, frames), (SECONDS,))
     settings = _part("sa3_core.sampling.settings").SampleSettings(
         steps=STEPS, sampler="pingpong", cfg=1.0
     )
@@ -144,7 +145,7 @@ def _sample(model: Any, prompt: Any, seed: int) -> tuple[Tensor, list[float]]:
         marks.append(time.perf_counter())
 
     latent = sample.sample_latent(
-        model, start, settings, prompt, None, sample.Seeds(seed), on_step=mark
+        model, start, settings, prompt, None, noise.Seeds(seed), on_step=mark
     )
     return latent, [b - a for a, b in pairwise(marks)]
 

@@ -16,8 +16,9 @@ from sa3_core.networks import attention
 from sa3_core.networks.model import SA3Model
 from sa3_core.networks.same import SAMEAutoencoder
 from sa3_core.pipeline import GenerateRequest, Pipeline, generate
-from sa3_core.sampling.sample import StartLatent, sample_latent
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from sa3_core.text.encoder import T5Gemma, load_t5gemma
 from tests.benchmarks.cases.jobs import (

@@ -18,8 +18,9 @@ from sa3_core.adapters.rules import ADAPTER_TYPES
 from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.networks.model import SA3Model
-from sa3_core.sampling.sample import StartLatent, sample_latent
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import golden_path, load_golden, rel_l2, tiny_checkpoint
 

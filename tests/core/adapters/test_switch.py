@@ -11,8 +11,10 @@ from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import AdapterError, InputError
 from sa3_core.geometry import target_frames
-from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent, schedule_for
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent, schedule_for
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import rel_l2
 

@@ -24,8 +24,10 @@ from sa3_core.networks import dit as dit_module
 from sa3_core.networks.compiled import compile_dit, frame_bucket, token_bucket
 from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.model import SA3Model
-from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import rel_l2, tiny_checkpoint
 

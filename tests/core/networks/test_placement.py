@@ -19,8 +19,10 @@ from sa3_core.networks.config import DiTConfig
 from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.model import SA3Model
 from sa3_core.networks.placement import DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF, DIT_GAPS, dit_memory
-from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 
 PLAIN = DiTConfig(width=128, depth=3, heads=2, differential=False)

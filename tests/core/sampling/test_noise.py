@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sa3_core.errors import InputError
-from sa3_core.sampling.noise import ItemNoise, SeedBlend, slerp
+from sa3_core.sampling.noise import ItemNoise, SeedBlend, parse_seeds, slerp
 
 
 def test_first_draw_is_the_reference_noise(golden, rel_l2):
@@ -118,3 +118,22 @@ def test_bad_blends_are_named(strength):
 def test_blends_of_other_lengths_are_refused():
     with pytest.raises(InputError, match="same lengths"):
         SeedBlend(ItemNoise(1, [0], [8], 8), ItemNoise(1, [0], [6], 8), 0.5)
+
+
+def test_seeds_are_read_with_ranges_that_count_both_ends():
+    assert parse_seeds("7, 9; 20-23\n4") == [7, 9, 20, 21, 22, 23, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no seed"),
+        ("7, x", "'x' is no seed"),
+        ("-3", "'-3' is no seed"),
+        ("9-7", "must go up"),
+        ("0-1000", "at most 1000 seeds"),
+    ],
+)
+def test_seeds_that_cannot_be_read_are_named(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_seeds(text)

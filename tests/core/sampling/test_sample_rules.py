@@ -13,8 +13,10 @@ from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import InputError
 from sa3_core.geometry import HOP, effective_frames, seconds_of_frames, target_frames, valid_frames
 from sa3_core.networks.model import SA3Model
-from sa3_core.sampling.sample import Seeds, StartLatent, sample_latent
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import rel_l2, tiny_checkpoint
 

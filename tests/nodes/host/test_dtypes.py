@@ -56,7 +56,7 @@ def test_sampling_in_bfloat16_is_close(able, bridge: SimpleNamespace, tiny_s, pr
         patcher = bridge.model.load_patcher(str(tiny_s), "tiny-s", precision, "auto")
         latent = {"samples": torch.zeros(1, 256, 64), "seconds": [2.0]}
         settings = bridge.core_settings.SampleSettings(steps=4)
-        seeds = bridge.core_sample.Seeds(3)
+        seeds = bridge.core_noise.Seeds(3)
         out, _ = bridge.sampling.sample(patcher, latent, settings, prompt, None, seeds)
         return out["samples"]
 

@@ -44,7 +44,7 @@ def compiled(pack, patcher):
 def sample(bridge, patcher, prompt, *seconds):
     latent = bridge.coding.empty_latent(list(seconds), 1)
     settings = bridge.core_settings.SampleSettings(steps=2)
-    seeds = bridge.core_sample.Seeds(1)
+    seeds = bridge.core_noise.Seeds(1)
     out, notes = bridge.sampling.sample(patcher, latent, settings, prompt, None, seeds)
     assert not [note for note in notes if "does not use" in note]
     return out["samples"]
@@ -80,6 +80,12 @@ def test_cuda_graphs_go_with_the_weights(mm, compiling, compiled, monkeypatch):
     assert compiling.compiled_net(model, 1292) is not first
 
 
-def test_memory_is_asked_for_the_frames_that_are_computed(bridge, compiling, patcher, compiled):
-    assert compiling.sampled_frames(patcher, 100, 1292) == 100
-    assert compiling.sampled_frames(compiled("inductor"), 100, 1292) == 128
+def test_memory_is_asked_for_the_frames_that_are_computed(bridge, patcher, compiled, prompt):
+    def memory(model, frames):
+        net = bridge.model.core_model(model, model.model)
+        start = bridge.core_start.StartLatent(torch.zeros(1, 256, frames))
+        text = bridge.values.text_conditioning(prompt, "positive")
+        seeds = bridge.core_noise.Seeds(1)
+        return bridge.core_plan.SamplingPlan.of(net, start, text, None, seeds).memory(False)
+
+    assert memory(patcher, 100) < memory(patcher, 128) == memory(compiled("inductor"), 100)

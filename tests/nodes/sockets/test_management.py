@@ -19,7 +19,7 @@ def sample(bridge, patcher, prompt, **settings):
         bridge.core_settings.SampleSettings(steps=3, **settings),
         prompt,
         None,
-        bridge.core_sample.Seeds(1),
+        bridge.core_noise.Seeds(1),
     )
     return out["samples"]
 
@@ -68,12 +68,14 @@ def test_partial_load_stays_within_its_budget_with_identical_output(
     assert torch.equal(part, whole)
 
 
-def test_memory_is_asked_for_frames_that_are_computed(bridge, patcher):
-    empty = bridge.core_sample.StartLatent
+def test_memory_is_asked_for_frames_that_are_computed(bridge, patcher, prompt):
+    net = bridge.model.core_model(patcher, patcher.model)
+    text = bridge.values.text_conditioning(prompt, "positive")
 
     def memory(frames, seconds=None, keep=None, items=1, guided=False):
-        start = empty(torch.zeros(items, 256, frames), seconds, keep)
-        return bridge.sampling.sampling_memory(patcher, start, items, guided)
+        start = bridge.core_start.StartLatent(torch.zeros(items, 256, frames), seconds, keep)
+        seeds = bridge.core_noise.Seeds(1)
+        return bridge.core_plan.SamplingPlan.of(net, start, text, None, seeds).memory(guided)
 
     piece = memory(86, (2.0,))  # 22 frames and 64 of headroom
     assert memory(1000, (2.0,)) == piece

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,7 +18,7 @@ def extend(small):
     """Extend Audio in small windows: (AUDIO, texts)."""
     node = small.module("nodes.extending").SA3ExtendAudio
 
-    def run(audio, seconds, **inputs):
+    def run(audio, seconds, model=None, **inputs):
         values = {
             "positive": small.prompt("warm pad"),
             "seed": 1,
@@ -25,7 +28,7 @@ def extend(small):
             "window_seconds": 3.0,
             **inputs,
         }
-        out = node.execute(audio, small.model, small.vae, seconds=seconds, **values)
+        out = node.execute(audio, model or small.model, small.vae, seconds=seconds, **values)
         return out.args[0], out.ui["text"]
 
     return run
@@ -65,6 +68,22 @@ def test_a_window_follows_what_it_heard_and_the_seed(extend):
     other, _ = extend(audio, 4.0, seed=2)
     assert torch.equal(first["waveform"], again["waveform"])
     assert not torch.equal(first["waveform"], other["waveform"])
+
+
+def test_a_lora_acts_in_its_interval(extend, small, comfyui):
+    file = Path(__file__).parents[2] / "golden" / "tiny-s" / "adapter_lora.safetensors"
+    folder = comfyui / "models" / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, folder / file.name)
+    load = small.module("nodes.adapters").SA3LoraLoader.execute
+    # On the transformer alone: the conditioner follows no interval.
+    models = [None] + [
+        load(small.model, file.name, strength_conditioner=0.0, interval_start=start).args[0]
+        for start in (0.0, 0.99)
+    ]
+    plain, always, first = (extend(music(1.5), 1.0, model)[0]["waveform"] for model in models)
+    assert not torch.equal(plain, first), "the first step, at noise level 1, is inside"
+    assert not torch.equal(always, first), "the second is not"
 
 
 def test_one_window_is_a_continuation(extend, small):

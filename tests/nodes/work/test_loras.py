@@ -47,7 +47,7 @@ def sample(bridge, patcher, prompt, batch=1, seconds=(SECONDS,), **settings):
         bridge.core_settings.SampleSettings(**{"steps": 4, **settings}),
         prompt,
         None,
-        bridge.core_sample.Seeds(1),
+        bridge.core_noise.Seeds(1),
     )
     assert not [note for note in notes if "does not use" in note]
     return out["samples"]
