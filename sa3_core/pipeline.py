@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .audio.waveform import fit_length
 from .checkpoints.load import load_autoencoder, load_same, model_from, own_text_encoder, same_dtype
 from .checkpoints.reader import open_checkpoint
 from .checks import broadcast, check_seconds
-from .codec.autoencode import OnProgress, decode, encode
+from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
 from .editing.edits import (
     Edit,
@@ -266,16 +265,14 @@ def _start(
     total, seconds = max(lengths), tuple(plan.seconds for plan in plans)
     if source is None or request.edit is None:
         return StartLatent(torch.zeros(len(plans), LATENT_CHANNELS, total), seconds)
-    encoded: dict[int, Tensor] = {}
-    for length in lengths:
-        if length not in encoded:
-            fitted = fit_length(source, length * HOP)
-            latent = encode(pipeline.autoencoder, fitted, chunk, on_progress)
-            encoded[length] = F.pad(latent, (0, total - length))
+
+    def encode_one(source: Tensor, frames: int) -> Tensor:
+        return encode(pipeline.autoencoder, fit_length(source, frames * HOP), chunk, on_progress)
+
     keep = [item_keep(request.edit, plan, source, total) for plan in plans]
     masks = [mask for mask in keep if mask is not None]
     return StartLatent(
-        torch.cat([encoded[length] for length in lengths]),
+        encode_items(encode_one, [source], lengths),
         seconds,
         torch.cat(masks) if masks else None,
     )

@@ -3,9 +3,11 @@
 B batch, N audio samples, T latent frames.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import (
@@ -22,6 +24,7 @@ from .latent_file import Latents
 from .memory import auto_chunk, decode_memory, encode_memory
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total; may raise to stop
+OnItemChunk = Callable[[int, int, int], None]  # item, done, total; may raise to stop
 
 
 @torch.inference_mode()
@@ -68,30 +71,93 @@ def decode(
     Returns:
         B tensors [2, N_b] float32 on the CPU.
     """
-    place, pieces = next(autoencoder.parameters()), []
-    batch, _, total = latents.frames.shape
+    place, batch = next(autoencoder.parameters()), len(latents.seconds)
+    total = latents.frames.shape[-1]
     if chunk is None and place.is_cuda:
         free = torch.cuda.mem_get_info(place.device)[0]
         chunk = auto_chunk(
             autoencoder.config, total, free, place.dtype, place.device, decode_memory
         )
-    for item, seconds in enumerate(latents.seconds):
-        stage = "decode" if batch == 1 else f"decode {item + 1}/{batch}"
-        needed = frames_needed(autoencoder, seconds, total)
-        frames = latents.frames[item : item + 1]
+
+    def report(item: int, done: int, all_: int) -> None:
+        on_progress("decode" if batch == 1 else f"decode {item + 1}/{batch}", done, all_)
+
+    items = decode_items(
+        autoencoder,
+        latents.frames,
+        latents.seconds,
+        chunk,
+        noise_seed,
+        device=place.device,
+        dtype=place.dtype,
+        on_chunk=report,
+    )
+    pairs = zip(items, latents.seconds, strict=True)
+    return [audio[0, :, : samples_of(seconds)] for audio, seconds in pairs]
+
+
+def decode_items(
+    autoencoder: SAMEAutoencoder,
+    frames: Tensor,
+    seconds: Sequence[float],
+    chunk: int | None,
+    noise_seed: int | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    on_chunk: OnItemChunk | None = None,
+) -> Iterator[Tensor]:
+    """Decode a batch item by item, of each only what its own duration depends on.
+
+    Args:
+        autoencoder: its layers may move their weights to the device themselves.
+        frames: [B, 256, T].
+        seconds: B durations.
+        chunk: latents per chunk, None = whole.
+        noise_seed: seed of the decoder's random terms of the first item, counted up; None = off.
+        device, dtype: where and in what precision to compute.
+        on_chunk: told (item, done, total) after every piece of work.
+
+    Yields:
+        [1, 2, 4096 n_b] float32 on the CPU, n_b as `frames_needed` says.
+    """
+    total = frames.shape[-1]
+    for item, length in enumerate(seconds):
+        needed = frames_needed(autoencoder, length, total)
         noise = None
         if noise_seed is not None:
-            noise = item_noise(autoencoder, noise_seed + item, seconds, total).slice(0, needed)
-        audio = decode_chunked(
+            noise = item_noise(autoencoder, noise_seed + item, length, total).slice(0, needed)
+        yield decode_chunked(
             autoencoder,
-            frames[..., :needed].to(place.device, place.dtype),
+            frames[item : item + 1, :, :needed].to(device, dtype),
             chunk,
             noise=noise,
-            on_chunk=lambda done, all_, stage=stage: on_progress(stage, done, all_),
+            on_chunk=on_chunk and partial(on_chunk, item),
             out_device="cpu",
         )
-        pieces.append(audio[0, :, : samples_of(seconds)])
-    return pieces
+
+
+def encode_items(
+    encode_one: Callable[[Tensor, int], Tensor], sources: Sequence[Tensor], lengths: Sequence[int]
+) -> Tensor:
+    """Encode every item as it would be alone, each source once for every length it is needed in.
+
+    Args:
+        encode_one: (source, frames) -> [1, 256, frames], the source cut or padded to that length.
+        sources: one for each item in turn, or one for all.
+        lengths: latent frames of each item.
+
+    Returns:
+        [B, 256, T] for the longest item, zeros after the others.
+    """
+    encoded: dict[tuple[int, int], Tensor] = {}
+    rows = []
+    for item, frames in enumerate(lengths):
+        key = item % len(sources), frames
+        if key not in encoded:
+            encoded[key] = encode_one(sources[key[0]], frames)
+        rows.append(F.pad(encoded[key], (0, max(lengths) - frames)))
+    return torch.cat(rows)
 
 
 def frames_needed(autoencoder: SAMEAutoencoder, seconds: float, total: int) -> int:

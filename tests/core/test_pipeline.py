@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from sa3_core.checkpoints.load import load_autoencoder
-from sa3_core.codec import autoencode
 from sa3_core.codec.autoencode import decode, encode
 from sa3_core.codec.latent_file import Latents
 from sa3_core.editing.edits import AudioToAudio, Continuation, Inpaint
 from sa3_core.errors import AudioError, CheckpointError, InputError, RegionError
-from sa3_core.geometry import HOP, samples_of, target_frames
+from sa3_core.geometry import samples_of, target_frames
 from sa3_core.pipeline import GenerateRequest, Pipeline, generate, load_pipeline
 from sa3_core.sampling.settings import SampleSettings
 from tests.helpers.support import Golden, load_golden, rel_l2
@@ -278,61 +277,6 @@ def test_edits_that_do_not_fit(small, source):
         run(AudioToAudio(torch.full((2, 100), torch.nan), 44100))
     with pytest.raises(InputError, match="2 sources"):
         run(AudioToAudio(torch.zeros(2, 2, 100), 44100))
-
-
-def test_decoding_only_what_a_piece_needs_changes_nothing(pipeline):
-    generator = torch.Generator().manual_seed(0)
-    for length, seconds in ((27, 1.0), (40, 2.3), (82, 1.5)):
-        frames = torch.randn(1, 256, length, generator=generator)
-        whole = pipeline.autoencoder.decode(frames)[0, :, : samples_of(seconds)]
-        for chunk in (None, 7):
-            made = decode(pipeline.autoencoder, Latents(frames, (seconds,)), chunk)[0]
-            assert rel_l2(made, whole) < 5e-5
-
-
-def test_encoding_fills_up_the_last_frame(pipeline):
-    audio = torch.randn(1, 2, 3 * HOP + 1, generator=torch.Generator().manual_seed(0)) * 0.1
-    latent = encode(pipeline.autoencoder, audio)
-    assert latent.shape == (1, 256, 4)
-    assert rel_l2(encode(pipeline.autoencoder, audio, chunk=1), latent) < 5e-5
-
-
-def test_the_decoders_noise_has_a_seed_of_its_own(small):
-    frames = torch.randn(2, 256, 20, generator=torch.Generator().manual_seed(0))
-    latents = Latents(frames, (1.0, 1.0))
-    plain = decode(small.autoencoder, latents)
-    first, again = (decode(small.autoencoder, latents, noise_seed=3) for _ in range(2))
-    second = decode(small.autoencoder, Latents(frames[1:], (1.0,)), noise_seed=4)
-    assert torch.equal(first[0], again[0])
-    assert rel_l2(first[0], plain[0]) > 1e-4
-    assert rel_l2(first[1], second[0]) < 1e-6
-
-
-def test_chunks_are_chosen_by_free_memory_on_cuda(small, monkeypatch):
-    seen = []
-
-    def fake_decode(autoencoder, latent, chunk, **rest):
-        seen.append(chunk)
-        return torch.zeros(1, 2, latent.shape[-1] * HOP)
-
-    class OnCuda:
-        """Stands in for a parameter on a CUDA device."""
-
-        is_cuda, device, dtype = True, torch.device("cpu"), torch.float32
-
-    class Autoencoder:
-        config, chunk_grid, halo = small.autoencoder.config, 2, 2
-        parameters = staticmethod(lambda: iter([OnCuda]))
-
-    monkeypatch.setattr(autoencode, "decode_chunked", fake_decode)
-    latents = Latents(torch.zeros(1, 256, 4000), (300.0,))
-    for free in (1e12, 1e6):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
-        decode(Autoencoder, latents)
-    decode(Autoencoder, latents, chunk=5)
-    assert seen[0] is None
-    assert seen[1] < 4000
-    assert seen[2] == 5
 
 
 def test_a_model_without_text_encoder_says_where_to_put_it(tiny_s, tmp_path):

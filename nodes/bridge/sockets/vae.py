@@ -20,8 +20,8 @@ from torch import Tensor
 from ....sa3_core.audio.waveform import prepare_source
 from ....sa3_core.checkpoints.load import load_same
 from ....sa3_core.checkpoints.reader import open_checkpoint
-from ....sa3_core.codec.autoencode import frames_needed, item_noise
-from ....sa3_core.codec.chunking import decode_chunked, encode_chunked
+from ....sa3_core.codec.autoencode import decode_items, frames_needed
+from ....sa3_core.codec.chunking import encode_chunked
 from ....sa3_core.codec.memory import auto_chunk, decode_memory, encode_memory
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import DTYPES
@@ -126,25 +126,22 @@ class SA3VAE(comfy.sd.VAE):
             )
         frames, net = latent.shape[-1], self.first_stage_model
         lengths = seconds or [seconds_of_frames(frames)] * latent.shape[0]
-        parts = [frames_needed(net, s, frames) if seconds else frames for s in lengths]
-        chunk = chunk or self._auto(max(parts), decode_memory)
-        needed = decode_memory(self.config, max(parts), chunk, self.vae_dtype, self.device)
-        items: list[Tensor] = []
-        with loaded(self.patcher, needed):
-            for index, item in enumerate(latent.split(1)):
-                noise, part = None, parts[index]
-                if noise_seed is not None:
-                    noise = item_noise(net, noise_seed + index, lengths[index], frames)
-                    noise = noise.slice(0, part)
-                decoded = decode_chunked(
+        longest = max(frames_needed(net, length, frames) for length in lengths)
+        chunk = chunk or self._auto(longest, decode_memory)
+        memory = decode_memory(self.config, longest, chunk, self.vae_dtype, self.device)
+        with loaded(self.patcher, memory):
+            items = list(
+                decode_items(
                     net,
-                    self._ready(item[..., :part]),
+                    latent,
+                    lengths,
                     chunk,
-                    noise=noise,
-                    on_chunk=on_chunk,
-                    out_device="cpu",
+                    noise_seed,
+                    device=self.device,
+                    dtype=self.vae_dtype,
+                    on_chunk=on_chunk and (lambda item, done, total: on_chunk(done, total)),
                 )
-                items.append(decoded)
+            )
         return intermediate(_joined(items, frames * HOP))
 
     def encode(self, pixel_samples: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import as_batch, fit_length, prepare_source
 from ....sa3_core.checks import check_seconds
+from ....sa3_core.codec.autoencode import encode_items
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
     HOP,
@@ -102,16 +102,13 @@ def encode_sources(
         rider: value of `sa3_source`.
     """
     own = [aligned_frames([s]) for s in seconds]
-    report, encoded = chunk_reporter("encoding"), {}
-    for item, frames in enumerate(own):
-        # An item of a batch is encoded as it would be alone; sharing its source saves the work.
-        key = (item % len(sources), frames)
-        if key not in encoded:
-            fitted = fit_length(sources[key[0]], frames * HOP)
-            latent = vae.encode_audio(fitted, on_chunk=report)
-            encoded[key] = F.pad(latent, (0, max(own) - frames))
-    rows = [encoded[item % len(sources), frames] for item, frames in enumerate(own)]
-    return latent_value(torch.cat(rows), seconds, sa3_source=rider)
+    report = chunk_reporter("encoding")
+
+    def encode_one(source: Tensor, frames: int) -> Tensor:
+        return vae.encode_audio(fit_length(source, frames * HOP), on_chunk=report)
+
+    frames = encode_items(encode_one, sources, own)
+    return latent_value(frames, seconds, sa3_source=rider)
 
 
 def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:
