@@ -9,8 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import AUTO, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
-from .bridge.work.sampling import make_sampler
-from .bridge.work.scheduling import schedule
+from .bridge.work.sampling import make_sampler, schedule
 from .inputs import CATEGORY
 
 

@@ -32,11 +32,7 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("cfg", self.cfg, 0.0)
-        check_number("apg", self.apg, 0.0, 1.0)
-        check_number("norm_threshold", self.norm_threshold, 0.0)
-        check_number("rescale", self.rescale, 0.0, 1.0)
-        check_interval("cfg_interval", self.interval)
+        check_guidance(self.cfg, self.apg, self.interval, self.norm_threshold, self.rescale)
 
     @property
     def active(self) -> bool:
@@ -47,6 +43,17 @@ class Guidance:
         """Bool, shaped like `t`: where guidance acts. Elsewhere the prompt alone decides."""
         inside = level_within(t, self.interval)
         return inside if self.active else torch.zeros_like(inside)
+
+
+def check_guidance(
+    cfg: float, apg: float, interval: tuple[float, float], norm_threshold: float, rescale: float
+) -> None:
+    """Raise InputError unless all values are what Guidance takes."""
+    check_number("cfg", cfg, 0.0)
+    check_number("apg", apg, 0.0, 1.0)
+    check_interval("cfg_interval", interval)
+    check_number("norm_threshold", norm_threshold, 0.0)
+    check_number("rescale", rescale, 0.0, 1.0)
 
 
 def project(diff: Tensor, reference: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

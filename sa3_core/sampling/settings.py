@@ -5,7 +5,7 @@ from typing import cast
 
 from ..checks import check_level, check_number, check_one_of, check_whole
 from ..networks.config import Objective
-from .guidance import Guidance
+from .guidance import Guidance, check_guidance
 from .samplers import SAMPLERS
 from .schedule import SHIFTS
 
@@ -70,7 +70,7 @@ class SampleSettings:
         for name, registry in ((self.sampler, SAMPLERS), (self.shift, SHIFTS)):
             if name != AUTO:
                 registry[name]
-        self.guidance  # noqa: B018  (checks the remaining values)
+        check_guidance(self.cfg, self.apg, self.cfg_interval, self.norm_threshold, self.rescale)
 
     @property
     def guidance(self) -> Guidance:

@@ -1,4 +1,4 @@
-"""SA3 Sampler's work: our MODEL run by the core under ComfyUI's management."""
+"""What the sampling nodes do: our MODEL run by the core, and our schedules and solvers alone."""
 
 import logging
 from typing import Any
@@ -7,9 +7,11 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ....sa3_core.checks import check_seconds
+from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.sampling.noise import ItemNoise, Seeds
 from ....sa3_core.sampling.plan import SamplingPlan
-from ....sa3_core.sampling.sample import sample_latent
+from ....sa3_core.sampling.sample import sample_latent, schedule_for
 from ....sa3_core.sampling.samplers import SAMPLERS, OnStep
 from ....sa3_core.sampling.settings import SampleSettings, advice
 from ....sa3_core.sampling.start import StartLatent
@@ -137,6 +139,23 @@ def _result(latent: Latent, start: StartLatent, samples: Tensor) -> Latent:
     if "batch_index" in out and len(out["batch_index"]) != batch:
         del out["batch_index"]
     return out
+
+
+def schedule(
+    patcher: Any, settings: SampleSettings, latent: Latent | None, seconds: float
+) -> Tensor:
+    """SIGMAS for a MODEL of ours, for the longest item of the latent or for `seconds`.
+
+    Returns:
+        [steps + 1] float32 on the CPU; empty where denoise is 0.
+    """
+    info = require_sa3(patcher, "SA3 Scheduler").info
+    assert info is not None
+    if settings.noise_level == 0:
+        return torch.zeros(0)
+    limit = max_seconds(info.sample_size)
+    longest = max(durations(latent)) if latent is not None else check_seconds(seconds, limit)
+    return schedule_for(info.config, settings.resolve(info.objective), [longest])[0]
 
 
 def make_sampler(name: str) -> Any:

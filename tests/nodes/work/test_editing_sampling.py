@@ -102,6 +102,16 @@ def test_custom_sampling_tells_the_model_too(small, nodes, told):
     assert torch.isfinite(out["samples"]).all()
 
 
+def test_the_scheduler_takes_the_durations_that_the_sampler_takes(small):
+    scheduler = small.module("nodes.schedule").SA3Scheduler
+    sample_size = small.model.model.info.sample_size
+    longest = sample_size // RATE
+    assert scheduler.execute(small.model, seconds=float(longest)).args[0].shape == (9,)
+    assert sample_size / RATE > longest + 1e-4, "all frames hold a fraction of a second more"
+    with pytest.raises(ValueError, match=f"seconds is {longest + 1e-4}; .* at most {longest} "):
+        scheduler.execute(small.model, seconds=longest + 1e-4)
+
+
 def test_mask_of_one_row_from_stock_nodes_reaches_ksampler_through_inpaint_mask(small, nodes, told):
     stock = importlib.import_module("nodes")
     latent = small.encode(music(2.0))
