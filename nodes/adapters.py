@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
 from .inputs import CATEGORY, PRECISIONS
@@ -198,7 +199,7 @@ class SA3SaveModel(io.ComfyNode):
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
-                    default="auto",
+                    default=AUTO,
                     tooltip="Dtype of the written weights; auto keeps the source's.",
                     optional=True,
                 ),
@@ -219,7 +220,7 @@ class SA3SaveModel(io.ComfyNode):
         cls,
         model: Any,
         filename_prefix: str = "checkpoints/sa3_merged",
-        precision: str = "auto",
+        precision: str = AUTO,
         with_text_encoder: bool = False,
     ) -> io.NodeOutput:
         """Merge and write."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, SampleSettings
+from ..sa3_core.registry import AUTO
+from ..sa3_core.sampling.settings import KEEP_MODES, SampleSettings
 from .bridge.host.running import show
 from .bridge.work.extending import Extension, extend
 from .inputs import (

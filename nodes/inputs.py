@@ -8,9 +8,10 @@ from comfy_api.latest import io
 
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.files.published import DTYPES
+from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
-from ..sa3_core.sampling.settings import AUTO, KEEP_MODES, MAX_STEPS
+from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS
 
 CATEGORY = "audio/stable audio 3"
 WITH_MODEL = "with the model"

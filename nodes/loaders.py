@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.files.published import SOURCES
 from ..sa3_core.networks.config import OBJECTIVES
+from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.sockets.quantised import narrow_formats
 from .bridge.work import loading
@@ -61,7 +62,7 @@ class SA3LoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "precision",
                     options=[*PRECISIONS, *narrow_formats()],
-                    default="auto",
+                    default=AUTO,
                     tooltip=(
                         "Dtype of the weights; auto takes what suits the device and the file. "
                         "int8 and fp8_e4m3 store the transformer's large weights in 8 bits and "
@@ -71,8 +72,8 @@ class SA3LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "objective",
-                    options=["auto", *OBJECTIVES],
-                    default="auto",
+                    options=[AUTO, *OBJECTIVES],
+                    default=AUTO,
                     tooltip=(
                         "How the model was trained: rf_denoiser (post-trained, 8 steps) or "
                         "rectified_flow (base, 50 steps with cfg). It decides what the sampler's "
@@ -107,8 +108,8 @@ class SA3LoadModel(io.ComfyNode):
         model: str,
         text_encoder: str = WITH_MODEL,
         autoencoder: str = WITH_MODEL,
-        precision: str = "auto",
-        objective: str = "auto",
+        precision: str = AUTO,
+        objective: str = AUTO,
         download_from: str = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""
@@ -149,7 +150,7 @@ class SA3LoadSAME(io.ComfyNode):
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
-                    default="auto",
+                    default=AUTO,
                     tooltip="Dtype of the weights; auto takes what suits the device.",
                     optional=True,
                 ),
@@ -175,7 +176,7 @@ class SA3LoadSAME(io.ComfyNode):
     def execute(
         cls,
         autoencoder: str,
-        precision: str = "auto",
+        precision: str = AUTO,
         download_from: str = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""

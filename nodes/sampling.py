@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.noise import Seeds, parse_seeds
 from ..sa3_core.sampling.settings import (
-    AUTO,
     KEEP_MODES,
     NOISE_SCHEDULES,
     SampleSettings,

@@ -6,9 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
-from ..sa3_core.sampling.settings import AUTO, MAX_STEPS, NOISE_SCHEDULES, SampleSettings
+from ..sa3_core.sampling.settings import MAX_STEPS, NOISE_SCHEDULES, SampleSettings
 from .bridge.work.sampling import make_sampler, schedule
 from .inputs import CATEGORY
 

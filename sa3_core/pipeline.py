@@ -38,6 +38,7 @@ from .geometry import (
 )
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
+from .registry import AUTO
 from .sampling.noise import Seeds
 from .sampling.predictor import WeightSwitch
 from .sampling.sample import sample_latent
@@ -129,7 +130,7 @@ def load_pipeline(
     path: Path,
     text_encoder: Path | None = None,
     autoencoder: Path | None = None,
-    objective: str = "auto",
+    objective: str = AUTO,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Pipeline:

@@ -7,6 +7,8 @@ from .errors import UnknownNameError
 
 T = TypeVar("T")
 
+AUTO = "auto"  # beside a table's names: decided from the model, its file or the machine
+
 
 class Registry(Generic[T]):
     """An ordered name table. `kind` names the family in error messages."""

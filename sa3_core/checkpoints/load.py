@@ -17,13 +17,14 @@ from ..networks.model import SA3Model
 from ..networks.ops import Ops, TorchOps
 from ..networks.placement import dit_dtype
 from ..networks.same import SAMEAutoencoder
+from ..registry import AUTO
 from .reader import Checkpoint, open_checkpoint
 from .variants import VARIANTS, variant_of
 
 log = logging.getLogger(__name__)
 
 
-def find_objective(config: ModelConfig, name: str, wanted: str = "auto") -> tuple[str, str]:
+def find_objective(config: ModelConfig, name: str, wanted: str = AUTO) -> tuple[str, str]:
     """Decide the objective and say where it comes from.
 
     Args:
@@ -34,7 +35,7 @@ def find_objective(config: ModelConfig, name: str, wanted: str = "auto") -> tupl
     Returns:
         (objective, source), source being `chosen`, `model_config.json` or `the file's name`.
     """
-    if wanted != "auto":
+    if wanted != AUTO:
         if wanted not in OBJECTIVES:
             raise InputError(f"objective is {wanted!r}; known: auto, {', '.join(OBJECTIVES)}.")
         return wanted, "chosen"
@@ -59,7 +60,7 @@ def find_sample_size(config: ModelConfig) -> int:
 
 def load_model(
     path: Path,
-    objective: str = "auto",
+    objective: str = AUTO,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     ops: Ops = TorchOps,

@@ -10,9 +10,9 @@ from ..editing.masks import MASK_RULES
 from ..files.published import CONFIG_FILE, DTYPES, SOURCES, WEIGHTS_FILE
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
+from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
-from ..sampling.settings import AUTO
 from .values import LastLora, parse_interval, parse_lora, parse_seconds
 
 _DTYPES = (AUTO, *DTYPES)
@@ -113,7 +113,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=_DTYPES,
-        default="auto",
+        default=AUTO,
         help="precision of weights and computation; auto: the file's; on a CPU fp32, and bf16 for "
         "post-trained small models where the CPU has instructions for it",
     )
@@ -321,7 +321,7 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
     )
     _add_lora_filter(parser)
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="auto", help="precision written; auto: the file's own"
+        "--dtype", choices=_DTYPES, default=AUTO, help="precision written; auto: the file's own"
     )
     parser.add_argument(
         "--copy-text-encoder", action="store_true", help="also copy it, where --out is a folder"

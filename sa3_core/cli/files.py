@@ -20,6 +20,7 @@ from ..codec.latent_file import SUFFIXES
 from ..errors import CheckpointError, InputError
 from ..files.published import DTYPES, TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
 from ..pipeline import Take
+from ..registry import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def pick_device(name: str) -> torch.device:
     Raises:
         InputError: unknown, or not on this machine.
     """
-    if name == "auto":
+    if name == AUTO:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -13,13 +13,14 @@ from torch import Tensor
 from ..geometry import effective_frames
 from ..networks.config import ModelConfig
 from ..networks.model import SA3Model
+from ..registry import AUTO
 from ..text.conditioning import TextConditioning
 from .noise import Seeds
 from .plan import SamplingPlan
 from .predictor import Predictor, WeightSwitch
 from .samplers import SAMPLERS, Noise, OnStep
 from .schedule import SHIFTS, build_sigmas, shift_from_options
-from .settings import AUTO, SampleSettings
+from .settings import SampleSettings
 from .start import StartLatent
 
 

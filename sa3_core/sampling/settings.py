@@ -5,11 +5,11 @@ from typing import cast
 
 from ..checks import check_level, check_number, check_one_of, check_whole
 from ..networks.config import Objective
+from ..registry import AUTO
 from .guidance import Guidance, check_guidance
 from .samplers import SAMPLERS
 from .schedule import SHIFTS
 
-AUTO = "auto"
 KEEP_MODES = ("model", "hard")
 NOISE_SCHEDULES = ("upstream", "bounded")
 MAX_STEPS = 1000

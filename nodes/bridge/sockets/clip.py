@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import DTYPES
+from ....sa3_core.registry import AUTO
 from ....sa3_core.text.conditioning import TextConditioning
 from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt
@@ -97,7 +98,7 @@ def _memory(ids: Sequence[Sequence[int]]) -> float:
     return len(ids) * longest * 4 * (3 * 2048 + 8 * 768 + 12 * longest)
 
 
-def load_clip(path: str, precision: str = "auto", disable_dynamic: bool = False) -> SA3CLIP:
+def load_clip(path: str, precision: str = AUTO, disable_dynamic: bool = False) -> SA3CLIP:
     """Load a T5Gemma folder or single file as a CLIP.
 
     Args:

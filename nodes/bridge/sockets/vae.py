@@ -33,6 +33,7 @@ from ....sa3_core.geometry import (
     seconds_of_frames,
 )
 from ....sa3_core.networks.same import SAMEAutoencoder
+from ....sa3_core.registry import AUTO
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu
 from ..host.running import chunk_reporter, intermediate, loaded
@@ -192,7 +193,7 @@ def _joined(items: list[Tensor], samples: int) -> Tensor:
     return out
 
 
-def load_vae(path: str, precision: str = "auto", disable_dynamic: bool = False) -> SA3VAE:
+def load_vae(path: str, precision: str = AUTO, disable_dynamic: bool = False) -> SA3VAE:
     """Load SAME, standalone or out of a full checkpoint (only its tensors are read).
 
     Args:

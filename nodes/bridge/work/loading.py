@@ -12,6 +12,7 @@ from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.errors import CheckpointError, InputError
 from ....sa3_core.files.published import OWN_FOLDER, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ....sa3_core.networks.model import max_seconds
+from ....sa3_core.registry import AUTO
 from ..host.folders import library
 from ..host.running import chunk_reporter, show
 from ..sockets.clip import SA3CLIP, load_clip
@@ -32,8 +33,8 @@ class ModelChoice:
     model: str
     text_encoder: str | None = None
     autoencoder: str | None = None
-    precision: str = "auto"
-    objective: str = "auto"
+    precision: str = AUTO
+    objective: str = AUTO
 
 
 def model_names() -> list[str]:
@@ -90,9 +91,9 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     same = _autoencoder(path, choice.autoencoder)
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
-    clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else "auto")
+    clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else AUTO)
     narrow = choice.precision in FORMATS  # for the transformer alone
-    return patcher, clip, load_vae(str(same), "auto" if narrow else choice.precision)
+    return patcher, clip, load_vae(str(same), AUTO if narrow else choice.precision)
 
 
 def load_autoencoder(name: str, precision: str) -> SA3VAE:
