@@ -19,8 +19,7 @@ from . import (
     text,
 )
 from .bridge.host.folders import register_folder
-from .bridge.web.models import register_routes
-from .bridge.web.tokens import register_prompt_routes
+from .bridge.web.register import register_routes
 
 FAMILIES = (
     loaders,
@@ -45,7 +44,6 @@ class SA3Extension(ComfyExtension):
         """Make the model folder known before the first schema is read; add our routes."""
         register_folder()
         register_routes()
-        register_prompt_routes()
 
     async def get_node_list(self) -> list[type[Any]]:
         """Every node of every family."""

@@ -15,12 +15,8 @@ from ..work.loras import lora_path
 LORA_ROUTE = "/sa3/lora"
 
 
-def register_lora_route(routes: Any) -> None:
-    """Add GET /sa3/lora?name=...&filter=..."""
-    routes.get(LORA_ROUTE)(_answer)
-
-
-async def _answer(request: web.Request) -> web.Response:
+async def answer_lora(request: web.Request) -> web.Response:
+    """Query: name and filter."""
     name, text = request.query.get("name", ""), request.query.get("filter", "")
     return web.json_response(await asyncio.to_thread(lora_info, name, text))
 

@@ -1,4 +1,4 @@
-"""What the pack's scripts in the browser ask the server."""
+"""Which models are on disk and how much their downloads are, for the loaders in the page."""
 
 import asyncio
 from pathlib import Path
@@ -9,9 +9,6 @@ from aiohttp import web
 from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS, Variant
 from ..host.folders import library
-from ..host.progress import PromptServer
-from .loras import register_lora_route
-from .peaks import register_peaks
 
 MODELS_ROUTE = "/sa3/models"
 
@@ -22,16 +19,7 @@ _TEXT_ENCODER = 281_579_520
 _BYTES = {"upstream": 4, "mirror": 2}
 
 
-def register_routes() -> None:
-    """Add the routes to the running server; without one (tests in process) do nothing."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.routes.get(MODELS_ROUTE)(_answer_models)
-        register_peaks(server.routes)
-        register_lora_route(server.routes)
-
-
-async def _answer_models(request: web.Request) -> web.Response:
+async def answer_models(request: web.Request) -> web.Response:
     """Takes no parameters, so there is no path to check; headers are read off the event loop."""
     return web.json_response(await asyncio.to_thread(model_states))
 

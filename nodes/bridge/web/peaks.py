@@ -70,13 +70,7 @@ class AnswerCache:
 _cache = AnswerCache()
 
 
-def register_peaks(routes: Any) -> None:
-    """Add both routes to an aiohttp route table."""
-    for route in (PEAKS_ROUTE, SPECTROGRAM_ROUTE):
-        routes.get(route)(_answer)
-
-
-async def _answer(request: web.Request) -> web.Response:
+async def answer_sound(request: web.Request) -> web.Response:
     """Query: filename, subfolder, type (input, output or temp), as for the host's /view."""
     query = request.rel_url.query
     route = PEAKS_ROUTE if request.path.endswith(PEAKS_ROUTE) else SPECTROGRAM_ROUTE

@@ -13,7 +13,6 @@ from ....sa3_core.text.conditioning import TEXT_TOKENS
 from ....sa3_core.text.prompts import split_prompts
 from ....sa3_core.text.tokenizers import Tokenizer, estimate_tokens, open_tokenizer
 from ..host.folders import library
-from ..host.progress import PromptServer
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +23,7 @@ _lock = threading.Lock()  # tokenizers are not made for several threads
 _opened: dict[Path, Tokenizer] = {}
 
 
-def register_prompt_routes() -> None:
-    """Add the route to the running server; without one (tests in process) do nothing."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.routes.post(TOKENS_ROUTE)(_answer_tokens)
-
-
-async def _answer_tokens(request: web.Request) -> web.Response:
+async def answer_tokens(request: web.Request) -> web.Response:
     """Takes {"text": str, "lines": bool}; names no file, so there is no path to check."""
     try:
         asked = await request.json()
