@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .audio.waveform import fit_length
-from .checkpoints.load import load_autoencoder, load_same, model_from, own_text_encoder, same_dtype
-from .checkpoints.reader import open_checkpoint
+from .checkpoints.library import Library
+from .checkpoints.load import load_autoencoder, load_model
 from .checks import broadcast, check_seconds
 from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
@@ -139,7 +139,8 @@ def load_pipeline(
     Args:
         path: model folder or .safetensors file.
         text_encoder: T5Gemma folder or file; None = the model folder's `t5gemma-b-b-ul2`.
-        autoencoder: another SAME or full model; None = the model's own.
+        autoencoder: another SAME or full model; None = the model's own. Both may be looked for
+            in a models folder with `Library.text_encoder_for` and `autoencoder_for`.
         objective: `auto`, `rf_denoiser` or `rectified_flow`.
         dtype: of weights and computation; None = on a CPU float32 (the DiT: what `dit_dtype`
             chooses), else the file's. The text encoder computes in bfloat16 when asked to, else
@@ -147,17 +148,14 @@ def load_pipeline(
         device: where everything goes.
 
     Raises:
-        CheckpointError, ConfigError: see `open_checkpoint`; also when there is no text encoder.
+        CheckpointError, ConfigError: see `open_checkpoint`; also when there is no text encoder or
+            no autoencoder.
     """
     device = torch.device(device)
-    encoder = text_encoder or own_text_encoder(path)
-    need = ("dit", "conditioner") if autoencoder else ("dit", "conditioner", "same")
-    checkpoint = open_checkpoint(path, need)
-    model = model_from(checkpoint, objective, dtype, device)
-    if autoencoder is None:
-        same = load_same(checkpoint, same_dtype(dtype, device)).to(device)
-    else:
-        same = load_autoencoder(autoencoder, dtype, device)
+    alone = Library({})  # the model's own, or none
+    encoder = text_encoder or alone.text_encoder_for(path)
+    same = load_autoencoder(autoencoder or alone.autoencoder_for(path), dtype, device)
+    model = load_model(path, objective, dtype, device)
     text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     return Pipeline(model, load_t5gemma(encoder, text_dtype, device), same)
 

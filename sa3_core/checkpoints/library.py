@@ -19,10 +19,13 @@ from ..files.published import (
     DIT_PREFIX,
     MODEL_FOLDERS,
     OWN_FOLDER,
+    TEXT_ENCODER_FILE,
     TEXT_ENCODER_FOLDER,
+    TEXT_ENCODER_URL,
     WEIGHTS_FILE,
 )
 from ..files.tensor_file import read_header
+from .reader import open_checkpoint
 from .variants import VARIANTS
 
 Kind = Literal["model", "autoencoder", "text_encoder"]
@@ -114,6 +117,54 @@ class Library:
                 if (root / inner).is_file():
                     return root / inner
         raise self._missing(plain, kind, found)
+
+    def text_encoder_for(self, model: Path) -> Path:
+        """The text encoder in a model's own folder, else the first one found.
+
+        Args:
+            model: the model's folder or file.
+
+        Raises:
+            CheckpointError: there is none; says where to put it.
+        """
+        own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
+        if (own / WEIGHTS_FILE).is_file():
+            return own
+        for found in self._found("text_encoder").values():
+            return found
+        raise CheckpointError(
+            f"No text encoder: {model.name} brings none and none was found. Put the folder "
+            f"{TEXT_ENCODER_FOLDER} beside the model's weights, or {TEXT_ENCODER_FILE} "
+            f"({TEXT_ENCODER_URL}) into {self._place('text_encoders')}."
+        )
+
+    def autoencoder_for(self, model: Path) -> Path:
+        """The model itself where it holds an autoencoder, else the first one found that fits it.
+
+        Args:
+            model: the model's folder or file.
+
+        Raises:
+            CheckpointError: there is none; says where to put it. Or the model cannot be opened.
+        """
+        checkpoint = open_checkpoint(model, need=("dit",))
+        if "same" in checkpoint.parts:
+            return model
+        assert checkpoint.config.dit is not None
+        large = checkpoint.config.dit.differential  # medium goes with SAME-L, small with SAME-S
+        for path in self._found("autoencoder").values():
+            same = open_checkpoint(path, need=("same",)).config.same
+            if same is not None and (same.decoder.window is not None) == large:
+                return path
+        name = "same-l" if large else "same-s"
+        raise CheckpointError(
+            f"No autoencoder: {model.name} brings none and no {name.upper()} was found. Put "
+            f"{name} into {self._place(OWN_FOLDER)} or a file into {self._place('vae')}."
+        )
+
+    def _place(self, folder: str) -> str:
+        """Where to put what belongs into a kind of folder, for messages."""
+        return next(map(str, self._roots.get(folder, ())), f"models/{folder}")
 
     def _missing(self, name: str, kind: Kind, found: Iterable[str]) -> InputError:
         label = _LABELS[kind]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ..files.published import WEIGHTS_FILE
 from ..files.tensor_file import fill
 from ..networks.conditioning import Conditioner
 from ..networks.config import OBJECTIVES, ModelConfig
@@ -94,7 +94,7 @@ def model_from(
     name = checkpoint.path.parent.name
     name = name if checkpoint.path.name == WEIGHTS_FILE else checkpoint.path.stem
     found, source = find_objective(config, name, objective)
-    dtype = dtype or dit_dtype(config.dit, found, checkpoint.dtype, device)
+    dtype = dtype or dit_dtype(config.dit, found, checkpoint.dtypes["dit"], device)
     meta = torch.device("meta")
     dit = DiffusionTransformer(config.dit, ops, meta, dtype)
     load_dit(checkpoint, dit, dtype)
@@ -153,7 +153,7 @@ def load_same(
     config, meta = checkpoint.config.same, torch.device("meta")
     if config is None:
         raise CheckpointError(f"{checkpoint.path.name} holds no autoencoder.")
-    dtype = dtype or checkpoint.dtype
+    dtype = dtype or checkpoint.dtypes["same"]
     net = SAMEAutoencoder(config, ops, meta, dtype)
     expected = SAMEAutoencoder(config, TorchOps, meta)
     what = f"{checkpoint.path.name}, autoencoder"
@@ -175,24 +175,6 @@ def load_autoencoder(
     """
     device = torch.device(device)
     checkpoint = open_checkpoint(path, ("same",))
-    return load_same(checkpoint, same_dtype(dtype, device)).to(device)
-
-
-def same_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    """`dtype`; where none was chosen, float32 on a CPU, else None: the file's."""
-    return torch.float32 if dtype is None and device.type == "cpu" else dtype
-
-
-def own_text_encoder(path: Path) -> Path:
-    """The text encoder folder that comes with a model folder.
-
-    Raises:
-        CheckpointError: there is none; says where to put it.
-    """
-    folder = (path if path.is_dir() else path.parent) / TEXT_ENCODER_FOLDER
-    if folder.is_dir():
-        return folder
-    raise CheckpointError(
-        f"{path.name} brings no text encoder: there is no folder {folder}. Put the T5Gemma folder "
-        f"there, or name a {TEXT_ENCODER_FILE} as the text encoder."
-    )
+    if dtype is None and device.type == "cpu":
+        dtype = torch.float32
+    return load_same(checkpoint, dtype).to(device)

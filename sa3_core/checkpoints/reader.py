@@ -61,7 +61,7 @@ class Checkpoint:
         shapes: part name -> {key inside the part: shape}, weight norm not yet folded.
         config: sizes and settings of what it holds.
         metadata: of the file's header.
-        dtype: of most weights of the first part that was asked for.
+        dtypes: part name -> dtype of most of its weights.
         read: returns the file's tensors for a list of file keys.
     """
 
@@ -70,7 +70,7 @@ class Checkpoint:
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
     config: ModelConfig
     metadata: Mapping[str, str] = field(default_factory=dict)
-    dtype: torch.dtype = torch.float32
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
 
     def tensors(self, part: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def open_checkpoint(
 
     Args:
         path: a folder with model.safetensors (and model_config.json), or a .safetensors file.
-        need: parts that must be there, at least one; the first decides `dtype`.
+        need: parts that must be there, at least one.
         read: the host's own file reader; by default tensors are memory-mapped as they are used.
 
     Raises:
@@ -124,13 +124,15 @@ def open_checkpoint(
         part: {key: tuple(header[name]["shape"]) for key, name in names.items()}
         for part, names in parts.items()
     }
-    dtype = _main_dtype(header[name] for name in parts[need[0]].values())
+    dtypes = {
+        part: _main_dtype(header[name] for name in names.values()) for part, names in parts.items()
+    }
     config_path = file.parent / CONFIG_FILE
     has_config = file.name == WEIGHTS_FILE and config_path.is_file()
     raw = read_config(config_path) if has_config else None
     config = build_config(shapes.get("dit"), shapes.get("same"), raw)
     reader = _mapped_reader(file) if read is None else _host_reader(file, read)
-    return Checkpoint(file, parts, shapes, config, metadata, dtype, reader)
+    return Checkpoint(file, parts, shapes, config, metadata, dtypes, reader)
 
 
 def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:

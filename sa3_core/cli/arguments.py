@@ -165,7 +165,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help="T5Gemma (default: the model folder's, else one in text_encoders)",
     )
     parser.add_argument(
-        "--autoencoder", metavar="DIR|FILE|NAME", help="SAME (default: the model's own)"
+        "--autoencoder",
+        metavar="DIR|FILE|NAME",
+        help="SAME (default: the model's own, else one in the models folder that goes with it)",
     )
     parser.add_argument("--objective", choices=(AUTO, *OBJECTIVES), default=AUTO)
     batch = parser.add_argument_group(

@@ -18,7 +18,7 @@ from ..checkpoints.variants import VARIANTS
 from ..codec.autoencode import OnProgress
 from ..codec.latent_file import SUFFIXES
 from ..errors import CheckpointError, InputError
-from ..files.published import DTYPES, TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
+from ..files.published import DTYPES
 from ..pipeline import Take
 from ..registry import AUTO
 
@@ -52,25 +52,28 @@ def find_model(args: argparse.Namespace, name: str, kind: Kind) -> Path:
 
 
 def find_text_encoder(args: argparse.Namespace, model: Path) -> Path:
-    """`--text-encoder`, else the model folder's, else the first one in the models folder.
+    """`--text-encoder`, else the one that goes with the model.
 
     Raises:
         CheckpointError: there is none; says where to put it.
     """
     if args.text_encoder:
         return find_model(args, args.text_encoder, "text_encoder")
-    own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
-    if own.is_dir():
-        return own
-    folder = models_dir(args)
-    library = Library.from_models_dir(folder)
-    for name in library.text_encoders():
-        return library.resolve(name, "text_encoder")
-    raise CheckpointError(
-        f"{model.name} brings no text encoder. Put the folder {TEXT_ENCODER_FOLDER} beside its "
-        f"weights or {TEXT_ENCODER_FILE} into {folder / 'text_encoders'}, or name one "
-        "with --text-encoder."
-    )
+    try:
+        return Library.from_models_dir(models_dir(args)).text_encoder_for(model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Or name one with --text-encoder.") from error
+
+
+def find_autoencoder(args: argparse.Namespace, model: Path) -> Path:
+    """`--autoencoder`, else the one that goes with the model.
+
+    Raises:
+        CheckpointError: there is none; says where to put it.
+    """
+    if args.autoencoder:
+        return find_model(args, args.autoencoder, "autoencoder")
+    return Library.from_models_dir(models_dir(args)).autoencoder_for(model)
 
 
 def pick_device(name: str) -> torch.device:

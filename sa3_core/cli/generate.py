@@ -20,6 +20,7 @@ from .files import (
     audio_outputs,
     check_latents_out,
     check_outputs,
+    find_autoencoder,
     find_model,
     find_text_encoder,
     pick_chunk,
@@ -42,7 +43,7 @@ def run_generate(args: argparse.Namespace) -> list[str]:
     pipeline = load_pipeline(
         model,
         find_text_encoder(args, model),
-        find_model(args, args.autoencoder, "autoencoder") if args.autoencoder else None,
+        find_autoencoder(args, model),
         args.objective,
         pick_dtype(args.dtype),
         pick_device(args.device),

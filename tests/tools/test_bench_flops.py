@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa3_core.checkpoints.load import own_text_encoder
+from sa3_core.checkpoints.library import Library
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.networks.conditioning import Conditioner
 from sa3_core.networks.config import DiTConfig
@@ -85,7 +85,7 @@ def test_window_attention_is_counted_within_its_window(tiny_m: Path) -> None:
 
 
 def test_text_encoder(tiny_s: Path) -> None:
-    folder = own_text_encoder(tiny_s)
+    folder = Library({}).text_encoder_for(tiny_s)
     encoder, config = load_t5gemma(folder), read_encoder_file(folder).config
     ids = [list(range(5, 5 + PROMPT))]
     expected = flops.text_encoder(config, PROMPT)

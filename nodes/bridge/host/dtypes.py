@@ -39,10 +39,10 @@ def _automatic(
         device=device,
         model_params=count,
         supported_dtypes=SUPPORTED_DTYPES,
-        weight_dtype=checkpoint.dtype,
+        weight_dtype=checkpoint.dtypes["dit"],
     )
     asked = args.fp32_unet or args.force_fp32 or chosen != torch.float32
     if asked or not mm.is_device_cpu(device):
         return chosen
     assert checkpoint.config.dit is not None
-    return core.dit_dtype(checkpoint.config.dit, objective, checkpoint.dtype, device)
+    return core.dit_dtype(checkpoint.config.dit, objective, checkpoint.dtypes["dit"], device)

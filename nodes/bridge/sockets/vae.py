@@ -204,7 +204,7 @@ def load_vae(path: str, precision: str = AUTO, disable_dynamic: bool = False) ->
     """
     device = mm.vae_device()
     checkpoint = open_checkpoint(Path(path), need=("same",), read=read_tensors())
-    weight, compute = _dtypes(checkpoint.dtype, precision, device)
+    weight, compute = _dtypes(checkpoint.dtypes["same"], precision, device)
     net = load_same(checkpoint, weight, faster_on_cpu(comfy.ops.manual_cast))
     mm.archive_model_dtypes(net)
     classic = comfy.model_patcher.ModelPatcher

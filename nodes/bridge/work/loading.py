@@ -2,15 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ....sa3_core.checkpoints.download import download_variant
 from ....sa3_core.checkpoints.library import Kind
-from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.checkpoints.variants import VARIANTS
-from ....sa3_core.errors import CheckpointError, InputError
-from ....sa3_core.files.published import OWN_FOLDER, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ....sa3_core.errors import InputError
+from ....sa3_core.files.published import WEIGHTS_FILE
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.registry import AUTO
 from ..host.folders import library
@@ -19,11 +17,6 @@ from ..sockets.clip import SA3CLIP, load_clip
 from ..sockets.model import SA3BaseModel, load_patcher
 from ..sockets.quantised import FORMATS, storage_dtype
 from ..sockets.vae import SA3VAE, load_vae
-
-TEXT_ENCODER_URL = (
-    "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main/text_encoders/"
-    "t5gemma_b_b_ul2.safetensors"
-)
 
 
 @dataclass(frozen=True)
@@ -87,8 +80,14 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     """
     here = library()
     path = here.resolve(choice.model, "model")
-    text_encoder = _text_encoder(path, choice.text_encoder)
-    same = _autoencoder(path, choice.autoencoder)
+    if choice.text_encoder is None:
+        text_encoder = here.text_encoder_for(path)
+    else:
+        text_encoder = here.resolve(choice.text_encoder, "text_encoder")
+    if choice.autoencoder is None:
+        same = here.autoencoder_for(path)
+    else:
+        same = here.resolve(choice.autoencoder, "autoencoder")
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else AUTO)
@@ -99,44 +98,6 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
 def load_autoencoder(name: str, precision: str) -> SA3VAE:
     """VAE of a SAME file, folder or full model."""
     return load_vae(str(library().resolve(name, "autoencoder")), precision)
-
-
-def _text_encoder(model: Path, name: str | None) -> Path:
-    """The chosen text encoder, the one in the model's folder, or any that is found."""
-    here = library()
-    if name is not None:
-        return here.resolve(name, "text_encoder")
-    own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
-    if (own / WEIGHTS_FILE).is_file():
-        return own
-    found = here.text_encoders()
-    if found:
-        return here.resolve(found[0], "text_encoder")
-    raise CheckpointError(
-        f"No text encoder: {model.name} brings none and models/text_encoders holds no T5Gemma. "
-        f"Put t5gemma_b_b_ul2.safetensors there ({TEXT_ENCODER_URL})."
-    )
-
-
-def _autoencoder(model: Path, name: str | None) -> Path:
-    """The chosen autoencoder, the one inside the model's file, or one found that goes with it."""
-    here = library()
-    if name is not None:
-        return here.resolve(name, "autoencoder")
-    checkpoint = open_checkpoint(model, need=("dit",))
-    if "same" in checkpoint.parts:
-        return model
-    assert checkpoint.config.dit is not None
-    large = checkpoint.config.dit.differential  # medium goes with SAME-L, small with SAME-S
-    for found in here.autoencoders():
-        path = here.resolve(found, "autoencoder")
-        same = open_checkpoint(path, need=("same",)).config.same
-        if same is not None and (same.decoder.window is not None) == large:
-            return path
-    raise CheckpointError(
-        f"No autoencoder: {model.name} brings none and no SAME-{'L' if large else 'S'} was found. "
-        f"Put same-{'l' if large else 's'} into models/{OWN_FOLDER} or a file into models/vae."
-    )
 
 
 def describe(patcher: Any) -> list[str]:

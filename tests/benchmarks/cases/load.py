@@ -114,7 +114,7 @@ def _read(folder: Path) -> dict[str, float]:
 @torch.inference_mode()
 def _ours(folder: Path) -> dict[str, float]:
     begin, marks = time.perf_counter(), list[float]()
-    dtype = open_checkpoint(folder).dtype
+    dtype = open_checkpoint(folder).dtypes["dit"]
     model, autoencoder = load_model(folder, dtype=dtype), load_autoencoder(folder, dtype)
     shape = 1, LATENT_CHANNELS, FRAMES
 

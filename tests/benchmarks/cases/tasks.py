@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sa3_core.checkpoints.load import own_text_encoder
+from sa3_core.checkpoints.library import Library
 from sa3_core.geometry import effective_frames, valid_frames
 from sa3_core.networks.config import DiTConfig, SAMEConfig
 from sa3_core.text.encoder_file import read_encoder_file
@@ -123,7 +123,7 @@ def generation_flops(job: Job) -> float:
 
 def text_flops(job: Job) -> float:
     """Of the text encoder on one prompt."""
-    config = read_encoder_file(own_text_encoder(job.path)).config
+    config = read_encoder_file(Library({}).text_encoder_for(job.path)).config
     return flops.text_encoder(config, PROMPT_TOKENS)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sa3_core.checkpoints.load import load_autoencoder, load_model, own_text_encoder
+from sa3_core.checkpoints.library import Library
+from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.codec.chunking import decode_chunked, encode_chunked
 from sa3_core.networks import attention
 from sa3_core.networks.model import SA3Model
@@ -46,7 +47,7 @@ def _autoencoder(folder: Path, dtype: torch.dtype, device: str) -> SAMEAutoencod
 
 @functools.lru_cache(maxsize=1)
 def _text(folder: Path, dtype: torch.dtype, device: str) -> T5Gemma:
-    return load_t5gemma(own_text_encoder(folder), dtype, device)
+    return load_t5gemma(Library({}).text_encoder_for(folder), dtype, device)
 
 
 @functools.lru_cache(maxsize=1)

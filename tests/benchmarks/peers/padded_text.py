@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sa3_core.checkpoints.load import own_text_encoder
+from sa3_core.checkpoints.library import Library
 from sa3_core.text.conditioning import TEXT_TOKENS
 from sa3_core.text.encoder import load_t5gemma
 from tests.benchmarks.cases.jobs import Job, prompt_ids
@@ -17,7 +17,9 @@ def prepare(job: Job) -> Work:
     """Load the encoder and pad the prompt."""
     if job.part != "text":
         raise UnableError("only the text encoder")
-    encoder = load_t5gemma(own_text_encoder(job.path), job.torch_dtype, job.device).encoder
+    encoder = load_t5gemma(
+        Library({}).text_encoder_for(job.path), job.torch_dtype, job.device
+    ).encoder
     real = prompt_ids(job)
     ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long, device=job.device)
     ids[0, : len(real)] = torch.tensor(real)

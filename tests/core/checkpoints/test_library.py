@@ -1,6 +1,7 @@
 """Models are found by plain names, and names stay inside the model folders."""
 
 import os
+import re
 import shutil
 import unicodedata
 from pathlib import Path
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from sa3_core.checkpoints import library as library_module
 from sa3_core.checkpoints.library import Kind, Library, kinds_in
 from sa3_core.checkpoints.variants import VARIANTS
-from sa3_core.errors import InputError
+from sa3_core.errors import CheckpointError, InputError
+from sa3_core.files.published import TEXT_ENCODER_FOLDER, TEXT_ENCODER_URL
 
 DIT = "model.model.transformer.layers.0.to_local_embed.0.weight"
 DURATION = "conditioner.conditioners.seconds_total.embedder.embedding.1.weight"
@@ -315,3 +317,48 @@ def test_the_tiny_checkpoint_as_a_user_would_place_it(tiny_s: Path, tmp_path: Pa
     library = Library.from_models_dir(tmp_path)
     assert library.models() == library.autoencoders() == ["small-music"]
     assert library.text_encoders() == ["small-music/t5gemma-b-b-ul2"]
+
+
+def without_autoencoder(source: Path, target: Path) -> Path:
+    tensors = load_file(source / "model.safetensors")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v for k, v in tensors.items() if not k.startswith("pretransform.")}, target)
+    return target
+
+
+def autoencoder_alone(source: Path, target: Path) -> Path:
+    prefix = "pretransform.model."
+    tensors = load_file(source / "model.safetensors")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}, target)
+    return target
+
+
+def test_the_text_encoder_of_a_model_is_its_own_else_one_that_is_found(tmp_path):
+    library = Library.from_models_dir(tmp_path)
+    single = weights(tmp_path / "checkpoints" / "x.safetensors", FULL)
+    for wanted in (TEXT_ENCODER_FOLDER, str(tmp_path / "text_encoders"), TEXT_ENCODER_URL):
+        with pytest.raises(CheckpointError, match=re.escape(wanted)):
+            library.text_encoder_for(single)
+    found = weights(tmp_path / "text_encoders" / "t5.safetensors", T5)
+    assert library.text_encoder_for(single) == found
+    own = folder_model(tmp_path / "stable_audio_3" / "own", encoder=True)
+    assert library.text_encoder_for(own) == own / TEXT_ENCODER_FOLDER
+    assert library.text_encoder_for(own / "model.safetensors") == own / TEXT_ENCODER_FOLDER
+    (own / TEXT_ENCODER_FOLDER / "model.safetensors").unlink()  # half a download
+    assert library.text_encoder_for(own) == found
+
+
+def test_the_autoencoder_of_a_model_is_its_own_else_one_that_goes_with_it(tmp_path, tiny_s, tiny_m):
+    library = Library.from_models_dir(tmp_path)
+    assert library.autoencoder_for(tiny_s) == tiny_s
+    small = without_autoencoder(tiny_s, tmp_path / "diffusion_models" / "small.safetensors")
+    medium = without_autoencoder(tiny_m, tmp_path / "diffusion_models" / "medium.safetensors")
+    large = autoencoder_alone(tiny_m, tmp_path / "vae" / "a.safetensors")
+    assert library.autoencoder_for(medium) == large
+    with pytest.raises(CheckpointError, match=r"no SAME-S was found.*same-s into"):
+        library.autoencoder_for(small)
+    fitting = autoencoder_alone(tiny_s, tmp_path / "vae" / "b.safetensors")
+    assert library.autoencoder_for(small) == fitting
+    with pytest.raises(CheckpointError, match="no SAME-L was found"):
+        Library({}).autoencoder_for(medium)

@@ -190,7 +190,7 @@ def test_a_pair_is_folded_only_whole_and_alone():
 def test_half_precision_files(tiny_weights, folded, write, dtype):
     path = write({key: value.to(dtype) for key, value in tiny_weights.items()})
     checkpoint = open_checkpoint(path)
-    assert checkpoint.dtype == dtype
+    assert set(checkpoint.dtypes.values()) == {dtype}
     kept = load_model(path, dtype=dtype)
     assert_same_values(kept.dit, {k: v.to(dtype) for k, v in part_of(tiny_weights, DIT).items()})
     assert {p.dtype for p in kept.conditioner.parameters()} == {torch.float32}
@@ -213,16 +213,19 @@ def test_a_few_float32_tensors_do_not_make_a_half_file_float32(tiny_weights, wri
     path = write(
         {k: v if k.endswith("inv_freq") else v.bfloat16() for k, v in tiny_weights.items()}
     )
-    assert open_checkpoint(path).dtype == torch.bfloat16
+    assert open_checkpoint(path).dtypes["dit"] == torch.bfloat16
     dit = load_model(path, dtype=torch.bfloat16).dit
     key = "transformer.rotary_pos_emb.inv_freq"
     assert torch.equal(dit.state_dict()[key], tiny_weights[DIT + key])
 
 
-def test_the_part_asked_for_decides_the_dtype(tiny_weights, write):
+def test_each_part_has_a_dtype_of_its_own_whatever_is_asked_for(tiny_weights, write):
     path = write({k: v.half() if k.startswith(SAME) else v for k, v in tiny_weights.items()})
-    assert open_checkpoint(path, ("dit", "conditioner")).dtype == torch.float32
-    assert open_checkpoint(path, ("same",)).dtype == torch.float16
+    expected = {"dit": torch.float32, "conditioner": torch.float32, "same": torch.float16}
+    for need in (("dit", "same"), ("same", "dit"), ("same",)):
+        checkpoint = open_checkpoint(path, need)
+        assert checkpoint.dtypes == expected
+        assert load_same(checkpoint).bottleneck.bias.dtype == torch.float16
 
 
 def test_weight_norm_of_half_files_is_folded_in_float32(tiny_weights, write):

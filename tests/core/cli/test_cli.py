@@ -313,6 +313,29 @@ def test_a_single_file_finds_its_text_encoder_in_the_models_folder(sa3, tiny_s, 
     assert sa3(*command, *rest)[0] == 0
 
 
+def test_a_model_without_autoencoder_takes_one_that_goes_with_it(sa3, tiny_s, tiny_m, tmp_path):
+    models = tmp_path / "models"
+    (models / "vae").mkdir(parents=True)
+    prefix = "pretransform.model."
+    tensors = load_file(tiny_s / "model.safetensors")
+    kept = {k: v for k, v in tensors.items() if prefix not in k}
+    save_file(kept, models / "vae" / "alone.safetensors")
+    encoder = ("--text-encoder", tiny_s / "t5gemma-b-b-ul2")
+    command = ("generate", "--models-dir", models, "--model", models / "vae" / "alone.safetensors")
+    rest = (*encoder, "--prompt", "x", "--seconds", 0.5, "--steps", 1, "--out", "o.wav")
+    code, _, err = sa3(*command, *rest)
+    assert code == 1
+    assert "no SAME-S was found" in err
+    for name, folder in (("a", tiny_m), ("b", tiny_s)):  # the first does not go with it
+        other = load_file(folder / "model.safetensors")
+        same = {k.removeprefix(prefix): v for k, v in other.items() if prefix in k}
+        save_file(same, models / "vae" / f"{name}.safetensors")
+    assert sa3(*command, *rest)[0] == 0
+    whole = ("generate", "--models-dir", models, "--model", tiny_s)
+    assert sa3(*whole, *rest[:-1], "whole.wav")[0] == 0
+    assert rel_l2(read_audio(read_path("o.wav"))[0], read_audio(read_path("whole.wav"))[0]) < 1e-6
+
+
 def test_encode_then_decode(sa3, source, tiny_s):
     golden = load_golden("tiny-s/same")["latents_encoded"]
     code, out, err = sa3("encode", "source.wav", "--model", "tiny-s", "--out", "e.safetensors")
