@@ -14,7 +14,6 @@ SAMPLE_RATE = 44100
 HOP = 4096  # samples per latent frame
 LATENT_CHANNELS = 256
 HEADROOM_SECONDS = 6.0  # silence after the piece that the models were trained with
-FRAME_RATE = SAMPLE_RATE / HOP
 ALIGN = 2  # latents per alignment step, for every variant
 HEADROOM_FRAMES = int(HEADROOM_SECONDS * SAMPLE_RATE / HOP)
 

@@ -5,6 +5,7 @@ Counted from the tensors that are alive at the widest point of a layer.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -17,13 +18,27 @@ MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
 Memory = Callable[[SAMEConfig, int, int | None, torch.dtype, torch.device], float]
 
 
-# Bytes alive per value (row times width) at the widest point of a SAME layer, in float32 and in
-# half precision, counted by tracing every tensor: attention in chunks (SAME-S) and in a window
-# (SAME-L), whose keys and values are folded. Queries and keys are float32 while they are rotated.
-CHUNK_BYTES, WINDOW_BYTES = (46, 36), (90, 48)
-# Measured beyond that on a CPU: the matrix libraries' code and buffers, and gaps in the heap as a
-# share of a layer's tensors.
-CPU_LIBRARIES, CHUNK_GAPS, WINDOW_GAPS = 50e6, 0.95, 0.4
+CPU_LIBRARIES = 50e6  # measured on a CPU: the matrix libraries' code and buffers
+
+
+@dataclass(frozen=True)
+class LayerBytes:
+    """Memory of one SAME layer at its widest point, counted by tracing every tensor.
+
+    Queries and keys are float32 while they are rotated, in half precision too.
+
+    Attributes:
+        float32, half: bytes alive per value (row times width).
+        gaps: measured on a CPU: gaps in the heap, as a share of the layer's tensors.
+    """
+
+    float32: int
+    half: int
+    gaps: float
+
+
+CHUNKED = LayerBytes(float32=46, half=36, gaps=0.95)  # attention in chunks (SAME-S)
+WINDOWED = LayerBytes(float32=90, half=48, gaps=0.4)  # keys and values are folded (SAME-L)
 
 
 def encode_memory(
@@ -92,18 +107,18 @@ def _same_memory(
 ) -> float:
     size = torch.empty((), dtype=dtype).element_size()
     decoding = side is config.decoder
-    grid = side.chunk // config.stride if side.chunk else 1
-    halo = grid if side.chunk else side.depth * (side.window or 0)
-    part = max(c.high - c.low for c in plan_chunks(frames, chunk, grid, halo))
-    rows = (config.stride + 1) * (part + -part % grid)
+    plan = plan_chunks(frames, chunk, config.chunk_grid, config.halo)
+    part = max(c.high - c.low for c in plan)
+    rows = (config.stride + 1) * (part + -part % side.grid(config.stride))
     tokens = rows * side.width * size  # updated in place, layer by layer
     pieces = math.ceil(rows / piece_rows(device, side.width))  # all about as long
     work = rows / pieces * side.width
-    work *= (WINDOW_BYTES if side.window else CHUNK_BYTES)[size < 4]
+    layer = WINDOWED if side.window else CHUNKED
+    work *= layer.half if size < 4 else layer.float32
     audio = config.stride * side.channels * 4  # of one latent, float32
     if device.type == "cpu":
         # What layers free stays with the process, so that the audio comes on top.
-        work *= 1 + (WINDOW_GAPS if side.window else CHUNK_GAPS)
+        work *= 1 + layer.gaps
         joined = part + (0 if part >= frames else frames)
         own = tokens + (audio * joined if decoding else 0)
         return own + work + CPU_LIBRARIES + _packed_layer(side, rows, size)

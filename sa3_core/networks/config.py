@@ -59,6 +59,16 @@ class ResamplerConfig:
     ff_mult: int = 3
     mask_noise: float = 0.0
 
+    def grid(self, stride: int) -> int:
+        """Latents that a cut of the signal must be a multiple of; `stride` frames each."""
+        return 1 if self.chunk is None else self.chunk // stride
+
+    def halo(self, stride: int) -> int:
+        """Latents on each side that decide a latent's result, rounded up to the grid."""
+        if self.chunk is not None:  # chunks shifted by half reach one chunk further, no more
+            return self.grid(stride)
+        return self.depth * (self.window or 0) + self.kernel // 2
+
 
 @dataclass(frozen=True)
 class SAMEConfig:
@@ -70,6 +80,16 @@ class SAMEConfig:
     latent_channels: int = 256
     patch: int = 256
     audio_channels: int = 2
+
+    @property
+    def chunk_grid(self) -> int:
+        """Latents that a cut must be a multiple of, for exact chunking."""
+        return max(side.grid(self.stride) for side in (self.encoder, self.decoder))
+
+    @property
+    def halo(self) -> int:
+        """Latents to compute on each side of a chunk, for exact chunking."""
+        return max(side.halo(self.stride) for side in (self.encoder, self.decoder))
 
 
 @dataclass(frozen=True)

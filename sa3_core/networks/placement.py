@@ -1,20 +1,50 @@
 """What it takes to place the DiT on a device: the dtype when nobody chose one, and memory."""
 
 import functools
+from dataclasses import dataclass
 
 import torch
 
 from .config import DiTConfig
 
-# Bytes alive per value (token times width) at the widest point of a DiT block, counted by tracing
-# every tensor: in float32, in half precision, and in that on a CPU, where attention is float32.
-DIT_BYTES, DIT_BYTES_DIFFERENTIAL = (58, 32, 33), (67, 40, 57)
-# Measured on a CPU beyond that, in float32 and in half precision: the matrix libraries' code and
-# buffers (in float32 those grow with the width), and the gaps that tensors of different sizes
-# leave in the heap, as a share of the tensors. Gaps end at some size: glibc maps each tensor above
-# 32 MB apart and returns it.
-DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF = 34e3, 31e6  # per width; in all
-DIT_GAPS, DIT_MOST_GAPS = (0.6, 0.8), 80e6
+
+@dataclass(frozen=True)
+class BlockBytes:
+    """Bytes alive per value (token times width) at the widest point of a DiT block.
+
+    Counted by tracing every tensor. On a CPU attention is float32 in half precision too.
+    """
+
+    float32: int
+    half: int
+    half_on_cpu: int
+
+
+@dataclass(frozen=True)
+class CPUBytes:
+    """What a CPU takes beyond the tensors, measured.
+
+    Attributes:
+        libraries, libraries_per_width: the matrix libraries' code and buffers; in float32 those
+            grow with the width.
+        gaps: what tensors of different sizes leave unused in the heap, as a share of the tensors.
+    """
+
+    libraries: float
+    libraries_per_width: float
+    gaps: float
+
+    def beyond(self, tensors: float, width: int) -> float:
+        """Bytes beyond those of the tensors."""
+        gaps = min(self.gaps * tensors, MOST_GAPS)
+        return gaps + self.libraries + self.libraries_per_width * width
+
+
+MOST_GAPS = 80e6  # glibc maps each tensor above 32 MB apart and returns it
+PLAIN = BlockBytes(float32=58, half=32, half_on_cpu=33)
+DIFFERENTIAL = BlockBytes(float32=67, half=40, half_on_cpu=57)
+CPU_FLOAT32 = CPUBytes(libraries=0, libraries_per_width=34e3, gaps=0.6)
+CPU_HALF = CPUBytes(libraries=31e6, libraries_per_width=0, gaps=0.8)
 
 
 @functools.cache
@@ -71,12 +101,11 @@ def dit_memory(
             generation, in every block; 0 when nothing is inpainted.
     """
     size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
-    kind = 0 if size == 4 else 2 if on_cpu else 1
-    alive = (DIT_BYTES_DIFFERENTIAL if config.differential else DIT_BYTES)[kind]
+    block = DIFFERENTIAL if config.differential else PLAIN
+    half = block.half_on_cpu if on_cpu else block.half
+    alive = half if size < 4 else block.float32
     activations = alive * config.width * batch * (config.memory_tokens + frames)
     constants = size * config.width * config.depth * local_rows * frames
-    if on_cpu:
-        gaps = min(DIT_GAPS[size < 4] * activations, DIT_MOST_GAPS)
-        buffers = DIT_BUFFERS_HALF if size < 4 else DIT_BUFFERS_FLOAT32 * config.width
-        return activations + gaps + constants + buffers
-    return activations + constants
+    cpu = CPU_HALF if size < 4 else CPU_FLOAT32
+    beyond = cpu.beyond(activations, config.width) if on_cpu else 0.0
+    return activations + constants + beyond

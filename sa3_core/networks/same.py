@@ -67,8 +67,7 @@ def draw_decoder_noise(seed: int, shape: tuple[int, int, int], config: SAMEConfi
         generator = torch.Generator().manual_seed((seed + item) % NOISE_SEEDS)
         latents.append(torch.randn(channels, frames, generator=generator))
         if decoder.mask_noise:
-            grid = decoder.chunk // config.stride if decoder.chunk else 1
-            size = (frames + -frames % grid, config.stride, decoder.width)
+            size = (frames + -frames % decoder.grid(config.stride), config.stride, decoder.width)
             tokens.append(torch.randn(size, generator=generator))
     return DecoderNoise(torch.stack(latents), torch.stack(tokens) if tokens else None)
 
@@ -139,8 +138,7 @@ class SAMEAutoencoder(nn.Module):
         self.decoder = _Side({"1": into, "3": decoder})
         self.bottleneck = SoftNormBottleneck(channels, device, dtype)
         self.hop = config.patch * config.stride
-        self.chunk_grid = max(encoder.grid, decoder.grid)
-        self.halo = max(encoder.halo, decoder.halo)
+        self.chunk_grid, self.halo = config.chunk_grid, config.halo
 
     def encode_pieces(self, batch: int, latents: int, device: torch.device) -> int:
         """How often `encode` of that many latents calls `on_piece`."""

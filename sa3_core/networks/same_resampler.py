@@ -51,7 +51,6 @@ class Resampler(nn.Module):
         new_tokens: [1, 1, D].
         group: tokens of one latent (17).
         grid: latents that a cut of the signal must be a multiple of.
-        halo: latents on each side that decide a latent's result, rounded up to the grid.
         margin: tokens of the buffer on each side, into which the shifted chunks reach.
         reach: tokens that window attention sees on each side (SAME-L), else 0.
     """
@@ -65,13 +64,8 @@ class Resampler(nn.Module):
             SAMELayer(config.width, config.ff_mult, _gate(config, number), ops, device, dtype)
             for number in range(config.depth)
         )
-        if config.chunk is not None:
-            self.grid = self.halo = config.chunk // stride
-            self.margin = self.grid * self.group // 2
-        else:
-            assert config.window is not None
-            self.grid, self.margin = 1, 0
-            self.halo = config.depth * config.window + config.kernel // 2
+        self.grid = config.grid(stride)
+        self.margin = 0 if config.chunk is None else self.grid * self.group // 2
 
     def _layers(self) -> list[SAMELayer]:
         return [cast(SAMELayer, layer) for layer in self.transformers]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import DTYPES
 from ....sa3_core.registry import AUTO
-from ....sa3_core.text.conditioning import TextConditioning
+from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt
 from ..host.running import intermediate, loaded
@@ -141,7 +141,7 @@ def encode_prompts(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning,
 
 
 def _encode_stock(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
-    """A stock CLIP, one prompt at a time, cut to 256 tokens and without prompt weights."""
+    """A stock CLIP, one prompt at a time, cut to our length and without prompt weights."""
     texts, totals = [], []
     for prompt in prompts:
         tokens = clip.tokenize(prompt, disable_weights=True)
@@ -159,4 +159,4 @@ def _cut_stock(tokens: Tokens) -> tuple[Tokens, int]:
             f"This CLIP makes {', '.join(tokens)} tokens; Stable Audio 3 needs T5Gemma. Use the "
             "CLIP of Load SA3 Model, or CLIPLoader with t5gemma_b_b_ul2 and type stable_audio."
         )
-    return {name: [rows[0][:256]]}, len(rows[0])
+    return {name: [rows[0][:TEXT_TOKENS]]}, len(rows[0])

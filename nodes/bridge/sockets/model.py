@@ -5,6 +5,7 @@ any native model; SA3 Sampler reaches the nets behind it through `core_model`.
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from ....sa3_core.checkpoints.load import (
 )
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import InputError
-from ....sa3_core.files.published import DIT_PREFIX, SAME_PREFIX
+from ....sa3_core.files.published import CONDITIONER_PREFIX, DIT_PREFIX, SAME_PREFIX
 from ....sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -37,7 +38,7 @@ from ....sa3_core.geometry import (
     seconds_of_frames,
     valid_frames,
 )
-from ....sa3_core.networks.conditioning import Conditioner
+from ....sa3_core.networks.conditioning import Conditioner, local_condition
 from ....sa3_core.networks.config import DiTConfig, ModelConfig
 from ....sa3_core.networks.dit import DiffusionTransformer
 from ....sa3_core.networks.model import SA3Model
@@ -48,6 +49,7 @@ from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu, layer_classes
 from .compiling import compiled_net
 from .quantised import FORMATS, narrow_classes, narrow_tensors, refuse_saving
+from .values import text_of
 
 log = logging.getLogger(__name__)
 
@@ -163,22 +165,34 @@ class ComfyDiT(DiffusionTransformer):
         return self.velocity(x, t, constants)
 
 
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a loaded MODEL beside its nets."""
+
+    name: str
+    path: str
+    config: ModelConfig
+    objective: str
+    objective_source: str
+    sample_size: int
+    precision: str
+
+
 class SA3BaseModel(comfy.model_base.BaseModel):
     """BaseModel with our conditioner; `info` holds what SA3 Sampler needs beside the nets."""
 
-    def __init__(self, config: SA3Config, model_config: ModelConfig, device: Any) -> None:
+    def __init__(self, config: SA3Config, info: ModelInfo, device: Any) -> None:
         super().__init__(
             config,
             model_type=comfy.model_base.ModelType.FLOW,
             device=device,
             unet_model=ComfyDiT,
         )
-        shift = shift_from_options(model_config.shift)
-        length = find_sample_size(model_config) // HOP
-        self.model_sampling = SA3ModelSampling(config, shift, length)
+        self.info = info
+        shift = shift_from_options(info.config.shift)
+        self.model_sampling = SA3ModelSampling(config, shift, info.sample_size // HOP)
         operations = faster_on_cpu(comfy.ops.manual_cast)
-        self.conditioner = Conditioner(model_config, operations, device, torch.float32)
-        self.info: ModelInfo | None = None
+        self.conditioner = Conditioner(info.config, operations, device, torch.float32)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Turn a conditioning of a stock sampler into the net's inputs.
@@ -186,8 +200,6 @@ class SA3BaseModel(comfy.model_base.BaseModel):
         ComfyUI passes `noise`, `device`, `latent_image`, `denoise_mask`, `prompt_type`, the tokens
         as `cross_attn` and every value that nodes set on the conditioning.
         """
-        from .values import text_of
-
         noise, device = kwargs["noise"], kwargs["device"]
         seconds = kwargs.get("seconds_total")
         seconds = seconds_of_frames(noise.shape[-1]) if seconds is None else float(seconds)
@@ -231,7 +243,10 @@ class SA3BaseModel(comfy.model_base.BaseModel):
         """The published layout: our conditioner goes along."""
         out = super().state_dict_for_saving(unet_state_dict, *args, **kwargs)
         conditioner = self.conditioner.state_dict()
-        return {**out, **{f"conditioner.{key}": value for key, value in conditioner.items()}}
+        return {
+            **out,
+            **{f"{CONDITIONER_PREFIX}{key}": value for key, value in conditioner.items()},
+        }
 
 
 def _local_condition(kwargs: dict[str, Any], noise: Tensor, device: Any) -> Tensor | None:
@@ -247,21 +262,7 @@ def _local_condition(kwargs: dict[str, Any], noise: Tensor, device: Any) -> Tens
             f"latent has {frames}. Make the mask with Inpaint Mask on this latent."
         )
     keep = (1 - mask.reshape(mask.shape[0], -1, frames)[:, :1]).round().to(device)
-    source = source.to(keep)
-    return torch.cat([keep.expand(source.shape[0], -1, -1), source * keep], dim=1)
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known about a loaded MODEL beside its nets."""
-
-    name: str
-    path: str
-    config: ModelConfig
-    objective: str
-    objective_source: str
-    sample_size: int
-    precision: str
+    return local_condition(source.to(keep), keep)
 
 
 def load_patcher(
@@ -272,14 +273,14 @@ def load_patcher(
     Args:
         path: model folder or .safetensors file.
         name: the combo value, for messages.
-        precision: auto, fp32, bf16, fp16, or a format of `narrow`: 8-bit block weights, all else
+        precision: auto, fp32, bf16, fp16, or a format of `quantised`: 8-bit block weights, all else
             and the computation as with auto.
         objective: auto, rf_denoiser or rectified_flow.
         disable_dynamic: asked for by the host when it needs a classic patcher of the same model.
     """
     checkpoint = open_checkpoint(Path(path), need=("dit", "conditioner"), read=read_tensors())
     config = checkpoint.config
-    count = sum(_numel(shape) for shape in checkpoint.shapes["dit"].values())
+    count = sum(math.prod(shape) for shape in checkpoint.shapes["dit"].values())
     found, source = find_objective(config, name, objective)
     dtype, cast = transformer_dtypes(checkpoint, precision, found, count)
     host = SA3Config({"config": config.dit})
@@ -290,14 +291,13 @@ def load_patcher(
         store = partial(narrow_tensors, name=precision, compute=dtype)
     host.set_inference_dtype(dtype, cast)
     host.custom_operations = narrow_classes(dtype) if store else layer_classes(dtype, cast)
-    model = SA3BaseModel(host, config, torch.device("meta"))
+    info = ModelInfo(name, path, config, found, source, find_sample_size(config), precision)
+    model = SA3BaseModel(host, info, torch.device("meta"))
     load_dit(checkpoint, model.diffusion_model, dtype, store)
     if store:
         model.diffusion_model.register_state_dict_pre_hook(refuse_saving)
     load_conditioner(checkpoint, model.conditioner)
     model.device = mm.unet_offload_device()
-    sample_size = find_sample_size(config)
-    model.info = ModelInfo(name, path, config, found, source, sample_size, precision)
     mm.archive_model_dtypes(model)
     classic = comfy.model_patcher.ModelPatcher
     make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
@@ -308,13 +308,6 @@ def load_patcher(
     return patcher
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
-
-
 def require_sa3(patcher: Any, node: str) -> SA3BaseModel:
     """The SA3BaseModel behind a MODEL.
 
@@ -322,7 +315,7 @@ def require_sa3(patcher: Any, node: str) -> SA3BaseModel:
         InputError: the MODEL is another family's, or was loaded by a stock loader.
     """
     model = getattr(patcher, "model", None)
-    if isinstance(model, SA3BaseModel) and model.info is not None:
+    if isinstance(model, SA3BaseModel):
         return model
     raise InputError(
         f"{node} needs a MODEL from Load SA3 Model; this one is a {type(model).__name__}. "
@@ -333,7 +326,6 @@ def require_sa3(patcher: Any, node: str) -> SA3BaseModel:
 def core_model(patcher: Any, model: SA3BaseModel) -> SA3Model:
     """The core's view of a loaded MODEL; valid until the host moves its weights again."""
     info = model.info
-    assert info is not None
     return SA3Model(
         dit=model.diffusion_model,
         conditioner=model.conditioner,

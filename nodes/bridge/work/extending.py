@@ -85,7 +85,6 @@ class Nets:
     def make(self, plan: Continuation, rule: str, seed: int, on_part: OnPart) -> Tensor:
         """Encode, sample and decode one window: [1, 2, n] at 44.1 kHz."""
         info = self.model.info
-        assert info is not None
         frames = target_frames(plan.seconds, info.sample_size)
         fitted = fit_length(plan.audio, frames * HOP)
         encoded = self.vae.encode_audio(fitted, on_chunk=lambda i, n: on_part("encode", i, n))
@@ -136,7 +135,6 @@ def extend(
     model = require_sa3(patcher, NODE)
     same = require_same(vae, NODE)
     info = model.info
-    assert info is not None
     settings = settings.resolve(info.objective)
     positive = text_conditioning(texts[0], "positive")
     negative = None if texts[1] is None else text_conditioning(texts[1], "negative")

@@ -104,7 +104,6 @@ def describe(patcher: Any) -> list[str]:
     """What the node says about a loaded model."""
     model: SA3BaseModel = patcher.model
     info = model.info
-    assert info is not None
     narrow = info.precision in FORMATS
     stored = storage_dtype(info.precision) if narrow else model.get_dtype()
     dtype = str(stored).removeprefix("torch.")

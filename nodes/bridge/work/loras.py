@@ -114,7 +114,6 @@ def _host_key(key: str) -> str:
 def _build(model: SA3BaseModel, use: LoraUse) -> _Built:
     """Read, match and build a LoRA, or take it from the last few."""
     info = model.info
-    assert info is not None
     path = lora_path(use.name)
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns, info.path, use.partial)
@@ -193,7 +192,6 @@ def save_merged(patcher: Any, prefix: str, precision: str, text_encoder: bool) -
     """
     model = require_sa3(patcher, "Save SA3 Model")
     info = model.info
-    assert info is not None
     uses: tuple[LoraUse, ...] = patcher.get_attachment(ATTACHMENT) or ()
     items = [_merge_item(use) for use in uses]
     foreign = _foreign_patches(patcher)

@@ -60,7 +60,6 @@ def sample(
     """
     model = require_sa3(patcher, NODE)
     info = model.info
-    assert info is not None
     start = start_latent(latent, NODE)
     text = text_conditioning(positive, "positive")
     against = None if negative is None else text_conditioning(negative, "negative")
@@ -150,7 +149,6 @@ def schedule(
         [steps + 1] float32 on the CPU; empty where denoise is 0.
     """
     info = require_sa3(patcher, "SA3 Scheduler").info
-    assert info is not None
     if settings.noise_level == 0:
         return torch.zeros(0)
     limit = max_seconds(info.sample_size)

@@ -18,7 +18,7 @@ from sa3_core.networks import placement
 from sa3_core.networks.config import DiTConfig
 from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.model import SA3Model
-from sa3_core.networks.placement import DIT_BUFFERS_FLOAT32, DIT_BUFFERS_HALF, DIT_GAPS, dit_memory
+from sa3_core.networks.placement import CPU_FLOAT32, CPU_HALF, dit_memory
 from sa3_core.sampling.noise import Seeds
 from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
@@ -127,9 +127,9 @@ def test_dit_estimate_is_what_its_tensors_take(differential, dtype, batch, local
         net.velocity(x, t, net.prepare(context, bias, duration, local, None, frames))
 
     call()  # the first one makes the heap keep what is freed, with a tensor of its own
-    half = dtype != torch.float32
-    buffers = DIT_BUFFERS_HALF if half else DIT_BUFFERS_FLOAT32 * config.width
-    activations = (dit_memory(config, batch, frames, dtype, CPU) - buffers) / (1 + DIT_GAPS[half])
+    cpu = CPU_FLOAT32 if dtype == torch.float32 else CPU_HALF
+    libraries = cpu.beyond(0, config.width)
+    activations = (dit_memory(config, batch, frames, dtype, CPU) - libraries) / (1 + cpu.gaps)
     constants = dit_memory(config, batch, frames, dtype, GPU, local_rows)
     constants -= dit_memory(config, batch, frames, dtype, GPU)
     assert 0.85 < (activations + constants) / traced_peak(call) < 1.15
