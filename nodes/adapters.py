@@ -6,6 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.adapters.layer_filter import LayerFilter
+from ..sa3_core.adapters.use import AdapterUse
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
@@ -111,7 +113,8 @@ class SA3LoraLoader(io.ComfyNode):
     ) -> io.NodeOutput:
         """Patch a clone of the model."""
         interval = (interval_start, interval_end)
-        use = loras.LoraUse(lora, strength, strength_conditioner, interval, layer_filter, partial)
+        layers = LayerFilter(layer_filter)
+        use = AdapterUse(lora, strength, interval, layers, strength_conditioner, partial)
         patched, notes = loras.apply_lora(model, use, "LoRA Loader")
         return io.NodeOutput(patched, ui=show(cls, notes))
 
@@ -163,11 +166,11 @@ class SA3LoraStack(io.ComfyNode):
             name = slots.get(f"lora_{number}", NONE)
             if name == NONE:
                 continue
-            strengths = (
+            use = AdapterUse(
+                name,
                 slots.get(f"strength_{number}", 1.0),
-                slots.get(f"conditioner_{number}", 1.0),
+                strength_conditioner=slots.get(f"conditioner_{number}", 1.0),
             )
-            use = loras.LoraUse(name, *strengths)
             model, lines = loras.apply_lora(model, use, "LoRA Stack")
             notes += lines
         return io.NodeOutput(model, ui=show(cls, notes or ["No LoRA is chosen."]))

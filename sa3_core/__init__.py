@@ -22,7 +22,8 @@ from typing import Any
 
 _NAMES = {
     "adapters.file": ("AdapterFile", "read_adapter"),
-    "adapters.switch": ("AdapterSwitch", "AdapterUse"),
+    "adapters.switch": ("AdapterSwitch",),
+    "adapters.use": ("AdapterUse",),
     "audio.waveform": ("prepare_source",),
     "audio.file": ("read_audio", "write_audio"),
     "audio.formats": ("FORMATS", "format_for"),

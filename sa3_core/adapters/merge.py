@@ -4,8 +4,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,9 +15,7 @@ from torch import Tensor
 from ..checkpoints.reader import Checkpoint, open_checkpoint
 from ..errors import CheckpointError, InputError
 from ..files.published import (
-    CONDITIONER_PREFIX,
     CONFIG_FILE,
-    DIT_PREFIX,
     HEADER_DTYPES,
     TEXT_ENCODER_FOLDER,
     WEIGHTS_FILE,
@@ -27,54 +24,15 @@ from ..files.tensor_file import read_header
 from ..files.whole_file import whole_file, write_failure
 from .build import build_adapter, match, require_fit
 from .file import AdapterFile
-from .layer_filter import LayerFilter
 from .rules import AdapterWeight
+from .use import AdapterUse
 
 MERGED_NOTE = "sa3_merged_loras"  # metadata entry, a JSON list
-_PREFIXES = {"dit": DIT_PREFIX, "conditioner": CONDITIONER_PREFIX}
 _HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
 _COPY_BYTES = 16 << 20
 
 OnTensor = Callable[[int, int], None]
 Changes = dict[str, list[tuple[AdapterWeight, float]]]
-
-
-@dataclass(frozen=True, eq=False)
-class MergeItem:
-    """A LoRA and how strongly it goes into the checkpoint.
-
-    Attributes:
-        file: the LoRA.
-        strength: for layers of the diffusion transformer.
-        conditioner_strength: for the duration embedding; None = as `strength`.
-        layers: the layers it acts on.
-        partial: apply the layers that fit although others do not (an explicit choice).
-    """
-
-    file: AdapterFile
-    strength: float = 1.0
-    conditioner_strength: float | None = None
-    layers: LayerFilter = field(default_factory=LayerFilter)
-    partial: bool = False
-
-    def strength_for(self, key: str) -> float:
-        """Strength for the weight with this checkpoint key; 0 where it does not act."""
-        if not self.layers.matches(key):
-            return 0.0
-        if key.startswith(_PREFIXES["conditioner"]) and self.conditioner_strength is not None:
-            return self.conditioner_strength
-        return self.strength
-
-    def note(self) -> dict[str, Any]:
-        """What the merged file's metadata says about it."""
-        conditioner = self.conditioner_strength
-        return {
-            "name": self.file.name,
-            "adapter_type": self.file.adapter_type,
-            "strength": self.strength,
-            "conditioner_strength": self.strength if conditioner is None else conditioner,
-            "layers": self.layers.text,
-        }
 
 
 @dataclass(frozen=True)
@@ -91,7 +49,7 @@ class _Entry:
 
 def merge_checkpoint(
     source: Path,
-    items: Sequence[MergeItem],
+    items: Sequence[AdapterUse[AdapterFile]],
     out: Path,
     dtype: torch.dtype | None = None,
     copy_text_encoder: bool = False,
@@ -118,7 +76,8 @@ def merge_checkpoint(
     Raises:
         AdapterError: a LoRA does not fit.
         CheckpointError: the source cannot be read, or the result not be written.
-        InputError: `out` is the source, or has no folder for the text encoder.
+        InputError: `out` is the source, or has no folder for the text encoder; a LoRA acts only at
+            some noise levels.
     """
     if dtype is not None and dtype not in _HEADER_NAMES:
         raise InputError(f"precision is {dtype}; known: float32, bfloat16, float16.")
@@ -129,12 +88,13 @@ def merge_checkpoint(
         raise InputError(f"{target} is the model that is merged from. Choose another name.")
     header = read_header(checkpoint.path)
     metadata = dict(header.pop("__metadata__", {}))
-    notes = json.loads(metadata.get(MERGED_NOTE, "[]")) + [item.note() for item in items]
+    notes = json.loads(metadata.get(MERGED_NOTE, "[]")) + [_note(item) for item in items]
     metadata[MERGED_NOTE] = json.dumps(notes)
     entries = _entries(header, dtype)
+    _check_intervals(items)
     try:
+        changes = _changes(checkpoint, items)
         with safe_open(str(checkpoint.path), framework="pt") as tensors:
-            changes = _changes(checkpoint, items, tensors.get_tensor)
             target.parent.mkdir(parents=True, exist_ok=True)
             _check_space(target, sum(entry.size for entry in entries))
             with whole_file(target) as file, checkpoint.path.open("rb") as raw:
@@ -148,6 +108,17 @@ def merge_checkpoint(
     except OSError as error:
         raise CheckpointError(write_failure(target, error)) from error
     return target
+
+
+def _check_intervals(items: Sequence[AdapterUse[AdapterFile]]) -> None:
+    """Refuse LoRAs that no weights can stand for."""
+    for item in items:
+        if not item.always:
+            low, high = item.interval
+            raise InputError(
+                f"{item.lora.name} acts only at noise levels {low:g}-{high:g}; a merged file has "
+                "no intervals. Set the interval to 0-1."
+            )
 
 
 def _extras(source: Path, target: Path, text_encoder: bool) -> dict[Path, Path]:
@@ -195,23 +166,29 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
-def _changes(
-    checkpoint: Checkpoint, items: Sequence[MergeItem], read: Callable[[str], Tensor]
-) -> Changes:
+def _changes(checkpoint: Checkpoint, items: Sequence[AdapterUse[AdapterFile]]) -> Changes:
     """Tensor name in the file -> the LoRAs that change it, in order, with their strengths."""
-    names, shapes = {}, {}
-    for part, prefix in _PREFIXES.items():
-        for key, name in checkpoint.parts.get(part, {}).items():
-            names[prefix + key] = name
-            shapes[prefix + key] = checkpoint.shapes[part][key]
-    weights = {key: partial(read, name) for key, name in names.items()}
+    names, shapes = checkpoint.adaptable_names(), checkpoint.adaptable_shapes()
+    originals = checkpoint.originals()
     changes: Changes = {}
     for item in items:
-        fitting = require_fit(match(item.file, shapes), item.partial)
+        fitting = require_fit(match(item.lora, shapes), item.partial)
         active = [key for key in fitting if item.strength_for(key) != 0]
-        for key, adapter in build_adapter(item.file, weights, active).items():
+        for key, adapter in build_adapter(item.lora, originals, active).items():
             changes.setdefault(names[key], []).append((adapter, item.strength_for(key)))
     return changes
+
+
+def _note(use: AdapterUse[AdapterFile]) -> dict[str, Any]:
+    """What the merged file's metadata says about a LoRA."""
+    conditioner = use.strength_conditioner
+    return {
+        "name": use.lora.name,
+        "adapter_type": use.lora.adapter_type,
+        "strength": use.strength,
+        "conditioner_strength": use.strength if conditioner is None else conditioner,
+        "layers": use.layers.text,
+    }
 
 
 def _write_header(file: BinaryIO, entries: Sequence[_Entry], metadata: Mapping[str, str]) -> None:

@@ -6,50 +6,17 @@ whenever its strength is not 0.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import AdapterError, InputError
+from ..errors import AdapterError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..networks.model import SA3Model
-from .layer_filter import LayerFilter
 from .rules import AdapterWeight
+from .use import AdapterUse
 
-ALWAYS = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class AdapterUse:
-    """An adapter and how it is to be used.
-
-    Attributes:
-        weights: checkpoint key of a weight -> what the adapter does to it.
-        strength: for all layers.
-        interval: lowest and highest noise level, inclusive, at which it acts on the DiT.
-        layers: which layers it acts on.
-    """
-
-    weights: Mapping[str, AdapterWeight] = field(repr=False)
-    strength: float = 1.0
-    interval: tuple[float, float] = ALWAYS
-    layers: LayerFilter = field(default_factory=LayerFilter)
-
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if not 0 <= low <= high <= 1:
-            raise InputError(
-                f"LoRA interval is {low:g}-{high:g}; it must lie within 0-1 and go up "
-                "(noise level: 1 = noise, 0 = data)."
-            )
-
-    def acts_at(self, t: float) -> bool:
-        """Whether t, a float32 number, lies in the interval."""
-        # Bounds rounded as t was, so that 0.7 includes 0.7.
-        low, high = torch.tensor(self.interval, dtype=torch.float32).tolist()
-        return low <= t <= high
+BuiltUse = AdapterUse[Mapping[str, AdapterWeight]]
 
 
 class AdapterSwitch:
@@ -61,7 +28,7 @@ class AdapterSwitch:
     Adapters that meet in a layer are chained in the order given.
     """
 
-    def __init__(self, model: SA3Model, uses: Sequence[AdapterUse]) -> None:
+    def __init__(self, model: SA3Model, uses: Sequence[BuiltUse]) -> None:
         """Match adapters with the model's layers; nothing is changed yet.
 
         Raises:
@@ -72,7 +39,7 @@ class AdapterSwitch:
         self._conditioner = _modules(model.conditioner, CONDITIONER_PREFIX, self._uses)
         modules = {**self._dit, **self._conditioner}
         self._originals = {key: m.get_parameter("weight") for key, m in modules.items()}
-        known = len(set().union(*(use.weights for use in self._uses))) if self._uses else 0
+        known = len(set().union(*(use.lora for use in self._uses))) if self._uses else 0
         if known != len(modules):
             raise AdapterError(
                 f"{known - len(modules)} layers of a LoRA are none of {model.name}'s. Was it "
@@ -102,7 +69,7 @@ class AdapterSwitch:
         """Put the original weights back."""
         self._put({**self._dit, **self._conditioner}, ())
 
-    def _put(self, modules: Mapping[str, nn.Module], uses: Iterable[AdapterUse]) -> None:
+    def _put(self, modules: Mapping[str, nn.Module], uses: Iterable[BuiltUse]) -> None:
         chosen = list(uses)
         for key, module in modules.items():
             original = self._originals[key]
@@ -111,17 +78,17 @@ class AdapterSwitch:
             module.weight = nn.Parameter(weight, False) if changed else original
 
 
-def _chained(original: Tensor, key: str, uses: Iterable[AdapterUse]) -> Tensor:
+def _chained(original: Tensor, key: str, uses: Iterable[BuiltUse]) -> Tensor:
     """W -> f1(W) -> f2(f1(W)); `original` itself when nothing acts on it."""
     weight = original
     for use in uses:
-        if key in use.weights and use.layers.matches(key):
-            weight = use.weights[key].apply(weight, use.strength)
+        if key in use.lora:
+            weight = use.lora[key].apply(weight, use.strength_for(key))
     return weight
 
 
-def _modules(net: nn.Module, prefix: str, uses: Sequence[AdapterUse]) -> dict[str, nn.Module]:
+def _modules(net: nn.Module, prefix: str, uses: Sequence[BuiltUse]) -> dict[str, nn.Module]:
     """Modules of a net that any adapter has a weight for, by checkpoint key."""
     keys = {f"{prefix}{path}.weight": path for path, _ in net.named_modules() if path}
-    wanted = [key for key in keys if any(key in use.weights for use in uses)]
+    wanted = [key for key in keys if any(key in use.lora for use in uses)]
     return {key: net.get_submodule(keys[key]) for key in wanted}

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _PREFIXES = {
     "same": re.compile(re.escape(SAME_PREFIX)),
     "conditioner": re.compile(re.escape(CONDITIONER_PREFIX)),
 }
+_ADAPTABLE = {"dit": DIT_PREFIX, "conditioner": CONDITIONER_PREFIX}  # what LoRAs may change
 # Suffixes of gain and direction of weight-normalised layers, folded into ".weight": a plain weight
 # streams like every other one under a host's memory manager.
 _PAIRS = (
@@ -98,6 +100,29 @@ class Checkpoint:
             k: v if dtype is None or k.endswith("inv_freq") else v.to(dtype)
             for k, v in fold_weight_norm(found).items()
         }
+
+    def adaptable_names(self) -> dict[str, str]:
+        """Checkpoint key -> key in the file of every weight that a LoRA may change."""
+        return {
+            prefix + key: name
+            for part, prefix in _ADAPTABLE.items()
+            for key, name in self.parts.get(part, {}).items()
+        }
+
+    def adaptable_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Checkpoint key -> shape of every weight that a LoRA may change."""
+        return {
+            prefix + key: shape
+            for part, prefix in _ADAPTABLE.items()
+            for key, shape in self.shapes.get(part, {}).items()
+        }
+
+    def originals(self) -> dict[str, Callable[[], Tensor]]:
+        """Checkpoint key -> a function that reads the weight as it is in the file."""
+        return {key: partial(self._one, name) for key, name in self.adaptable_names().items()}
+
+    def _one(self, name: str) -> Tensor:
+        return self.read([name])[name]
 
 
 def open_checkpoint(

@@ -13,7 +13,7 @@ from ..networks.config import OBJECTIVES
 from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
-from .values import LastLora, parse_interval, parse_lora, parse_seconds
+from .values import LastLora, parse_interval, parse_layers, parse_lora, parse_seconds
 
 _DTYPES = (AUTO, *DTYPES)
 DEFAULT_SECONDS = 30.0
@@ -278,6 +278,7 @@ def _add_lora_filter(group: Any) -> None:
     group.add_argument(
         "--lora-filter",
         dest="lora_layers",
+        type=parse_layers,
         action=LastLora,
         default=argparse.SUPPRESS,
         metavar="TEXT",

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..adapters.file import read_adapter
-from ..adapters.layer_filter import LayerFilter
-from ..adapters.merge import MergeItem, merge_checkpoint
+from ..adapters.merge import merge_checkpoint
 from ..checkpoints.download import download_variant
 from ..checkpoints.library import Library
 from ..checkpoints.load import find_objective
@@ -66,12 +65,7 @@ def run_merge(args: argparse.Namespace) -> list[str]:
     single = args.out.suffix == ".safetensors"
     target = args.out if single else args.out / WEIGHTS_FILE
     check_outputs([target], args.force, new_folder=not single)
-    items = [
-        MergeItem(
-            read_adapter(find_lora(args, spec.file)), spec.strength, layers=LayerFilter(spec.layers)
-        )
-        for spec in given_loras(args)
-    ]
+    items = [use.with_lora(read_adapter(find_lora(args, use.lora))) for use in given_loras(args)]
     model = find_model(args, args.model, "model")
     with Bars() as on_progress:
         written = merge_checkpoint(

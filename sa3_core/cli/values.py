@@ -4,40 +4,32 @@ import argparse
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..adapters.layer_filter import LayerFilter
+from ..adapters.use import AdapterUse
 from ..editing.regions import parse_time
 from ..errors import InputError
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
 
-@dataclass(frozen=True)
-class LoraSpec:
-    """A LoRA as the command line names it."""
-
-    file: str
-    strength: float = 1.0
-    interval: tuple[float, float] = (0.0, 1.0)
-    layers: str = ""
-
-
-def parse_lora(text: str) -> LoraSpec:
+def parse_lora(text: str) -> AdapterUse[str]:
     r"""Read `FILE` or `FILE:STRENGTH`; `C:\x.safetensors:0.8` is a file on drive C at 0.8."""
     if not text:
         raise argparse.ArgumentTypeError("a LoRA file is needed")
     file, colon, tail = text.rpartition(":")
     if not colon or len(file) < 2 or Path(text).is_file():
-        return LoraSpec(text)
+        return AdapterUse(text)
     try:
         strength = float(tail)
     except ValueError:
-        return LoraSpec(text)
+        return AdapterUse(text)
     if not math.isfinite(strength):
         raise argparse.ArgumentTypeError(f"strength {tail!r} of {file!r} must be a finite number")
-    return LoraSpec(file, strength)
+    return AdapterUse(file, strength)
 
 
 def parse_interval(text: str) -> tuple[float, float]:
@@ -47,6 +39,14 @@ def parse_interval(text: str) -> tuple[float, float]:
     if not 0 <= low <= high <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be MIN-MAX within 0-1, like 0.2-0.8")
     return low, high
+
+
+def parse_layers(text: str) -> LayerFilter:
+    """Read parts of layer names; see LayerFilter."""
+    try:
+        return LayerFilter(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_seconds(text: str) -> float:
@@ -71,13 +71,13 @@ class LastLora(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        loras: list[LoraSpec] = list(getattr(namespace, "lora", None) or [])
+        loras: list[AdapterUse[str]] = list(getattr(namespace, "lora", None) or [])
         if not loras:
             raise argparse.ArgumentError(self, "must come after the --lora it applies to")
         loras[-1] = replace(loras[-1], **{self.dest.removeprefix("lora_"): values})
         namespace.lora = loras
 
 
-def given_loras(args: argparse.Namespace) -> Sequence[LoraSpec]:
+def given_loras(args: argparse.Namespace) -> Sequence[AdapterUse[str]]:
     """The LoRAs of a command, in order."""
     return tuple(args.lora or ())

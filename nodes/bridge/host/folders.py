@@ -13,6 +13,8 @@ from ....sa3_core.files.published import MODEL_FOLDERS, OWN_FOLDER
 
 EXTENSIONS = {".safetensors"}
 
+FileState = tuple[int, int]  # size, and nanoseconds of the last change
+
 
 def register_folder() -> None:
     """Make `models/stable_audio_3` known, keeping paths that a config file already added."""
@@ -27,6 +29,16 @@ def roots(kind: str) -> list[Path]:
     if kind not in folder_paths.folder_names_and_paths:
         return []
     return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+def file_state(path: Path) -> FileState:
+    """What changes when a file is replaced.
+
+    Raises:
+        OSError: there is none.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def library() -> Library:

@@ -1,7 +1,7 @@
 """A LoRA as a weight patch of ComfyUI's patcher, with an optional interval of noise levels.
 
-Intervals: a patch with an interval does nothing by itself. For a set of active intervals a variant
-of the patcher is made in which just those patches act; loading it swaps the weights. SA3 Sampler
+Intervals: a patch with an interval does nothing by itself. For a set of active intervals a clone of
+the patcher is made in which just those patches act; loading it swaps the weights. SA3 Sampler
 does so per group of items, stock samplers through a wrapper around the model call.
 """
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.adapters.rules import AdapterWeight
+from ....sa3_core.checks import level_within
 
 INTERVAL_KEY = "sa3_lora_interval"
 Gate = tuple[str, float, float]  # id of the loader's LoRA, lowest and highest noise level
@@ -79,14 +80,7 @@ def gates(patcher: Any) -> dict[str, tuple[float, float]]:
     return found
 
 
-def active_at(intervals: dict[str, tuple[float, float]], t: float) -> ActiveSet:
-    """LoRAs whose interval holds noise level t (a float32 number)."""
-    # Bounds rounded as t was, so that 0.7 includes 0.7.
-    rounded = {name: torch.tensor(pair).tolist() for name, pair in intervals.items()}
-    return frozenset(name for name, (low, high) in rounded.items() if low <= t <= high)
-
-
-class Variants:
+class PatcherSets:
     """Patchers of one MODEL by the set of LoRAs that are active, loaded on demand."""
 
     def __init__(self, patcher: Any, memory: float) -> None:
@@ -96,19 +90,21 @@ class Variants:
 
     def active(self, t: float) -> ActiveSet:
         """Which set of weights is in force at noise level t."""
-        return active_at(self.intervals, t)
+        level = torch.tensor(t)
+        inside = (name for name, pair in self.intervals.items() if level_within(level, pair))
+        return frozenset(inside)
 
     def activate(self, key: ActiveSet) -> None:
         """Put that set's weights in place."""
         if key not in self._made:
-            self._made[key] = _variant(self._patcher, key)
+            self._made[key] = _opened_clone(self._patcher, key)
         chosen = self._made[key]
         current = getattr(chosen.model, "current_weight_patches_uuid", None)
         if current != chosen.patches_uuid:
             mm.load_models_gpu([chosen], memory_required=self._memory)
 
 
-def _variant(patcher: Any, active: ActiveSet) -> Any:
+def _opened_clone(patcher: Any, active: ActiveSet) -> Any:
     """A clone in which the gated patches of `active` act."""
     clone = patcher.clone()
     patches = {key: [_opened(e, active) for e in entries] for key, entries in clone.patches.items()}
@@ -128,7 +124,7 @@ def add_interval_wrapper(patcher: Any) -> None:
     """Let stock samplers follow the intervals: weights are swapped before a call that needs it."""
     wrappers = comfy.patcher_extension.WrappersMP.APPLY_MODEL
     patcher.remove_wrappers_with_key(wrappers, INTERVAL_KEY)
-    made: dict[int, Variants] = {}
+    made: dict[int, PatcherSets] = {}
 
     def follow(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
         model = executor.class_obj
@@ -137,12 +133,12 @@ def add_interval_wrapper(patcher: Any) -> None:
             return executor(x, t, *args, **kwargs)
         if id(current) not in made:
             made.clear()
-            made[id(current)] = Variants(current, model.memory_required(list(x.shape)))
-        variants = made[id(current)]
+            made[id(current)] = PatcherSets(current, model.memory_required(list(x.shape)))
+        sets = made[id(current)]
         options = next((a for a in args if isinstance(a, dict) and "sigmas" in a), {})
         options = kwargs.get("transformer_options", options)
         sigma = options.get("sigmas", t).flatten()[0].float()
-        variants.activate(variants.active(float(sigma)))
+        sets.activate(sets.active(float(sigma)))
         return executor(x, t, *args, **kwargs)
 
     patcher.add_wrapper_with_key(wrappers, INTERVAL_KEY, follow)

@@ -1,16 +1,13 @@
 """What a LoRA file holds and how many of its layers a filter leaves on, for the node in the UI."""
 
 import asyncio
-import functools
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from ....sa3_core.adapters.file import AdapterFile, read_adapter
 from ....sa3_core.adapters.layer_filter import LayerFilter
 from ....sa3_core.errors import SA3Error
-from ..work.loras import lora_path
+from ..work.loras import read_lora
 
 LORA_ROUTE = "/sa3/lora"
 
@@ -24,9 +21,7 @@ async def answer_lora(request: web.Request) -> web.Response:
 def lora_info(name: str, filter_text: str) -> dict[str, Any]:
     """Type, rank, alpha and layers of a file below `loras`, or {"error": sentence}."""
     try:
-        path = lora_path(name)
-        status = path.stat()
-        file = _read(str(path), status.st_size, status.st_mtime_ns)
+        file = read_lora(name)
         active = LayerFilter(filter_text).count(file.layers)
     except (SA3Error, OSError) as error:
         return {"error": str(error)}
@@ -37,8 +32,3 @@ def lora_info(name: str, filter_text: str) -> dict[str, Any]:
         "layers": len(file.layers),
         "active": active,
     }
-
-
-@functools.lru_cache(maxsize=4)
-def _read(path: str, size: int, modified: int) -> AdapterFile:
-    return read_adapter(Path(path))

@@ -10,6 +10,7 @@ from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.latent_file import SUFFIXES, Latents, read_latents, write_latents
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import seconds_of_frames
+from ..host.folders import file_state
 from ..host.running import intermediate
 from ..sockets.values import Audio, Latent, durations, latent_samples, latent_value
 from .coding import audio_lengths, source_of
@@ -99,10 +100,9 @@ def latent_path(file: str) -> Path:
 def fingerprint(file: str) -> str:
     """What changes when a file's contents do."""
     try:
-        stat = latent_path(file).stat()
+        return str(file_state(latent_path(file)))
     except InputError:
         return "missing"
-    return f"{stat.st_mtime_ns} {stat.st_size}"
 
 
 def load_latents(file: str, seconds: float) -> tuple[Latent, list[str]]:

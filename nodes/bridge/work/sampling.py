@@ -20,7 +20,7 @@ from ..host.preview import live_preview
 from ..host.progress import send_text
 from ..host.running import intermediate, loaded, step_reporter
 from ..sockets.compiling import COMPILE_OPTIONS
-from ..sockets.lora_patch import INTERVAL_KEY, Variants
+from ..sockets.lora_patch import INTERVAL_KEY, PatcherSets
 from ..sockets.model import core_model, require_sa3
 from ..sockets.values import (
     Latent,
@@ -95,8 +95,8 @@ def run(
     """
     plan = SamplingPlan.of(core_model(patcher, patcher.model), start, positive, negative, seeds)
     memory = plan.memory(settings.guidance.active)
-    variants = Variants(patcher, memory)
-    switch = variants if variants.intervals else None
+    sets = PatcherSets(patcher, memory)
+    switch = sets if sets.intervals else None
     with loaded(patcher, memory) as model:
         net = core_model(patcher, model)
         return sample_latent(net, start, settings, positive, negative, seeds, on_step, switch)

@@ -15,7 +15,8 @@ import torch
 from sa3_core.adapters.build import build_adapter
 from sa3_core.adapters.file import read_adapter
 from sa3_core.adapters.rules import ADAPTER_TYPES
-from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
+from sa3_core.adapters.switch import AdapterSwitch
+from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.networks.model import SA3Model
 from sa3_core.sampling.sample import sample_latent

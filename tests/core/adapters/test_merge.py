@@ -17,7 +17,8 @@ from sa3_core.adapters import merge as module
 from sa3_core.adapters.build import build_adapter
 from sa3_core.adapters.file import AdapterFile, read_adapter
 from sa3_core.adapters.layer_filter import LayerFilter
-from sa3_core.adapters.merge import MergeItem, merge_checkpoint
+from sa3_core.adapters.merge import merge_checkpoint
+from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import AdapterError, CheckpointError, InputError
 from sa3_core.files.tensor_file import read_header
@@ -45,7 +46,7 @@ def test_a_stack_gives_the_published_layout_with_the_reference_weights(
     variant, golden, rel_l2, tmp_path
 ):
     source = support.tiny_checkpoint(variant)
-    items = [MergeItem(lora(n, tmp_path, variant)) for n in ("stack0_lora", "stack1_dora-rows")]
+    items = [AdapterUse(lora(n, tmp_path, variant)) for n in ("stack0_lora", "stack1_dora-rows")]
     out = merge_checkpoint(source, items, tmp_path / "merged")
     assert out == tmp_path / "merged" / "model.safetensors"
     assert sorted(path.name for path in out.parent.iterdir()) == [
@@ -60,7 +61,7 @@ def test_a_stack_gives_the_published_layout_with_the_reference_weights(
         path = key.split(".", 1)[1].removesuffix(".weight")
         assert rel_l2(after[key][:8], expected[f"weight.{path}"]) < 1e-6
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert changed == set(items[0].file.layers)
+    assert changed == set(items[0].lora.layers)
     opened = open_checkpoint(out.parent)
     assert opened.config == open_checkpoint(source).config
     notes = json.loads(opened.metadata["sa3_merged_loras"])
@@ -73,7 +74,12 @@ def test_a_stack_gives_the_published_layout_with_the_reference_weights(
 
 def test_strengths_filter_and_zero(tmp_path):
     source, file = support.tiny_checkpoint("tiny-s"), lora("bora", tmp_path)
-    item = MergeItem(file, 0.5, -1.0, LayerFilter("to_qkv, conditioners, -layers[1-9]"))
+    item = AdapterUse(
+        file,
+        0.5,
+        layers=LayerFilter("to_qkv, conditioners, -layers[1-9]"),
+        strength_conditioner=-1.0,
+    )
     after = load_file(merge_checkpoint(source, [item], tmp_path / "a.safetensors"))
     before = load_file(source / "model.safetensors")
     adapter = build_adapter(file, before)
@@ -81,13 +87,13 @@ def test_strengths_filter_and_zero(tmp_path):
         strength = {QKV: 0.5, CONDITIONER: -1.0}.get(key, 0.0)
         expected = adapter[key].apply(weight, strength) if key in adapter else weight
         assert torch.equal(after[key], expected), key
-    untouched = merge_checkpoint(source, [MergeItem(file, 0.0)], tmp_path / "b.safetensors")
+    untouched = merge_checkpoint(source, [AdapterUse(file, 0.0)], tmp_path / "b.safetensors")
     for key, weight in load_file(untouched).items():
         assert torch.equal(weight, before[key])
 
 
 def test_merging_twice_keeps_both_notes(tmp_path):
-    item = MergeItem(lora("lora", tmp_path))
+    item = AdapterUse(lora("lora", tmp_path))
     first = merge_checkpoint(support.tiny_checkpoint("tiny-s"), [item], tmp_path / "a.safetensors")
     second = merge_checkpoint(first, [item], tmp_path / "b.safetensors")
     assert len(json.loads(read_header(second)["__metadata__"]["sa3_merged_loras"])) == 2
@@ -96,7 +102,7 @@ def test_merging_twice_keeps_both_notes(tmp_path):
 @pytest.mark.parametrize(("dtype", "name"), [(torch.float16, "F16"), (torch.bfloat16, "BF16")])
 def test_another_precision_rounds_once_and_spares_rotary_frequencies(dtype, name, tmp_path):
     source, file = support.tiny_checkpoint("tiny-s"), lora("dora-cols", tmp_path)
-    out = merge_checkpoint(source, [MergeItem(file)], tmp_path / "half.safetensors", dtype)
+    out = merge_checkpoint(source, [AdapterUse(file)], tmp_path / "half.safetensors", dtype)
     before, after = load_file(source / "model.safetensors"), load_file(out)
     for key, (kind, shape) in kinds(out).items():
         assert kind == ("F32" if key.endswith("inv_freq") else name)
@@ -113,7 +119,7 @@ def test_half_precision_sources_are_merged_in_float32(tmp_path):
     full = load_file(support.tiny_checkpoint("tiny-s") / "model.safetensors")
     save_file({key: value.half() for key, value in full.items()}, source / "model.safetensors")
     first, second = (lora(name, tmp_path) for name in ("stack0_lora", "stack1_dora-rows"))
-    items = [MergeItem(first), MergeItem(second)]
+    items = [AdapterUse(first), AdapterUse(second)]
     after = load_file(merge_checkpoint(source, items, tmp_path / "x.safetensors"))
     weight = full[QKV].half().float()
     for file in (first, second):
@@ -124,7 +130,7 @@ def test_half_precision_sources_are_merged_in_float32(tmp_path):
 def test_xs_bases_are_those_of_the_original_weight(tmp_path):
     source = support.tiny_checkpoint("tiny-s")
     plain, xs = lora("lora", tmp_path), lora("bora-xs", tmp_path)
-    out = merge_checkpoint(source, [MergeItem(plain), MergeItem(xs)], tmp_path / "x.safetensors")
+    out = merge_checkpoint(source, [AdapterUse(plain), AdapterUse(xs)], tmp_path / "x.safetensors")
     before = load_file(source / "model.safetensors")
     weight = build_adapter(plain, before)[QKV].apply(before[QKV], 1.0)
     expected = build_adapter(xs, before)[QKV].apply(weight, 1.0)
@@ -132,7 +138,7 @@ def test_xs_bases_are_those_of_the_original_weight(tmp_path):
 
 
 def test_the_text_encoder_is_copied_only_when_asked(tmp_path):
-    source, item = support.tiny_checkpoint("tiny-s"), MergeItem(lora("lora", tmp_path))
+    source, item = support.tiny_checkpoint("tiny-s"), AdapterUse(lora("lora", tmp_path))
     out = tmp_path / "all"
     merge_checkpoint(source, [item], out, copy_text_encoder=True)
     copied = sorted(path.name for path in (out / "t5gemma-b-b-ul2").iterdir())
@@ -164,16 +170,16 @@ def test_only_changed_tensors_are_read_and_progress_is_told(tmp_path, monkeypatc
             return self.file.get_tensor(name)
 
     monkeypatch.setattr(module, "safe_open", Spy)
-    source, item = support.tiny_checkpoint("tiny-s"), MergeItem(lora("lora", tmp_path))
+    source, item = support.tiny_checkpoint("tiny-s"), AdapterUse(lora("lora", tmp_path))
     out = tmp_path / "x.safetensors"
     merge_checkpoint(source, [item], out, on_tensor=lambda d, t: seen.append((d, t)))
-    assert sorted(reads) == sorted(item.file.layers)
+    assert sorted(reads) == sorted(item.lora.layers)
     total = len(kinds(out))
     assert seen == [(i, total) for i in range(1, total + 1)]
 
 
 def test_a_stopped_or_failed_merge_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    source, item = support.tiny_checkpoint("tiny-s"), MergeItem(lora("lora", tmp_path))
+    source, item = support.tiny_checkpoint("tiny-s"), AdapterUse(lora("lora", tmp_path))
     folder = tmp_path / "out"
     folder.mkdir()
     out = folder / "x.safetensors"
@@ -207,17 +213,19 @@ def test_what_cannot_be_merged_is_refused_before_anything_is_written(tmp_path):
     fitting, wrong = lora("lora", tmp_path), lora("bora", tmp_path, "tiny-m")
     out = tmp_path / "x.safetensors"
     with pytest.raises(AdapterError, match="does not fit"):
-        merge_checkpoint(source, [MergeItem(wrong)], tmp_path / "folder" / out.name)
+        merge_checkpoint(source, [AdapterUse(wrong)], tmp_path / "folder" / out.name)
     assert not (tmp_path / "folder").exists()
     with pytest.raises(InputError, match="precision"):
-        merge_checkpoint(source, [MergeItem(fitting)], out, torch.float64)
+        merge_checkpoint(source, [AdapterUse(fitting)], out, torch.float64)
     with pytest.raises(InputError, match="another name"):
-        merge_checkpoint(source, [MergeItem(fitting)], source)
+        merge_checkpoint(source, [AdapterUse(fitting)], source)
     with pytest.raises(CheckpointError):
-        merge_checkpoint(tmp_path / "gone", [MergeItem(fitting)], out)
+        merge_checkpoint(tmp_path / "gone", [AdapterUse(fitting)], out)
     with pytest.raises(CheckpointError, match=r"do not fit torch\.float16"):
-        merge_checkpoint(source, [MergeItem(fitting, 1e7)], out, torch.float16)
+        merge_checkpoint(source, [AdapterUse(fitting, 1e7)], out, torch.float16)
     assert not out.exists()
-    partial = MergeItem(wrong, partial=True)
+    with pytest.raises(InputError, match="has no intervals"):
+        merge_checkpoint(source, [AdapterUse(fitting, interval=(0.2, 1.0))], out)
+    partial = AdapterUse(wrong, partial=True)
     merge_checkpoint(source, [partial], out)
     assert kinds(out) == kinds(source / "model.safetensors")

@@ -7,7 +7,8 @@ import torch
 
 from sa3_core.adapters.layer_filter import LayerFilter
 from sa3_core.adapters.rules import AdapterWeight, LowRank
-from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
+from sa3_core.adapters.switch import AdapterSwitch
+from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import AdapterError, InputError
 from sa3_core.geometry import target_frames
@@ -122,7 +123,7 @@ def test_layers_of_another_model_are_refused(model):
 
 @pytest.mark.parametrize("interval", [(0.5, 0.2), (-0.1, 1.0), (0.0, 1.5), (float("nan"), 1.0)])
 def test_intervals_that_make_no_sense(interval):
-    with pytest.raises(InputError, match="LoRA interval"):
+    with pytest.raises(InputError, match="lora_interval is"):
         AdapterUse({}, 1.0, interval)
 
 

@@ -298,3 +298,13 @@ def test_loaded_nets_ask_for_no_gradient_and_run_in_inference_mode(tiny_s):
     assert not any(p.requires_grad for p in model.dit.parameters())
     assert not model.dit.training
     assert not model.conditioner.training
+
+
+def test_what_loras_may_change_is_known_by_its_published_key(tiny_s, tiny_weights):
+    checkpoint, tensors = open_checkpoint(tiny_s), tiny_weights
+    names, shapes = checkpoint.adaptable_names(), checkpoint.adaptable_shapes()
+    assert set(names) == {k for k in tensors if k.startswith((DIT, CONDITIONER))}
+    assert {key: tuple(tensors[name].shape) for key, name in names.items()} == shapes
+    originals = checkpoint.originals()
+    key = DIT + "transformer.layers.0.self_attn.to_out.weight"
+    assert torch.equal(originals[key](), tensors[names[key]])

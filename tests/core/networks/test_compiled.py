@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3_core.adapters.rules import AdapterWeight, LowRank
-from sa3_core.adapters.switch import AdapterSwitch, AdapterUse
+from sa3_core.adapters.switch import AdapterSwitch
+from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import CompileError, InputError
 from sa3_core.geometry import target_frames, valid_frames

@@ -27,6 +27,7 @@ def loras(bridge, comfyui):
     for path in sorted(ADAPTERS.glob("tiny-m/adapter_lora.safetensors")):
         shutil.copy(path, folder / "medium.safetensors")
     names = {"loras": "nodes.bridge.work.loras", "patch": "nodes.bridge.sockets.lora_patch"}
+    names |= {"use": "sa3_core.adapters.use", "filter": "sa3_core.adapters.layer_filter"}
     names |= {"file": "sa3_core.adapters.file", "build": "sa3_core.adapters.build"}
     modules = {k: importlib.import_module(f"sa3_pack.{name}") for k, name in names.items()}
     return SimpleNamespace(**modules)
@@ -36,7 +37,9 @@ TYPES = [t + x for x in ("", "-xs") for t in ("lora", "dora-rows", "dora-cols", 
 
 
 def use(loras, name, **settings):
-    return loras.loras.LoraUse(f"adapter_{name}.safetensors", **settings)
+    layers = loras.filter.LayerFilter(settings.pop("layer_filter", ""))
+    settings = {"layers": layers, "strength_conditioner": 1.0, **settings}
+    return loras.use.AdapterUse(f"adapter_{name}.safetensors", **settings)
 
 
 def sample(bridge, patcher, prompt, batch=1, seconds=(SECONDS,), **settings):
@@ -206,11 +209,11 @@ def test_layer_filter_counts_and_limits(bridge, loras, patcher):
 
 
 def test_a_lora_for_another_model_is_an_error_or_a_choice(bridge, loras, patcher):
-    wrong = loras.loras.LoraUse("medium.safetensors")
+    wrong = loras.use.AdapterUse("medium.safetensors")
     with pytest.raises(Exception, match="does not fit this model") as refused:
         loras.loras.apply_lora(patcher, wrong, "test")
     assert "medium" in str(refused.value)
-    partly = loras.loras.LoraUse("medium.safetensors", partial=True)
+    partly = loras.use.AdapterUse("medium.safetensors", partial=True)
     patched, notes = loras.loras.apply_lora(patcher, partly, "test")
     assert patched.patches
     assert "fit the model" in notes[1]
