@@ -10,7 +10,7 @@ from ..sa3_core.files.published import SOURCES
 from ..sa3_core.networks.config import OBJECTIVES
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
-from .bridge.sockets.quantised import narrow_formats
+from .bridge.sockets.quantised import quantised_formats
 from .bridge.work import loading
 from .inputs import CATEGORY, PRECISIONS, WITH_MODEL
 
@@ -61,7 +61,7 @@ class SA3LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=[*PRECISIONS, *narrow_formats()],
+                    options=[*PRECISIONS, *quantised_formats()],
                     default=AUTO,
                     tooltip=(
                         "Dtype of the weights; auto takes what suits the device and the file. "

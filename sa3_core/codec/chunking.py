@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..networks.same import DecoderNoise, SAMEAutoencoder
-from ..networks.same_resampler import OnPiece
+from ..networks.same_resampler import OnTile
 
 OnChunk = Callable[[int, int], None]  # (steps done, steps in all); may raise to stop
 
@@ -74,7 +74,7 @@ def decode_chunked(
         latent: on the device and in the dtype to compute in.
         chunk: latents per chunk (any number; rounded up to the grid), None = the whole at once.
         noise: the decoder's random terms for the whole signal.
-        on_chunk: told after every piece of work (steps done, steps in all).
+        on_chunk: told after every tile (steps done, steps in all).
         out_device: where the audio is gathered, None = the latent's device.
 
     Raises:
@@ -85,11 +85,11 @@ def decode_chunked(
     channels = autoencoder.config.audio_channels
     shape = latent.shape[0], channels, total * hop
 
-    def run(part: Chunk, on_piece: OnPiece) -> Tensor:
+    def run(part: Chunk, on_tile: OnTile) -> Tensor:
         part_noise = noise.slice(part.low, part.high) if noise else None
-        return autoencoder.decode(latent[..., part.low : part.high], part_noise, on_piece)
+        return autoencoder.decode(latent[..., part.low : part.high], part_noise, on_tile)
 
-    steps = autoencoder.decode_pieces
+    steps = autoencoder.decode_tiles
     sizes = [steps(latent.shape[0], part.high - part.low, latent.device) for part in plan]
     place = torch.device(out_device or latent.device)
     return _stitch(plan, run, shape, place, _counter(sum(sizes), on_chunk))
@@ -109,7 +109,7 @@ def encode_chunked(
     Args:
         audio: anywhere; only a chunk of it at a time goes to `device`.
         chunk: latents per chunk (any number; rounded up to the grid), None = the whole at once.
-        on_chunk: told after every piece of work (steps done, steps in all).
+        on_chunk: told after every tile (steps done, steps in all).
         device, dtype: where and in what precision to compute, None = as the audio is.
 
     Returns:
@@ -123,37 +123,37 @@ def encode_chunked(
     plan = plan_chunks(total, chunk, autoencoder.chunk_grid, autoencoder.halo)
     shape = audio.shape[0], autoencoder.config.latent_channels, total
 
-    def run(part: Chunk, on_piece: OnPiece) -> Tensor:
-        piece = audio[..., part.low * hop : part.high * hop]
-        return autoencoder.encode(piece.to(device=place, dtype=dtype), on_piece)
+    def run(part: Chunk, on_tile: OnTile) -> Tensor:
+        samples = audio[..., part.low * hop : part.high * hop]
+        return autoencoder.encode(samples.to(device=place, dtype=dtype), on_tile)
 
-    steps = autoencoder.encode_pieces
+    steps = autoencoder.encode_tiles
     sizes = [steps(audio.shape[0], part.high - part.low, place) for part in plan]
     return _stitch(plan, run, shape, place, _counter(sum(sizes), on_chunk))
 
 
 def _stitch(
     plan: list[Chunk],
-    run: Callable[[Chunk, OnPiece], Tensor],
+    run: Callable[[Chunk, OnTile], Tensor],
     shape: tuple[int, int, int],
     device: torch.device,
-    on_piece: OnPiece,
+    on_tile: OnTile,
 ) -> Tensor:
     """Compute chunk by chunk and join what is to be kept into one float32 tensor of `shape`."""
     if len(plan) == 1:
-        return run(plan[0], on_piece).to(device)
+        return run(plan[0], on_tile).to(device)
     out = torch.empty(shape, device=device)
     scale = shape[-1] // plan[-1].stop  # what one latent occupies in the last dimension
     for part in plan:
-        result = run(part, on_piece)
+        result = run(part, on_tile)
         first = (part.start - part.low) * scale
         length = (part.stop - part.start) * scale
         out[..., part.start * scale : part.stop * scale] = result[..., first : first + length]
     return out
 
 
-def _counter(total: int, on_chunk: OnChunk | None) -> OnPiece:
-    """Count pieces of work and report them."""
+def _counter(total: int, on_chunk: OnChunk | None) -> OnTile:
+    """Count tiles and report them."""
     if on_chunk is None:
         return lambda: None
     done = iter(range(1, total + 1))

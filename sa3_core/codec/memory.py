@@ -11,7 +11,7 @@ import torch
 
 from ..networks.config import ResamplerConfig, SAMEConfig
 from ..networks.ops import onednn_is_faster
-from ..networks.same_resampler import PACKING_PAYS, piece_rows
+from ..networks.same_resampler import PACKING_PAYS, tile_rows
 from .chunking import plan_chunks
 
 MIN_CHUNK = 32  # latents; below it the halos cost more than the chunk
@@ -55,7 +55,7 @@ def encode_memory(
         frames: T, latents of the whole signal.
         chunk: latents per chunk, None = whole.
         dtype: of the computation.
-        device: where it runs; a GPU works on larger pieces.
+        device: where it runs; a GPU works on larger tiles.
     """
     return _same_memory(config, config.encoder, frames, chunk, dtype, device)
 
@@ -111,8 +111,8 @@ def _same_memory(
     part = max(c.high - c.low for c in plan)
     rows = (config.stride + 1) * (part + -part % side.grid(config.stride))
     tokens = rows * side.width * size  # updated in place, layer by layer
-    pieces = math.ceil(rows / piece_rows(device, side.width))  # all about as long
-    work = rows / pieces * side.width
+    tiles = math.ceil(rows / tile_rows(device, side.width))  # all about as long
+    work = rows / tiles * side.width
     layer = WINDOWED if side.window else CHUNKED
     work *= layer.half if size < 4 else layer.float32
     audio = config.stride * side.channels * 4  # of one latent, float32

@@ -43,7 +43,7 @@ class ResamplerConfig:
         channels: patched audio channels on the outside (512).
         width: D inside the block.
         kernel: taps of the mapping convolution (1 or 3).
-        chunk: latents*stride frames per attention chunk (SAME-S: 32), or None with `window`.
+        chunk: patches per attention chunk (SAME-S: 32, of 2 latents), or None with `window`.
         window: latents seen on each side (SAME-L: 1), or None with `chunk`.
         sinusoidal: the last `sinusoidal - 1` layers gate with sin(pi x).
         mask_noise: scale of the optional noise on the decoder's new tokens.
@@ -60,7 +60,7 @@ class ResamplerConfig:
     mask_noise: float = 0.0
 
     def grid(self, stride: int) -> int:
-        """Latents that a cut of the signal must be a multiple of; `stride` frames each."""
+        """Latents that a cut of the signal must be a multiple of; `stride` patches each."""
         return 1 if self.chunk is None else self.chunk // stride
 
     def halo(self, stride: int) -> int:

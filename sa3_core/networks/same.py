@@ -5,7 +5,7 @@
 
 SAME-S attends within chunks of 2 latents, shifted by half in the second half of its layers; SAME-L
 within a sliding window of one latent to each side. Nothing here depends on the batch or needs
-memory beyond the tokens themselves: layers run in pieces (`same_resampler`, `same_layers`).
+memory beyond the tokens themselves: layers run in tiles (`same_resampler`, `same_layers`).
 
 Letters: B batch, T latents, N = 4096 T samples, D width. State-dict keys are the published ones
 with weight norm folded (`checkpoints.reader`).
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .config import SAMEConfig
 from .layers import cast_to
 from .ops import Ops, TorchOps
-from .same_resampler import DecoderBlock, EncoderBlock, OnPiece
+from .same_resampler import DecoderBlock, EncoderBlock, OnTile
 
 BOTTLENECK_NOISE = 1e-3  # of running_std, the decoder's optional regularising noise
 NOISE_SEEDS = 2**63
@@ -114,7 +114,7 @@ class _Side(nn.Module):
 
 
 def _nothing() -> None:
-    """The `on_piece` of callers who do not count."""
+    """The `on_tile` of callers who do not count."""
 
 
 class SAMEAutoencoder(nn.Module):
@@ -140,39 +140,39 @@ class SAMEAutoencoder(nn.Module):
         self.hop = config.patch * config.stride
         self.chunk_grid, self.halo = config.chunk_grid, config.halo
 
-    def encode_pieces(self, batch: int, latents: int, device: torch.device) -> int:
-        """How often `encode` of that many latents calls `on_piece`."""
-        return cast(EncoderBlock, self.encoder.layers["0"]).pieces(batch, latents, device)
+    def encode_tiles(self, batch: int, latents: int, device: torch.device) -> int:
+        """How often `encode` of that many latents calls `on_tile`."""
+        return cast(EncoderBlock, self.encoder.layers["0"]).tiles(batch, latents, device)
 
-    def decode_pieces(self, batch: int, latents: int, device: torch.device) -> int:
-        """How often `decode` of that many latents calls `on_piece`."""
-        return cast(DecoderBlock, self.decoder.layers["3"]).pieces(batch, latents, device)
+    def decode_tiles(self, batch: int, latents: int, device: torch.device) -> int:
+        """How often `decode` of that many latents calls `on_tile`."""
+        return cast(DecoderBlock, self.decoder.layers["3"]).tiles(batch, latents, device)
 
     @torch.no_grad()
-    def encode(self, audio: Tensor, on_piece: OnPiece = _nothing) -> Tensor:
+    def encode(self, audio: Tensor, on_tile: OnTile = _nothing) -> Tensor:
         """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32.
 
         Zeros are appended to fill the last frame.
 
         Args:
             audio: N >= 1, in the dtype and on the device to compute in.
-            on_piece: called after every piece of work; may raise to stop.
+            on_tile: called after every tile; may raise to stop.
         """
         block, out = self.encoder.layers["0"], self.encoder.layers["2"]
-        return self.bottleneck.encode(out(block(audio, on_piece)).transpose(1, 2))
+        return self.bottleneck.encode(out(block(audio, on_tile)).transpose(1, 2))
 
     @torch.no_grad()
     def decode(
-        self, latent: Tensor, noise: DecoderNoise | None = None, on_piece: OnPiece = _nothing
+        self, latent: Tensor, noise: DecoderNoise | None = None, on_tile: OnTile = _nothing
     ) -> Tensor:
         """Latent [B, 256, T] -> audio [B, 2, 4096 * T] float32.
 
         Args:
             latent: T >= 1, in the dtype and on the device to compute in.
             noise: the decoder's random terms (`draw_decoder_noise`), None = off.
-            on_piece: called after every piece of work; may raise to stop.
+            on_tile: called after every tile; may raise to stop.
         """
         into, block = self.decoder.layers["1"], self.decoder.layers["3"]
         z = self.bottleneck.decode(latent, noise.latent if noise else None)
         tokens = into(z.to(latent.dtype).transpose(1, 2))
-        return block(tokens, noise.tokens if noise else None, on_piece)
+        return block(tokens, noise.tokens if noise else None, on_tile)

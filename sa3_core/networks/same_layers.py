@@ -1,9 +1,9 @@
 """SAME's transformer layer: differential attention in chunks or in a window, gated feed-forward.
 
-Layers update a piece of the token buffer in place, so that temporary memory depends on the piece
+Layers update a tile of the token buffer in place, so that temporary memory depends on the tile
 and not on the signal.
 
-Letters: B batch, M chunks, E tokens of a chunk (34), N tokens of a piece, D width, H heads.
+Letters: B batch, M chunks, E tokens of a chunk (34), N tokens of a tile, D width, H heads.
 
 Source: arXiv 2605.18613 (SAME).
 """
@@ -58,14 +58,14 @@ def _bend_and_rotate(x: Tensor, norm: DynamicTanh, table: Table) -> Tensor:
     return scale_and_rotate(*norm.bend(x.permute(0, 2, 3, 1, 4)), table).to(x.dtype)
 
 
-class WindowPiece:
-    """One piece [start, stop) of a sequence under sliding-window attention.
+class WindowTile:
+    """One tile [start, stop) of a sequence under sliding-window attention.
 
     Folded into blocks of queries, each with a halo of keys on both sides, so that no mask is larger
     than a block.
 
     Attributes:
-        low, high: the piece with the neighbours that its tokens can see.
+        low, high: the tile with the neighbours that its tokens can see.
     """
 
     def __init__(self, start: int, stop: int, total: int, reach: int) -> None:
@@ -83,14 +83,14 @@ class WindowPiece:
         q = q.unflatten(1, (self.blocks, WINDOW_BLOCK)).flatten(0, 1)
         k = fold_windows(k, n, WINDOW_BLOCK, self.reach, before)
         v = fold_windows(v, n, WINDOW_BLOCK, self.reach, before)
-        self.bias = cast_to(self.bias, q)  # once: the piece is used by every layer
+        self.bias = cast_to(self.bias, q)  # once: the tile is used by every layer
         bias = self.bias if self.bias.shape[0] == 1 else self.bias.repeat(b, 1, 1, 1)
         out = attend(q.transpose(1, 2), k, v, bias).transpose(1, 2)  # [B * blocks, block, 2H, 64]
         return out.unflatten(0, (b, self.blocks)).flatten(1, 2)[:, :n]
 
 
 class SAMELayer(nn.Module):
-    """x += attention(dyt(x)); x += feed_forward(dyt(x)), in place on a piece of the tokens."""
+    """x += attention(dyt(x)); x += feed_forward(dyt(x)), in place on a tile of the tokens."""
 
     def __init__(
         self, width: int, mult: int, gate: Gate, ops: Ops, device=None, dtype=None
@@ -106,7 +106,7 @@ class SAMELayer(nn.Module):
         """Update x [B, M, E, D]; attention stays within each of the B * M chunks.
 
         Args:
-            x: the piece.
+            x: the tile.
             table: RoPE table for positions 0..E.
         """
         q, k, v = self.self_attn.project(self.pre_norm(x).flatten(0, 1), table)
@@ -115,17 +115,17 @@ class SAMELayer(nn.Module):
         x += self.self_attn.to_out(mixed.flatten(2)).view(x.shape)
         x += self.ff(self.ff_norm(x))
 
-    def update_window(self, x: Tensor, around: Tensor, piece: WindowPiece, table: Table) -> None:
-        """Update x [B, N, D]; each token attends `piece.reach` tokens to both sides.
+    def update_window(self, x: Tensor, around: Tensor, tile: WindowTile, table: Table) -> None:
+        """Update x [B, N, D]; each token attends `tile.reach` tokens to both sides.
 
         Args:
-            x: the piece.
-            around: tokens low..high of the piece, none of them updated by this layer yet.
-            piece: where the piece lies.
+            x: the tile.
+            around: tokens low..high of the tile, none of them updated by this layer yet.
+            tile: where the tile lies.
             table: RoPE table for positions 0 to the length of `around`.
         """
         q, k, v = self.self_attn.project(self.pre_norm(around), table)
         q, k = q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2)
-        plus, minus = piece.attend(q, k, v.repeat(1, 1, 2, 1)).chunk(2, dim=2)
+        plus, minus = tile.attend(q, k, v.repeat(1, 1, 2, 1)).chunk(2, dim=2)
         x += self.self_attn.to_out((plus - minus).flatten(2))
         x += self.ff(self.ff_norm(x))

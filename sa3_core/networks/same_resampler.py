@@ -1,7 +1,7 @@
-"""SAME's resampling blocks: frames to latent tokens and back, 16 frames and one token per latent.
+"""SAME's resampling blocks: patches to latent tokens and back, 16 patches and one token per latent.
 
 All tokens of the signal lie in one buffer that the layers update in place, layer after layer, each
-in pieces of rows: temporary memory does not grow with the signal, and a piece stays in the caches.
+in tiles of rows: temporary memory does not grow with the signal, and a tile stays in the caches.
 
 Letters: B batch, T latents, D width, A audio channels, P samples of a patch (256).
 
@@ -21,21 +21,21 @@ from ..errors import ConfigError
 from .config import ResamplerConfig, SAMEConfig
 from .layers import Gate, cast_to, rotary_table
 from .ops import Ops, keep_freed_memory, packed_weights
-from .same_layers import WINDOW_BLOCK, SAMELayer, WindowPiece
+from .same_layers import WINDOW_BLOCK, SAMELayer, WindowTile
 
-OnPiece = Callable[[], None]
+OnTile = Callable[[], None]
 Spans = list[tuple[int, int]]  # (start, stop)
 
-# Values (rows times width) of one piece. Measured on a CPU: fewer leave the matrix units waiting
+# Values (rows times width) of one tile. Measured on a CPU: fewer leave the matrix units waiting
 # for weights, more no longer fit into the caches. A GPU needs more to be busy.
-CPU_PIECE = 1088 * 768
-GPU_PIECE = 16 * CPU_PIECE
+CPU_TILE = 1088 * 768
+GPU_TILE = 16 * CPU_TILE
 PACKING_PAYS = 4000  # rows from which on laying a layer's weights out is the smaller work
 
 
-def piece_rows(device: torch.device, width: int) -> int:
-    """Token rows that one piece of work has at most."""
-    return (CPU_PIECE if device.type == "cpu" else GPU_PIECE) // width
+def tile_rows(device: torch.device, width: int) -> int:
+    """Token rows that one tile has at most."""
+    return (CPU_TILE if device.type == "cpu" else GPU_TILE) // width
 
 
 def even_spans(count: int, most: int) -> Spans:
@@ -81,37 +81,37 @@ class Resampler(nn.Module):
         return inner.unflatten(1, (-1, self.group))
 
     def spans(self, batch: int, latents: int, device: torch.device) -> list[Spans]:
-        """The pieces of each layer: spans of chunks (SAME-S) or of tokens (SAME-L).
+        """The tiles of each layer: spans of chunks (SAME-S) or of tokens (SAME-L).
 
         Args:
             latents: T, on the grid.
         """
         depth, tokens = self.config.depth, latents * self.group
-        rows = piece_rows(device, self.config.width) // batch
+        rows = tile_rows(device, self.config.width) // batch
         if self.margin:
             chunk = 2 * self.margin
             first = even_spans(tokens // chunk, rows // chunk)
             second = even_spans(tokens // chunk + 1, rows // chunk)
             return [first] * (depth // 2) + [second] * (depth - depth // 2)
-        # A piece is no shorter than the reach, so that it only sees its direct neighbours.
+        # A tile is no shorter than the reach, so that it only sees its direct neighbours.
         unit = WINDOW_BLOCK * math.ceil(self.reach / WINDOW_BLOCK)
         blocks = even_spans(math.ceil(tokens / unit), rows // unit)
         return [[(a * unit, min(b * unit, tokens)) for a, b in blocks]] * depth
 
-    def pieces(self, batch: int, latents: int, device: torch.device) -> int:
-        """How often `transform` calls `on_piece`."""
+    def tiles(self, batch: int, latents: int, device: torch.device) -> int:
+        """How often `transform` calls `on_tile`."""
         return sum(map(len, self.spans(batch, latents + -latents % self.grid, device)))
 
-    def transform(self, tokens: Tensor, on_piece: OnPiece) -> None:
+    def transform(self, tokens: Tensor, on_tile: OnTile) -> None:
         """Run all layers on the token buffer, in place."""
         if tokens.is_cpu:
             keep_freed_memory()
         latents = (tokens.shape[1] - 2 * self.margin) // self.group
         spans = self.spans(tokens.shape[0], latents, tokens.device)
         run = self._transform_chunks if self.margin else self._transform_windows
-        run(tokens, spans, on_piece)
+        run(tokens, spans, on_tile)
 
-    def _transform_chunks(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
+    def _transform_chunks(self, tokens: Tensor, spans: list[Spans], on_tile: OnTile) -> None:
         """First half on aligned chunks, second half on chunks shifted by half a chunk."""
         half = self.margin
         inner, first = tokens[:, half:-half], self.config.depth // 2
@@ -124,31 +124,31 @@ class Resampler(nn.Module):
             with self._packed(layer, spans[number], len(tokens) * 2 * half):
                 for start, stop in spans[number]:
                     layer.update_chunks(chunks[:, start:stop], table)
-                    on_piece()
+                    on_tile()
 
-    def _transform_windows(self, tokens: Tensor, spans: list[Spans], on_piece: OnPiece) -> None:
-        """Every layer over the whole sequence, piece after piece."""
+    def _transform_windows(self, tokens: Tensor, spans: list[Spans], on_tile: OnTile) -> None:
+        """Every layer over the whole sequence, tile after tile."""
         total, reach = tokens.shape[1], self.reach
-        pieces = [WindowPiece(start, stop, total, reach) for start, stop in spans[0]]
-        longest = max(piece.high - piece.low for piece in pieces)
+        tiles = [WindowTile(start, stop, total, reach) for start, stop in spans[0]]
+        longest = max(tile.high - tile.low for tile in tiles)
         for layer in self._layers():
-            # Only distances count, so each piece counts from its own start. Angles are exact: a
-            # chunk of a signal is to come out as in the whole, wherever the pieces begin.
+            # Only distances count, so each tile counts from its own start. Angles are exact: a
+            # chunk of a signal is to come out as in the whole, wherever the tiles begin.
             cos, sin = rotary_table(layer.rope.inv_freq, longest, tokens.device, exact=True)
             left = tokens[:, :0]
             with self._packed(layer, spans[0], len(tokens)):
-                for piece in pieces:
-                    around = torch.cat([left, tokens[:, piece.start : piece.high]], 1)
-                    left = tokens[:, piece.stop - reach : piece.stop].clone()  # not yet updated
-                    table = cos[: piece.high - piece.low], sin[: piece.high - piece.low]
-                    layer.update_window(tokens[:, piece.start : piece.stop], around, piece, table)
-                    on_piece()
+                for tile in tiles:
+                    around = torch.cat([left, tokens[:, tile.start : tile.high]], 1)
+                    left = tokens[:, tile.stop - reach : tile.stop].clone()  # not yet updated
+                    table = cos[: tile.high - tile.low], sin[: tile.high - tile.low]
+                    layer.update_window(tokens[:, tile.start : tile.stop], around, tile, table)
+                    on_tile()
 
     def _packed(self, layer: SAMELayer, spans: Spans, unit: int) -> AbstractContextManager[None]:
-        """The layer's weights laid out for its pieces, where they have rows enough.
+        """The layer's weights laid out for its tiles, where they have rows enough.
 
         Args:
-            spans: the layer's pieces.
+            spans: the layer's tiles.
             unit: rows of the whole batch that one step of a span stands for.
         """
         if spans[-1][1] * unit < PACKING_PAYS:
@@ -157,7 +157,7 @@ class Resampler(nn.Module):
 
     def mapping_spans(self, batch: int, latents: int, device: torch.device) -> Spans:
         """Spans of latents in which the mapping convolution is computed."""
-        return even_spans(latents, piece_rows(device, self.config.width) // (batch * self.stride))
+        return even_spans(latents, tile_rows(device, self.config.width) // (batch * self.stride))
 
 
 def _gate(config: ResamplerConfig, number: int) -> Gate:
@@ -179,25 +179,25 @@ class EncoderBlock(Resampler):
         sizes = config.encoder.channels, config.encoder.width, 1
         self.mapping = ops.Conv1d(*sizes, device=device, dtype=dtype)
 
-    def forward(self, audio: Tensor, on_piece: OnPiece) -> Tensor:
+    def forward(self, audio: Tensor, on_tile: OnTile) -> Tensor:
         """Audio [B, A, N] -> latent tokens [B, ceil(N / 4096), D]; zeros follow the audio."""
         latents = -(-audio.shape[-1] // (self.patch * self.stride))
         tokens = self.buffer(audio.shape[0], latents + -latents % self.grid, audio)
         groups = self.groups(tokens)
         self._from_audio(audio, groups)
-        self.transform(tokens, on_piece)
+        self.transform(tokens, on_tile)
         return groups[:, :latents, self.stride]
 
     def _from_audio(self, audio: Tensor, groups: Tensor) -> None:
-        """Fill groups [B, T on the grid, 17, D] with mapped frames and the new tokens."""
+        """Fill groups [B, T on the grid, 17, D] with mapped patches and the new tokens."""
         hop = self.patch * self.stride
         groups[:, :, self.stride] = cast_to(self.new_tokens, audio)
         for start, stop in self.mapping_spans(audio.shape[0], groups.shape[1], audio.device):
             part = audio[..., start * hop : stop * hop]
             part = F.pad(part, (0, (stop - start) * hop - part.shape[-1]))
             # "b c (l h) -> b (c h) l": channel-major patches
-            frames = part.unflatten(-1, (-1, self.patch)).transpose(2, 3).flatten(1, 2)
-            mapped = self.mapping(frames).transpose(1, 2)
+            patches = part.unflatten(-1, (-1, self.patch)).transpose(2, 3).flatten(1, 2)
+            mapped = self.mapping(patches).transpose(1, 2)
             groups[:, start:stop, : self.stride] = mapped.unflatten(1, (-1, self.stride))
 
 
@@ -210,7 +210,7 @@ class DecoderBlock(Resampler):
         sizes = config.decoder.width, config.decoder.channels, config.decoder.kernel
         self.mapping = ops.Conv1d(*sizes, padding=sizes[2] // 2, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor, noise: Tensor | None, on_piece: OnPiece) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None, on_tile: OnTile) -> Tensor:
         """Latent tokens [B, T, D] -> audio [B, A, 4096 * T] float32.
 
         Args:
@@ -224,7 +224,7 @@ class DecoderBlock(Resampler):
         groups[:, :, 1:] = cast_to(self.new_tokens, x)
         if noise is not None:
             groups[:, :, 1:] += cast_to(noise, x) * self.config.mask_noise
-        self.transform(tokens, on_piece)
+        self.transform(tokens, on_tile)
         return self._to_audio(groups, latents)
 
     def _to_audio(self, groups: Tensor, latents: int) -> Tensor:
@@ -235,9 +235,9 @@ class DecoderBlock(Resampler):
         seen = self.config.kernel // 2  # latents on each side that a tap can reach into
         for start, stop in self.mapping_spans(batch, latents, groups.device):
             low, high = max(0, start - seen), min(padded, stop + seen)
-            frames = groups[:, low:high, 1:].flatten(1, 2).transpose(1, 2).contiguous()
+            patches = groups[:, low:high, 1:].flatten(1, 2).transpose(1, 2).contiguous()
             first = (start - low) * self.stride
-            mapped = self.mapping(frames)[..., first : first + (stop - start) * self.stride]
+            mapped = self.mapping(patches)[..., first : first + (stop - start) * self.stride]
             # "b (c h) l -> b c l h"
             mapped = mapped.unflatten(1, (self.audio_channels, self.patch)).transpose(2, 3)
             audio[:, :, start * self.stride : stop * self.stride] = mapped

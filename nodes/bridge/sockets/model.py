@@ -48,7 +48,7 @@ from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu, layer_classes
 from .compiling import compiled_net
-from .quantised import FORMATS, narrow_classes, narrow_tensors, refuse_saving
+from .quantised import FORMATS, quantise_tensors, quantised_classes, refuse_saving
 from .values import text_of
 
 log = logging.getLogger(__name__)
@@ -288,9 +288,9 @@ def load_patcher(
     if precision in FORMATS:
         # Both, so that the host reserves memory for widened weights.
         dtype = cast = cast or dtype
-        store = partial(narrow_tensors, name=precision, compute=dtype)
+        store = partial(quantise_tensors, name=precision, compute=dtype)
     host.set_inference_dtype(dtype, cast)
-    host.custom_operations = narrow_classes(dtype) if store else layer_classes(dtype, cast)
+    host.custom_operations = quantised_classes(dtype) if store else layer_classes(dtype, cast)
     info = ModelInfo(name, path, config, found, source, find_sample_size(config), precision)
     model = SA3BaseModel(host, info, torch.device("meta"))
     load_dit(checkpoint, model.diffusion_model, dtype, store)

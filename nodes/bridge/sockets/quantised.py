@@ -24,7 +24,7 @@ _FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot ho
 _BLOCK_WEIGHT = re.compile(r"transformer\.layers\.\d+\.(?:self_attn|cross_attn|ff)\..*\.weight")
 
 
-def narrow_formats() -> list[str]:
+def quantised_formats() -> list[str]:
     """Those of FORMATS that this ComfyUI (int8: since 0.27.0) and this device can do."""
     if not getattr(comfy.quant_ops, "_CK_AVAILABLE", False):  # ComfyUI's optional comfy_kitchen
         return []
@@ -41,7 +41,7 @@ def storage_dtype(name: str) -> torch.dtype:
 
 
 @functools.cache
-def narrow_classes(compute: torch.dtype) -> Any:
+def quantised_classes(compute: torch.dtype) -> Any:
     """ComfyUI's layer classes for quantised weights, multiplying in the input's dtype."""
     operations = comfy.ops.mixed_precision_ops({}, compute, full_precision_mm=True)
 
@@ -58,7 +58,7 @@ def narrow_classes(compute: torch.dtype) -> Any:
             comfy.ops.run_every_op()
             return streamed_linear(self, input, widen)
 
-    return type("NarrowOperations", (operations,), {"Linear": Linear})
+    return type("QuantisedOperations", (operations,), {"Linear": Linear})
 
 
 def widen(weight: Any) -> Tensor:
@@ -70,10 +70,10 @@ def widen(weight: Any) -> Tensor:
     return values.to(weight.dtype).mul_(scale)
 
 
-def narrow_tensors(
+def quantise_tensors(
     tensors: dict[str, Tensor], name: str, compute: torch.dtype
 ) -> dict[str, Tensor]:
-    """State dict of a DiT for `narrow_classes`, in the layout of ComfyUI's quantised checkpoints.
+    """State dict of a DiT for `quantised_classes`, laid out as ComfyUI's quantised checkpoints are.
 
     Args:
         tensors: the DiT's tensors by key, in the file's dtype.
@@ -106,7 +106,7 @@ def _scales(weight: Tensor, algorithm: str) -> dict[str, Any]:
 
 
 def refuse_saving(net: nn.Module, prefix: str, keep_vars: bool) -> None:
-    """State-dict hook of a narrow DiT: the host asks for its state alone only to write a file.
+    """State-dict hook of a quantised DiT: the host asks for its state alone only to write a file.
 
     It could not: int8 weights that are not resident fail there with a message about gradients.
 

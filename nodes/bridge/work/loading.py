@@ -91,8 +91,8 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else AUTO)
-    narrow = choice.precision in FORMATS  # for the transformer alone
-    return patcher, clip, load_vae(str(same), AUTO if narrow else choice.precision)
+    quantised = choice.precision in FORMATS  # for the transformer alone
+    return patcher, clip, load_vae(str(same), AUTO if quantised else choice.precision)
 
 
 def load_autoencoder(name: str, precision: str) -> SA3VAE:
@@ -104,8 +104,8 @@ def describe(patcher: Any) -> list[str]:
     """What the node says about a loaded model."""
     model: SA3BaseModel = patcher.model
     info = model.info
-    narrow = info.precision in FORMATS
-    stored = storage_dtype(info.precision) if narrow else model.get_dtype()
+    quantised = info.precision in FORMATS
+    stored = storage_dtype(info.precision) if quantised else model.get_dtype()
     dtype = str(stored).removeprefix("torch.")
     compute = str(model.get_dtype_inference()).removeprefix("torch.")
     precision = dtype if dtype == compute else f"{dtype}, computed in {compute}"

@@ -101,8 +101,8 @@ def _measure(variant: str, seeds: int, on_card: bool) -> dict[str, Row]:
     del text
     same = _part("sa3_core.checkpoints.load").load_autoencoder(folder, torch.float32, device)
     rows = {}
-    for name in (*DTYPES, *_part("nodes.bridge.sockets.quantised").narrow_formats()):
-        opened = _wide(folder, DTYPES[name], device) if name in DTYPES else _narrow(folder, name)
+    for name in (*DTYPES, *_part("nodes.bridge.sockets.quantised").quantised_formats()):
+        opened = _wide(folder, DTYPES[name], device) if name in DTYPES else _quantised(folder, name)
         with opened as (model, weights):
             made = [_sample(model, prompt, seed) for seed, prompt in enumerate(prompts)]
         takes = [(latent, _decode(same, latent)) for latent, _ in made]
@@ -118,7 +118,7 @@ def _wide(folder: Any, dtype: torch.dtype, device: str) -> Iterator[tuple[Any, i
 
 
 @contextmanager
-def _narrow(folder: Any, name: str) -> Iterator[tuple[Any, int]]:
+def _quantised(folder: Any, name: str) -> Iterator[tuple[Any, int]]:
     host = _part("nodes.bridge.sockets.model")
     patcher = host.load_patcher(str(folder), folder.name, name, "auto")
     state = patcher.model.state_dict()

@@ -1,4 +1,4 @@
-"""Memory estimates: linear in length, smaller in chunks, larger pieces on a GPU."""
+"""Memory estimates: linear in length, smaller in chunks, larger tiles on a GPU."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_long_signal_decoded_with_packed_layers(monkeypatch, rel_l2, request, 
     net = load_autoencoder(request.getfixturevalue(name))
     long = same_resampler.PACKING_PAYS // 17 + 3  # latents of 17 rows
     latent = torch.randn(1, 256, long, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(same_resampler, "CPU_PIECE", 204 * net.config.decoder.width)
+    monkeypatch.setattr(same_resampler, "CPU_TILE", 204 * net.config.decoder.width)
     monkeypatch.setattr(ops, "onednn_is_faster", lambda: False)
     plain = net.decode(latent)
     monkeypatch.setattr(ops, "onednn_is_faster", lambda: True)

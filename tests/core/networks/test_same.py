@@ -97,17 +97,17 @@ def test_an_item_does_not_depend_on_its_batch(nets, rel_l2, variant):
 
 
 @pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])
-def test_long_signals_run_in_pieces_without_a_trace(nets, rel_l2, variant, monkeypatch):
+def test_long_signals_run_in_tiles_without_a_trace(nets, rel_l2, variant, monkeypatch):
     net = nets[variant]
     latent = torch.randn(1, 256, 61, generator=torch.Generator().manual_seed(4))
     whole, counted = net.decode(latent), []
-    monkeypatch.setattr("sa3_core.networks.same_resampler.piece_rows", lambda *_: 150)
-    pieces = net.decode(latent, on_piece=lambda: counted.append(1))
-    assert rel_l2(pieces, whole) <= 2e-5
-    assert len(counted) == net.decode_pieces(1, 61, latent.device) > 4 * 4
+    monkeypatch.setattr("sa3_core.networks.same_resampler.tile_rows", lambda *_: 150)
+    tiles = net.decode(latent, on_tile=lambda: counted.append(1))
+    assert rel_l2(tiles, whole) <= 2e-5
+    assert len(counted) == net.decode_tiles(1, 61, latent.device) > 4 * 4
     counted.clear()
-    net.encode(whole, on_piece=lambda: counted.append(1))
-    assert len(counted) == net.encode_pieces(1, 61, latent.device)
+    net.encode(whole, on_tile=lambda: counted.append(1))
+    assert len(counted) == net.encode_tiles(1, 61, latent.device)
 
 
 @pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])

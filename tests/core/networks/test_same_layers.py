@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sa3_core.networks.same_layers import WindowPiece
+from sa3_core.networks.same_layers import WindowTile
 from sa3_core.networks.same_resampler import even_spans
 
 
@@ -32,9 +32,9 @@ def test_a_piece_equals_dense_attention(rel_l2, batch, start, stop, total, reach
     dense = scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=band
     )
-    piece = WindowPiece(start, stop, total, reach)
-    part = slice(piece.low, piece.high)
-    folded = piece.attend(q[:, part], k[:, part], v[:, part])
+    tile = WindowTile(start, stop, total, reach)
+    part = slice(tile.low, tile.high)
+    folded = tile.attend(q[:, part], k[:, part], v[:, part])
     assert rel_l2(folded, dense.transpose(1, 2)[:, start:stop]) < 1e-6
 
 

@@ -17,7 +17,7 @@ LAYER = "diffusion_model.transformer.layers.0.self_attn.to_out"
 
 
 @pytest.fixture(scope="module")
-def narrow(bridge):
+def module(bridge):
     return importlib.import_module("sa3_pack.nodes.bridge.sockets.quantised")
 
 
@@ -55,14 +55,14 @@ def test_the_loader_offers_them_and_load_same_does_not(pack):
     assert offered == {"SA3LoadModel": [*plain, "fp8_e4m3", "int8"], "SA3LoadSAME": plain}
 
 
-def test_only_what_this_comfyui_can_do_is_offered(narrow, mm, monkeypatch):
+def test_only_what_this_comfyui_can_do_is_offered(module, mm, monkeypatch):
     monkeypatch.setattr(mm, "get_torch_device", lambda: torch.device("mps"))
-    assert narrow.narrow_formats() == ["int8"]
-    monkeypatch.delitem(narrow.comfy.quant_ops.QUANT_ALGOS, "int8_tensorwise")
-    assert narrow.narrow_formats() == []
+    assert module.quantised_formats() == ["int8"]
+    monkeypatch.delitem(module.comfy.quant_ops.QUANT_ALGOS, "int8_tensorwise")
+    assert module.quantised_formats() == []
     monkeypatch.undo()
-    monkeypatch.setattr(narrow.comfy.quant_ops, "_CK_AVAILABLE", False)
-    assert narrow.narrow_formats() == []
+    monkeypatch.setattr(module.comfy.quant_ops, "_CK_AVAILABLE", False)
+    assert module.quantised_formats() == []
 
 
 def test_the_blocks_matrices_are_narrow_and_nothing_else(narrowed, name):
@@ -83,18 +83,18 @@ def test_the_host_counts_the_narrow_size(narrowed, patcher):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_widening_rounds_once(narrow, narrowed, dtype):
+def test_widening_rounds_once(module, narrowed, dtype):
     weight = layer(narrowed).weight
     exact = weight._qdata.double() * weight._params.scale.double()
-    wide = narrow.widen(weight.to(dtype))
+    wide = module.widen(weight.to(dtype))
     assert wide.dtype == dtype
     assert float((wide - exact).norm() / exact.norm()) < 0.5 * torch.finfo(dtype).eps
     assert snr_db(wide.float(), weight.dequantize().float()) > 45
 
 
-def test_a_weight_of_zeros_stays_zero(narrow, name):
+def test_a_weight_of_zeros_stays_zero(module, name):
     key = "transformer.layers.0.ff.ff.2.weight"
-    stored = narrow.narrow_tensors({key: torch.zeros(8, 16)}, name, torch.float32)
+    stored = module.quantise_tensors({key: torch.zeros(8, 16)}, name, torch.float32)
     values, scale = stored[key], stored[f"{key}_scale"]
     assert torch.equal(values.float() * scale, torch.zeros(8, 16))
 
