@@ -113,7 +113,10 @@ class SA3SamplerSelect(io.ComfyNode):
                     "sampler",
                     options=SAMPLERS.names,
                     default=SAMPLERS.names[0],
-                    tooltip="pingpong for post-trained models; euler, rk4, dpmpp for base models.",
+                    tooltip=(
+                        "pingpong for post-trained models, the others for base models. heun asks "
+                        "the model twice a step, rk4 four times; dpmpp is dpmpp-2m."
+                    ),
                 )
             ],
             outputs=[io.Sampler.Output()],

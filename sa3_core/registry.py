@@ -17,11 +17,17 @@ class Registry(Generic[T]):
         self.kind = kind
         self._items: dict[str, T] = {}
 
-    def add(self, name: str) -> Callable[[T], T]:
-        """Decorator that files the decorated thing under `name`."""
-        if name in self._items:
-            raise RuntimeError(f"{self.kind} {name!r} is registered twice")
-        return lambda item: self._items.setdefault(name, item)
+    def add(self, *names: str) -> Callable[[T], T]:
+        """Decorator that files the decorated thing under its name and any others it goes by."""
+        for name in names:
+            if name in self._items:
+                raise RuntimeError(f"{self.kind} {name!r} is registered twice")
+
+        def file(item: T) -> T:
+            self._items.update(dict.fromkeys(names, item))
+            return item
+
+        return file
 
     def __getitem__(self, name: str) -> T:
         if name not in self._items:

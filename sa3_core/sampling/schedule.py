@@ -131,7 +131,7 @@ class FullShift:
         return torch.sin(shifted * (math.pi / 2)) if self.use_sine else shifted
 
 
-@SHIFTS.add("none")
+@SHIFTS.add("none", "identity")
 @dataclass(frozen=True)
 class NoShift:
     """An even grid, as it is."""

@@ -107,7 +107,16 @@ def test_ksampler_lcm_runs_the_published_schedule(comfy):
 
 # rk4 asks at t = 1e-5, where a velocity out of (x - denoised) / t keeps few digits.
 @pytest.mark.parametrize(
-    ("solver", "bound"), [("pingpong", 1e-4), ("dpmpp", 1e-4), ("rk4", 5e-3), ("euler", 1e-4)]
+    ("solver", "bound"),
+    [
+        ("pingpong", 1e-4),
+        ("dpmpp", 1e-4),
+        ("dpmpp-2m", 1e-4),
+        ("dpmpp-3m-sde", 1e-4),
+        ("heun", 1e-4),
+        ("rk4", 5e-3),
+        ("euler", 1e-4),
+    ],
 )
 def test_sampler_custom_advanced_equals_our_sampler(comfy, solver, bound):
     graph = conditioned(base_graph())

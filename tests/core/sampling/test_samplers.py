@@ -35,7 +35,7 @@ def point_flow(target):
 
 
 @pytest.mark.parametrize("level", [1.0, 0.7])
-@pytest.mark.parametrize("name", ["pingpong", "euler", "dpmpp"])
+@pytest.mark.parametrize("name", ["pingpong", "euler", "heun", "dpmpp", "dpmpp-3m-sde"])
 def test_lands_on_the_data_of_a_point_flow(rel_l2, name, level):
     target = draw(1)
     start = (1 - level) * target + level * draw(2)
@@ -149,7 +149,7 @@ def test_pingpong_puts_fresh_noise_of_the_next_level_on_the_prediction():
         torch.testing.assert_close(x, (1 - t) * target + t * drawn[i], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["pingpong", "euler", "rk4", "dpmpp"])
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_reports_every_step_with_the_predicted_data(name):
     target, told = draw(1), []
     sigmas = build_sigmas(5, LogSNRShift(), [12, 12])
@@ -166,7 +166,7 @@ def test_reports_every_step_with_the_predicted_data(name):
         torch.testing.assert_close(x0, target, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pingpong", "euler", "rk4", "dpmpp"])
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_an_item_walks_its_own_schedule_whatever_its_neighbours_do(name):
     def velocity(x, t):
         return torch.tanh(x) + t[:, None, None]
@@ -182,14 +182,14 @@ def test_an_item_walks_its_own_schedule_whatever_its_neighbours_do(name):
         torch.testing.assert_close(both[at], alone, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["pingpong", "euler", "rk4", "dpmpp"])
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_a_schedule_of_zeros_returns_the_start(name):
     x = draw(2)
     out = run(name, lambda x, t: torch.ones_like(x), x, torch.zeros(2, 4))
     assert torch.equal(out, x)
 
 
-@pytest.mark.parametrize("name", ["pingpong", "euler", "rk4", "dpmpp"])
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_a_row_for_all_items_and_equal_neighbours_are_fine(name):
     row = torch.tensor([0.8, 0.5, 0.5, 0.5, 0.2, 0.0])
     out = run(name, curved, draw(2), row, lambda: draw(3))
@@ -197,4 +197,13 @@ def test_a_row_for_all_items_and_equal_neighbours_are_fine(name):
 
 
 def test_registry_names():
-    assert SAMPLERS.names == ["pingpong", "euler", "rk4", "dpmpp"]
+    assert SAMPLERS.names == [
+        "pingpong",
+        "euler",
+        "rk4",
+        "heun",
+        "dpmpp",
+        "dpmpp-2m",
+        "dpmpp-3m-sde",
+    ]
+    assert SAMPLERS["dpmpp-2m"] is SAMPLERS["dpmpp"], "one solver under two names"

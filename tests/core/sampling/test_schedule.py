@@ -86,7 +86,8 @@ def test_every_shift_keeps_the_ends_and_rises(name, length):
 
 
 def test_registry_holds_the_four_shifts_in_order():
-    assert SHIFTS.names == ["logsnr", "flux", "full", "none"]
+    assert SHIFTS.names == ["logsnr", "flux", "full", "none", "identity"]
+    assert SHIFTS["identity"] is SHIFTS["none"], "one shift under two names"
     with pytest.raises(UnknownNameError, match="logsnr"):
         SHIFTS["logsnrr"]
 
@@ -157,6 +158,7 @@ def test_options_of_a_config_override_the_defaults():
     assert shift_from_options({"type": "full", "min_length": 128}) == FullShift(min_length=128)
     assert shift_from_options({"max_shift": 2.0}) == FullShift(max_shift=2.0)
     assert shift_from_options({"type": "none"}) == NoShift()
+    assert shift_from_options({"type": "identity"}) == NoShift()
     assert shift_from_options({"type": "flux", "alpha_max": 3}) == FluxShift(alpha_max=3)
 
 
