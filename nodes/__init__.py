@@ -12,7 +12,6 @@ from . import (
     latent_files,
     listening,
     loaders,
-    prompting,
     sampling,
     saving,
     schedule,
@@ -23,7 +22,6 @@ from .bridge.web.register import register_routes
 
 FAMILIES = (
     loaders,
-    prompting,
     text,
     latent,
     sampling,

@@ -11,7 +11,7 @@ from ..sa3_core.adapters.use import AdapterUse
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
-from .inputs import CATEGORY, PRECISIONS
+from .inputs import CATEGORY, model_input, precision_input, prefix_input
 
 NONE = "none"
 SLOTS = 6
@@ -46,7 +46,7 @@ class SA3LoraLoader(io.ComfyNode):
             ),
             search_aliases=["lora", "dora", "sa3 lora"],
             inputs=[
-                io.Model.Input("model", tooltip="MODEL of Load SA3 Model, or of a LoRA Loader."),
+                model_input(", or of a LoRA Loader"),
                 io.Combo.Input(
                     "lora", options=loras.lora_names(), tooltip="A file from models/loras."
                 ),
@@ -145,7 +145,7 @@ class SA3LoraStack(io.ComfyNode):
             description="Puts up to six LoRAs on the model; chain another stack for more.",
             search_aliases=["lora stack", "multi lora"],
             inputs=[
-                io.Model.Input("model", tooltip="MODEL of Load SA3 Model, or of a LoRA Loader."),
+                model_input(", or of a LoRA Loader"),
                 *slots,
             ],
             outputs=[io.Model.Output()],
@@ -192,20 +192,12 @@ class SA3SaveModel(io.ComfyNode):
             ),
             search_aliases=["merge lora", "save checkpoint"],
             inputs=[
-                io.Model.Input("model", tooltip="MODEL of Load SA3 Model with LoRAs on it."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="checkpoints/sa3_merged",
-                    tooltip="Folder and name inside the output folder; never overwrites.",
-                    optional=True,
+                model_input(" with LoRAs on it"),
+                prefix_input(
+                    "checkpoints/sa3_merged",
+                    "Folder and name inside the output folder; never overwrites.",
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=PRECISIONS,
-                    default=AUTO,
-                    tooltip="Dtype of the written weights; auto keeps the source's.",
-                    optional=True,
-                ),
+                precision_input("Dtype of the written weights; auto keeps the source's."),
                 io.Boolean.Input(
                     "with_text_encoder",
                     default=False,

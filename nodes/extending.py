@@ -13,13 +13,15 @@ from .bridge.work.extending import Extension, extend
 from .inputs import (
     CATEGORY,
     END,
-    SECONDS_MAX,
     START,
+    crossfade_input,
     keep_mode_input,
     model_input,
     prompt_inputs,
     rule_input,
     sampling_inputs,
+    seconds_input,
+    vae_input,
     where_input,
 )
 
@@ -43,16 +45,9 @@ class SA3ExtendAudio(io.ComfyNode):
             inputs=[
                 io.Audio.Input("audio", tooltip="The source; one latent frame (0.1 s) at least."),
                 model_input(),
-                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                vae_input(),
                 *prompt_inputs(),
-                io.Float.Input(
-                    "seconds",
-                    default=60.0,
-                    min=0.01,
-                    max=SECONDS_MAX,
-                    step=0.5,
-                    tooltip="Seconds to add in all.",
-                ),
+                seconds_input("Seconds to add in all.", default=60.0, least=0.01, step=0.5),
                 where_input(),
                 io.Float.Input(
                     "context_seconds",
@@ -83,16 +78,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     tooltip="Length of a window, context included; 0 = the model's maximum.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "crossfade_ms",
-                    default=20.0,
-                    min=0.0,
-                    max=10_000.0,
-                    step=1.0,
-                    optional=True,
-                    tooltip="Over how long the seam with the source is smoothed.",
-                    advanced=True,
-                ),
+                crossfade_input("Over how long the seam with the source is smoothed."),
                 keep_mode_input(),
                 rule_input(),
             ],

@@ -1,26 +1,145 @@
-"""Words, inputs and socket types that several nodes share."""
+"""Words, socket types and inputs that several nodes share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..sa3_core.editing.masks import MASK_RULES
-from ..sa3_core.files.published import DTYPES
+from ..sa3_core.files.published import DTYPES, SOURCES
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
-from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS
+from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES
 
 CATEGORY = "audio/stable audio 3"
 WITH_MODEL = "with the model"
 PRECISIONS = [AUTO, *DTYPES]
-
 END, START = "at the end", "before the start"
-Regions = io.Custom("SA3_REGIONS")
-SEED_MAX = 2**64 - 1
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
+SEED_MAX = 2**64 - 1
+
+Regions = io.Custom("SA3_REGIONS")
+
+
+def model_input(more: str = "") -> Any:
+    """MODEL of ours."""
+    return io.Model.Input("model", tooltip=f"MODEL of Load SA3 Model{more}.")
+
+
+def vae_input() -> Any:
+    """VAE of ours."""
+    return io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME.")
+
+
+def precision_input(tooltip: str, more: Sequence[str] = ()) -> Any:
+    """Dtype of weights that are loaded or written."""
+    return io.Combo.Input(
+        "precision",
+        options=[*PRECISIONS, *more],
+        default=AUTO,
+        tooltip=tooltip,
+        optional=True,
+    )
+
+
+def download_input(tooltip: str) -> Any:
+    """Where what is missing comes from."""
+    return io.Combo.Input(
+        "download_from",
+        options=list(SOURCES),
+        default=SOURCES[0],
+        tooltip=tooltip,
+        advanced=True,
+        optional=True,
+    )
+
+
+def prefix_input(default: str, tooltip: str) -> Any:
+    """Folder and name inside the output folder."""
+    return io.String.Input("filename_prefix", default=default, tooltip=tooltip, optional=True)
+
+
+def seconds_input(
+    tooltip: str,
+    default: float = 0.0,
+    least: float = 0.0,
+    step: float = 0.1,
+    optional: bool = False,
+) -> Any:
+    """A duration."""
+    return io.Float.Input(
+        "seconds",
+        default=default,
+        min=least,
+        max=SECONDS_MAX,
+        step=step,
+        tooltip=tooltip,
+        optional=optional,
+    )
+
+
+def bars_input(default: float, least: float, tooltip: str) -> Any:
+    """A length in bars."""
+    return io.Float.Input(
+        "bars",
+        default=default,
+        min=least,
+        max=SECONDS_MAX,
+        step=1.0,
+        tooltip=tooltip,
+        optional=True,
+    )
+
+
+def bpm_input(
+    default: float = 120.0,
+    least: float = 1.0,
+    most: float = 1000.0,
+    step: float = 0.1,
+    tooltip: str = "Beats per minute.",
+) -> Any:
+    """A tempo."""
+    return io.Float.Input(
+        "bpm",
+        default=default,
+        min=least,
+        max=most,
+        step=step,
+        tooltip=tooltip,
+        optional=True,
+    )
+
+
+def beats_input(more: str = "") -> Any:
+    """Beats in a bar."""
+    return io.Int.Input(
+        "beats_per_bar",
+        default=4,
+        min=1,
+        max=64,
+        tooltip=f"4 in 4/4, 3 in 3/4, ...{more}",
+        optional=True,
+    )
+
+
+def crossfade_input(
+    tooltip: str = "Length of the crossfade at the seams, inside the regenerated side.",
+    advanced: bool | None = True,
+) -> Any:
+    """Crossfade where made audio meets the source's own."""
+    return io.Float.Input(
+        "crossfade_ms",
+        default=20.0,
+        min=0.0,
+        max=10_000.0,
+        step=1.0,
+        tooltip=tooltip,
+        advanced=advanced,
+        optional=True,
+    )
 
 
 def rule_input() -> Any:
@@ -84,28 +203,73 @@ def region_inputs() -> list[Any]:
             optional=True,
             tooltip="On: the regions are kept and everything else is made anew.",
         ),
-        io.Float.Input(
-            "bpm",
+        bpm_input(
             default=0.0,
-            min=0.0,
-            max=1000.0,
-            step=0.1,
-            optional=True,
+            least=0.0,
             tooltip="Beats per minute, for regions in bars; 0 = not given.",
         ),
-        io.Int.Input(
-            "beats_per_bar",
-            default=4,
-            min=1,
-            max=64,
+        beats_input("; for regions in bars."),
+    ]
+
+
+def prompt_inputs() -> list[Any]:
+    """CONDITIONING: what to make and what to keep away from."""
+    return [
+        io.Conditioning.Input("positive", tooltip="Prompt, or one per batch item."),
+        io.Conditioning.Input(
+            "negative",
             optional=True,
-            tooltip="4 in 4/4, 3 in 3/4, ...; for regions in bars.",
+            tooltip="Negative prompt; acts only when cfg is not 1. Without one it is all zeros.",
         ),
     ]
 
 
+def steps_input() -> Any:
+    """Steps of the solver."""
+    return io.Int.Input(
+        "steps",
+        default=0,
+        min=0,
+        max=MAX_STEPS,
+        tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
+        optional=True,
+    )
+
+
+def shift_input(tooltip: str) -> Any:
+    """Shape of the schedule."""
+    return io.Combo.Input(
+        "shift", options=[AUTO, *SHIFTS.names], default=AUTO, tooltip=tooltip, optional=True
+    )
+
+
+def denoise_input(tooltip: str) -> Any:
+    """Noise level to start from."""
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        tooltip=tooltip,
+        optional=True,
+    )
+
+
+def noise_schedule_input(tooltip: str) -> Any:
+    """What the schedule does above the starting level."""
+    return io.Combo.Input(
+        "noise_schedule",
+        options=list(NOISE_SCHEDULES),
+        default=NOISE_SCHEDULES[0],
+        tooltip=tooltip,
+        advanced=True,
+        optional=True,
+    )
+
+
 def sampling_inputs() -> list[Any]:
-    """Seed, steps, sampler, shift and guidance, of every node that samples."""
+    """Seed, solver and guidance."""
     return [
         io.Int.Input(
             "seed",
@@ -115,14 +279,7 @@ def sampling_inputs() -> list[Any]:
             control_after_generate=True,
             tooltip="Item i of a batch uses seed + i; results do not depend on device or batch.",
         ),
-        io.Int.Input(
-            "steps",
-            default=0,
-            min=0,
-            max=MAX_STEPS,
-            tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
-            optional=True,
-        ),
+        steps_input(),
         io.Combo.Input(
             "sampler",
             options=[AUTO, *SAMPLERS.names],
@@ -130,13 +287,7 @@ def sampling_inputs() -> list[Any]:
             tooltip="auto = pingpong for post-trained models, euler for base models.",
             optional=True,
         ),
-        io.Combo.Input(
-            "shift",
-            options=[AUTO, *SHIFTS.names],
-            default=AUTO,
-            tooltip="How steps crowd along the noise levels; auto = as the model's config says.",
-            optional=True,
-        ),
+        shift_input("How steps crowd along the noise levels; auto = as the model's config says."),
         io.Float.Input(
             "cfg",
             default=0.0,
@@ -158,25 +309,8 @@ def sampling_inputs() -> list[Any]:
     ]
 
 
-def model_input() -> Any:
-    """What samples."""
-    return io.Model.Input("model", tooltip="MODEL of Load SA3 Model.")
-
-
-def prompt_inputs() -> list[Any]:
-    """What to make, and what to keep away from."""
-    return [
-        io.Conditioning.Input("positive", tooltip="Prompt, or one per batch item."),
-        io.Conditioning.Input(
-            "negative",
-            optional=True,
-            tooltip="Negative prompt; acts only when cfg is not 1. Without one it is all zeros.",
-        ),
-    ]
-
-
 def keep_mode_input() -> Any:
-    """How masked latents keep what is not masked."""
+    """What happens to kept frames while sampling."""
     return io.Combo.Input(
         "keep_mode",
         options=list(KEEP_MODES),

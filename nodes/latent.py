@@ -9,9 +9,15 @@ from comfy_api.latest import io
 from ..sa3_core.editing.regions import bar_seconds, parse_durations
 from .bridge.host.running import show
 from .bridge.work import coding, pasting
-from .inputs import CATEGORY
-
-_SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
+from .inputs import (
+    CATEGORY,
+    bars_input,
+    beats_input,
+    bpm_input,
+    crossfade_input,
+    seconds_input,
+    vae_input,
+)
 
 
 class SA3EmptyLatent(io.ComfyNode):
@@ -31,13 +37,9 @@ class SA3EmptyLatent(io.ComfyNode):
             ),
             search_aliases=["empty latent audio", "duration", "bars", "bpm"],
             inputs=[
-                io.Float.Input(
-                    "seconds",
+                seconds_input(
+                    "Length in seconds; fractions count (small 120, medium 380 at most).",
                     default=30.0,
-                    min=0.0,
-                    max=_SECONDS_MAX,
-                    step=0.1,
-                    tooltip="Length in seconds; fractions count (small 120, medium 380 at most).",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -54,32 +56,9 @@ class SA3EmptyLatent(io.ComfyNode):
                     tooltip="Whether `seconds` counts or `bars` at a tempo.",
                     optional=True,
                 ),
-                io.Float.Input(
-                    "bars",
-                    default=8.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=1.0,
-                    tooltip="Number of bars.",
-                    optional=True,
-                ),
-                io.Float.Input(
-                    "bpm",
-                    default=120.0,
-                    min=1.0,
-                    max=1000.0,
-                    step=0.1,
-                    tooltip="Beats per minute.",
-                    optional=True,
-                ),
-                io.Int.Input(
-                    "beats_per_bar",
-                    default=4,
-                    min=1,
-                    max=64,
-                    tooltip="4 in 4/4, 3 in 3/4, ...",
-                    optional=True,
-                ),
+                bars_input(8.0, 0.0, "Number of bars."),
+                bpm_input(),
+                beats_input(),
                 io.String.Input(
                     "durations",
                     default="",
@@ -131,16 +110,8 @@ class SA3SAMEEncode(io.ComfyNode):
             search_aliases=["vae encode audio", "audio to latent"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The source; resampled to 44.1 kHz stereo."),
-                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
-                io.Float.Input(
-                    "seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=_SECONDS_MAX,
-                    step=0.1,
-                    tooltip="Duration of the piece; 0 = the source's own length.",
-                    optional=True,
-                ),
+                vae_input(),
+                seconds_input("Duration of the piece; 0 = the source's own length.", optional=True),
             ],
             outputs=[io.Latent.Output()],
         )
@@ -169,7 +140,7 @@ class SA3SAMEDecode(io.ComfyNode):
             search_aliases=["vae decode audio", "latent to audio", "tiled decode"],
             inputs=[
                 io.Latent.Input("latent", tooltip="A latent of 256 channels."),
-                io.Vae.Input("vae", tooltip="VAE of Load SA3 Model or Load SAME."),
+                vae_input(),
                 io.Int.Input(
                     "chunk",
                     default=0,
@@ -187,16 +158,7 @@ class SA3SAMEDecode(io.ComfyNode):
                     ),
                     optional=True,
                 ),
-                io.Float.Input(
-                    "crossfade_ms",
-                    default=20.0,
-                    min=0.0,
-                    max=10_000.0,
-                    step=1.0,
-                    tooltip="Length of the crossfade at the seams, inside the regenerated side.",
-                    advanced=True,
-                    optional=True,
-                ),
+                crossfade_input(),
                 io.Boolean.Input(
                     "decoder_noise",
                     default=False,

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.errors import InputError
 from .bridge.host.running import show
 from .bridge.work import latent_files as takes
-from .inputs import CATEGORY
+from .inputs import CATEGORY, prefix_input, seconds_input
 
 
 class SA3SaveLatents(io.ComfyNode):
@@ -29,12 +29,9 @@ class SA3SaveLatents(io.ComfyNode):
             search_aliases=["save latent", "export latent", "npy"],
             inputs=[
                 io.Latent.Input("latent", tooltip="A latent of 256 channels."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="latents/sa3",
-                    optional=True,
-                    tooltip="Folder and name inside the output folder; Load SA3 Latents looks in "
-                    "latents.",
+                prefix_input(
+                    "latents/sa3",
+                    "Folder and name inside the output folder; Load SA3 Latents looks in latents.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -85,14 +82,8 @@ class SA3LoadLatents(io.ComfyNode):
                         "file of these folders, e.g. mine/take.npy [output]."
                     ),
                 ),
-                io.Float.Input(
-                    "seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="Duration of the piece; 0 = as stored (npy: all frames).",
+                seconds_input(
+                    "Duration of the piece; 0 = as stored (npy: all frames).", optional=True
                 ),
             ],
             outputs=[io.Latent.Output()],

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from .bridge.host.running import show
 from .bridge.work.compare import MAX_TAKES, compare
 from .bridge.work.look import look
-from .inputs import CATEGORY, Regions
+from .inputs import CATEGORY, Regions, prefix_input
 
 
 class SA3LookAudio(io.ComfyNode):
@@ -36,12 +36,7 @@ class SA3LookAudio(io.ComfyNode):
                     optional=True,
                     tooltip="On: the picture is also kept in the output folder, the graph inside.",
                 ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="audio/look",
-                    optional=True,
-                    tooltip="Folder and name of the PNG inside the output folder.",
-                ),
+                prefix_input("audio/look", "Folder and name of the PNG inside the output folder."),
             ],
             outputs=[io.Audio.Output(), io.Image.Output(display_name="picture")],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],

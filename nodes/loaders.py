@@ -12,7 +12,7 @@ from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.sockets.quantised import quantised_formats
 from .bridge.work import loading
-from .inputs import CATEGORY, PRECISIONS, WITH_MODEL
+from .inputs import CATEGORY, WITH_MODEL, download_input, precision_input
 
 
 class SA3LoadModel(io.ComfyNode):
@@ -59,16 +59,11 @@ class SA3LoadModel(io.ComfyNode):
                     ),
                     optional=True,
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=[*PRECISIONS, *quantised_formats()],
-                    default=AUTO,
-                    tooltip=(
-                        "Dtype of the weights; auto takes what suits the device and the file. "
-                        "int8 and fp8_e4m3 store the transformer's large weights in 8 bits and "
-                        "compute as auto does: less memory, slightly less exact."
-                    ),
-                    optional=True,
+                precision_input(
+                    "Dtype of the weights; auto takes what suits the device and the file. "
+                    "int8 and fp8_e4m3 store the transformer's large weights in 8 bits and "
+                    "compute as auto does: less memory, slightly less exact.",
+                    quantised_formats(),
                 ),
                 io.Combo.Input(
                     "objective",
@@ -81,16 +76,9 @@ class SA3LoadModel(io.ComfyNode):
                     ),
                     optional=True,
                 ),
-                io.Combo.Input(
-                    "download_from",
-                    options=list(SOURCES),
-                    default=SOURCES[0],
-                    tooltip=(
-                        "Where a missing variant is downloaded from: stabilityai's own "
-                        "repositories (licence must be accepted) or the bundled mirror (bf16)."
-                    ),
-                    advanced=True,
-                    optional=True,
+                download_input(
+                    "Where a missing variant is downloaded from: stabilityai's own "
+                    "repositories (licence must be accepted) or the bundled mirror (bf16)."
                 ),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
@@ -147,21 +135,8 @@ class SA3LoadSAME(io.ComfyNode):
                     options=loading.autoencoder_names(published=True),
                     tooltip="A SAME-S or SAME-L file or folder, or a full Stable Audio 3 model.",
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=PRECISIONS,
-                    default=AUTO,
-                    tooltip="Dtype of the weights; auto takes what suits the device.",
-                    optional=True,
-                ),
-                io.Combo.Input(
-                    "download_from",
-                    options=list(SOURCES),
-                    default=SOURCES[0],
-                    tooltip="Where a missing same-s or same-l is downloaded from.",
-                    advanced=True,
-                    optional=True,
-                ),
+                precision_input("Dtype of the weights; auto takes what suits the device."),
+                download_input("Where a missing same-s or same-l is downloaded from."),
             ],
             outputs=[io.Vae.Output()],
             hidden=[io.Hidden.unique_id],

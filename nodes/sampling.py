@@ -15,7 +15,16 @@ from ..sa3_core.sampling.settings import (
 )
 from .bridge.host.running import show
 from .bridge.work.sampling import sample
-from .inputs import CATEGORY, SEED_MAX, keep_mode_input, model_input, prompt_inputs, sampling_inputs
+from .inputs import (
+    CATEGORY,
+    SEED_MAX,
+    denoise_input,
+    keep_mode_input,
+    model_input,
+    noise_schedule_input,
+    prompt_inputs,
+    sampling_inputs,
+)
 
 
 class SA3Sampler(io.ComfyNode):
@@ -93,30 +102,15 @@ def _main_inputs() -> list[Any]:
         *prompt_inputs(),
         io.Latent.Input("latent", tooltip="Empty, encoded or masked; it carries the duration."),
         *sampling_inputs(),
-        io.Float.Input(
-            "denoise",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Noise level to start from; below 1 the encoded source shows through.",
-            optional=True,
-        ),
+        denoise_input("Noise level to start from; below 1 the encoded source shows through."),
     ]
 
 
 def _advanced_inputs() -> list[Any]:
     return [
-        io.Combo.Input(
-            "noise_schedule",
-            options=list(NOISE_SCHEDULES),
-            default=NOISE_SCHEDULES[0],
-            tooltip=(
-                "With denoise below 1: upstream may rise above that level on the way; bounded is "
-                "the full schedule cut at it."
-            ),
-            advanced=True,
-            optional=True,
+        noise_schedule_input(
+            "With denoise below 1: upstream may rise above that level on the way; bounded is "
+            "the full schedule cut at it."
         ),
         keep_mode_input(),
         io.Float.Input(

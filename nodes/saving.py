@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.audio.formats import FORMATS
 from .bridge.host.running import show
 from .bridge.work.saving import save
-from .inputs import CATEGORY
+from .inputs import CATEGORY, prefix_input
 
 
 class SA3SaveAudio(io.ComfyNode):
@@ -30,14 +30,10 @@ class SA3SaveAudio(io.ComfyNode):
             search_aliases=["save flac", "save wav", "save mp3", "export audio"],
             inputs=[
                 io.Audio.Input("audio", tooltip="One file is written per batch item."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="audio/sa3",
-                    tooltip=(
-                        "Folder and name inside the output folder. Tokens: %year% %month% %day% "
-                        "%hour% %minute% %second% %batch_num%, and %date:yyyy-MM-dd% in the UI."
-                    ),
-                    optional=True,
+                prefix_input(
+                    "audio/sa3",
+                    "Folder and name inside the output folder. Tokens: %year% %month% %day% "
+                    "%hour% %minute% %second% %batch_num%, and %date:yyyy-MM-dd% in the UI.",
                 ),
                 io.Combo.Input(
                     "format",

@@ -8,10 +8,17 @@ from comfy_api.latest import io
 
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
-from ..sa3_core.sampling.schedule import SHIFTS
-from ..sa3_core.sampling.settings import MAX_STEPS, NOISE_SCHEDULES, SampleSettings
+from ..sa3_core.sampling.settings import NOISE_SCHEDULES, SampleSettings
 from .bridge.work.sampling import make_sampler, schedule
-from .inputs import CATEGORY
+from .inputs import (
+    CATEGORY,
+    denoise_input,
+    model_input,
+    noise_schedule_input,
+    seconds_input,
+    shift_input,
+    steps_input,
+)
 
 
 class SA3Scheduler(io.ComfyNode):
@@ -27,52 +34,20 @@ class SA3Scheduler(io.ComfyNode):
             description="Noise levels of the published schedules, for SamplerCustomAdvanced.",
             search_aliases=["sigmas", "logsnr"],
             inputs=[
-                io.Model.Input("model", tooltip="MODEL of Load SA3 Model."),
+                model_input(),
                 io.Latent.Input(
                     "latent",
                     optional=True,
                     tooltip="Takes the duration from the latent instead of `seconds`.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=MAX_STEPS,
-                    tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
-                    optional=True,
+                steps_input(),
+                shift_input("auto = as the model's config says."),
+                denoise_input("Noise level to start from."),
+                seconds_input(
+                    "Duration of the piece; some shifts depend on it.", default=30.0, optional=True
                 ),
-                io.Combo.Input(
-                    "shift",
-                    options=[AUTO, *SHIFTS.names],
-                    default=AUTO,
-                    tooltip="auto = as the model's config says.",
-                    optional=True,
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Noise level to start from.",
-                    optional=True,
-                ),
-                io.Float.Input(
-                    "seconds",
-                    default=30.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.1,
-                    tooltip="Duration of the piece; some shifts depend on it.",
-                    optional=True,
-                ),
-                io.Combo.Input(
-                    "noise_schedule",
-                    options=list(NOISE_SCHEDULES),
-                    default=NOISE_SCHEDULES[0],
-                    tooltip="With denoise below 1: as upstream, or never above that level.",
-                    advanced=True,
-                    optional=True,
+                noise_schedule_input(
+                    "With denoise below 1: as upstream, or never above that level."
                 ),
             ],
             outputs=[io.Sigmas.Output()],

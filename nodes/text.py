@@ -1,4 +1,4 @@
-"""Text Encode T5Gemma."""
+"""Prompt Builder and Text Encode T5Gemma."""
 
 from __future__ import annotations
 
@@ -7,11 +7,114 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.text.conditioning import TEXT_TOKENS
-from ..sa3_core.text.prompts import length_report, split_prompts
+from ..sa3_core.text.prompts import (
+    KINDS,
+    PromptParts,
+    build_prompt,
+    length_report,
+    split_prompts,
+)
 from .bridge.host.running import show
 from .bridge.sockets.clip import encode_prompts
 from .bridge.sockets.values import conditioning_value
-from .inputs import CATEGORY
+from .inputs import CATEGORY, bpm_input
+
+NO_KEY = "none"
+_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+KEYS = [NO_KEY, *(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in _TONICS)]
+
+
+class SA3PromptBuilder(io.ComfyNode):
+    """A prompt in the form that the models know."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="SA3PromptBuilder",
+            display_name="Prompt Builder",
+            category=CATEGORY,
+            description=(
+                "Writes a prompt in the form of the metadata that Stable Audio 3 was trained on: "
+                "TrackType: Music, VocalType: Instrumental, Genre: ... Connect it to the text of "
+                "Text Encode T5Gemma."
+            ),
+            search_aliases=["prompt helper", "stable audio prompt", "tags", "genre bpm key"],
+            inputs=[
+                io.Combo.Input(
+                    "type",
+                    options=list(KINDS),
+                    default="music",
+                    optional=True,
+                    tooltip=(
+                        "music = a whole piece, instrument = one instrument or stem (small-music "
+                        "and medium), sound effect = samples and effects (small-sfx and medium)."
+                    ),
+                ),
+                io.String.Input(
+                    "genre",
+                    default="",
+                    optional=True,
+                    placeholder="House, Jazz",
+                    tooltip="One genre or several, separated by commas; they may be unrelated.",
+                ),
+                io.String.Input(
+                    "instruments",
+                    default="",
+                    optional=True,
+                    placeholder="warm Rhodes piano, upright bass",
+                    tooltip="What plays, or what makes the sound; adjectives help.",
+                ),
+                io.String.Input(
+                    "mood",
+                    default="",
+                    optional=True,
+                    placeholder="dreamy, nostalgic",
+                    tooltip="Mood, energy and atmosphere, separated by commas.",
+                ),
+                bpm_input(
+                    default=0.0,
+                    least=0.0,
+                    most=400.0,
+                    step=1.0,
+                    tooltip="Tempo in beats per minute; 0 = not said.",
+                ),
+                io.Combo.Input(
+                    "key",
+                    options=KEYS,
+                    default=NO_KEY,
+                    optional=True,
+                    tooltip="Key, said in words: a hint to the model, not a promise.",
+                ),
+                io.String.Input(
+                    "details",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    placeholder="what happens, how it was recorded, era, room, effects",
+                    tooltip="Anything else, in your own words; it stands at the end.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="prompt")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        type: str = "music",
+        genre: str = "",
+        instruments: str = "",
+        mood: str = "",
+        bpm: float = 0.0,
+        key: str = NO_KEY,
+        details: str = "",
+    ) -> io.NodeOutput:
+        """Write the prompt and show it."""
+        spoken = "" if key == NO_KEY else key
+        prompt = build_prompt(PromptParts(type, genre, instruments, mood, bpm, spoken, details))
+        ui: dict[str, Any] = show(cls, [prompt])
+        return io.NodeOutput(prompt, ui=ui)
 
 
 class SA3TextEncode(io.ComfyNode):
@@ -58,4 +161,4 @@ class SA3TextEncode(io.ComfyNode):
         return io.NodeOutput(conditioning_value(encoded), ui=ui)
 
 
-NODES = [SA3TextEncode]
+NODES = [SA3PromptBuilder, SA3TextEncode]

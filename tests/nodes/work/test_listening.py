@@ -307,7 +307,7 @@ def test_compare_without_audio_is_an_error(part):
 
 # --- Prompt Builder and its tokens --------------------------------------------------------------
 def test_the_prompt_builder_writes_and_shows(part):
-    node = part("prompting").SA3PromptBuilder
+    node = part("text").SA3PromptBuilder
     out = _run(node, genre="Ambient", bpm=80.0, key="C major")
     assert out.args[0] == (
         "TrackType: Music, VocalType: Instrumental, Genre: Ambient. 80 BPM, in C major."
