@@ -24,12 +24,11 @@ from ..files.published import (
     CONDITIONER_PREFIX,
     CONFIG_FILE,
     DIT_PREFIX,
-    DTYPES,
     HEADER_DTYPES,
     SAME_PREFIX,
     WEIGHTS_FILE,
 )
-from ..files.tensor_file import read_header
+from ..files.tensor_file import check_floats, read_header
 from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
 
@@ -88,12 +87,7 @@ class Checkpoint:
         names = self.parts[part]
         raw = self.read(list(names.values()))
         found = {key: raw[file_key] for key, file_key in names.items()}
-        wrong = [k for k, v in found.items() if v.dtype not in DTYPES.values()]
-        if wrong:
-            raise CheckpointError(
-                f"{self.path.name}: {wrong[0]!r} is {found[wrong[0]].dtype}; weights must be "
-                "float32, bfloat16 or float16. Use an unquantised file."
-            )
+        check_floats(found, self.path.name)
         # Gains and directions are folded in float32, so that their product is rounded only once.
         found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
         return {

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from .published import DTYPES
 
 Net = TypeVar("Net", bound=nn.Module)
 _MAX_HEADER = 100_000_000  # the format's own limit, in bytes
@@ -119,6 +120,24 @@ def _cut_short(path: Path, size: int, expected: int) -> CheckpointError:
         f"{path.name} is cut short: {size} of at least {expected} bytes are there. "
         f"Delete it and download it again ({path})."
     )
+
+
+def check_floats(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse weights that are no float32, bfloat16 or float16.
+
+    Args:
+        tensors: by key.
+        what: file and part, for the message.
+
+    Raises:
+        CheckpointError: naming one that is something else.
+    """
+    for key, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise CheckpointError(
+                f"{what}: {key!r} is {tensor.dtype}; weights must be float32, bfloat16 or float16. "
+                "Use an unquantised file."
+            )
 
 
 def check_keys_and_shapes(found: Mapping[str, Tensor], expected: nn.Module, what: str) -> None:

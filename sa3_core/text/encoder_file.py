@@ -16,8 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files.published import DTYPES, TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
-from ..files.tensor_file import read_header
+from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ..files.tensor_file import check_floats, read_header
 from .conditioning import TEXT_WIDTH
 from .tokenizers import SPIECE
 
@@ -142,18 +142,13 @@ def _infer_config(
     missing = [prefix + name for name in needed if name not in tensors]
     if missing:
         raise CheckpointError(f"{file.name} lacks {', '.join(missing)}. Download it again.")
-    wrong = [name for name, tensor in tensors.items() if tensor.dtype not in DTYPES.values()]
-    if wrong:
-        raise CheckpointError(
-            f"{file.name}: {prefix}{wrong[0]} is {tensors[wrong[0]].dtype}; text encoder weights "
-            "must be float32, bfloat16 or float16. Use a file that is not quantised."
-        )
+    check_floats(tensors, f"{file.name}, text encoder")
     for name in needed:
         shape = tuple(tensors[name].shape)
         if len(shape) != 2 or shape[1] != TEXT_WIDTH:
             raise CheckpointError(
                 f"{file.name}: {prefix}{name} has shape {shape}; Stable Audio 3 needs T5Gemma "
-                f"b-b, {TEXT_WIDTH} wide. Choose t5gemma-b-b-ul2."
+                f"b-b, {TEXT_WIDTH} wide. Choose {TEXT_ENCODER_FOLDER}."
             )
     table, mlp, query, key = (tensors[name].shape for name in needed)
     rest = {name: settings[key] for key, name in _SETTINGS.items() if key in settings}

@@ -1,23 +1,30 @@
 """Running nets under ComfyUI's management: loading, progress, interruption, texts in the node."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management as mm
+import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
 import torch
 
 from .progress import Countdown, send_text
 
-log = logging.getLogger(__name__)
-
 
 def intermediate(x: torch.Tensor) -> torch.Tensor:
     """`x` where ComfyUI wants values between nodes to lie."""
     return x.to(mm.intermediate_device())
+
+
+def make_patcher(
+    model: Any, load_device: torch.device, offload_device: torch.device, classic: bool
+) -> Any:
+    """A ModelPatcher of the kind that the host uses, or a `classic` one where it asks for that."""
+    patchers = comfy.model_patcher
+    kind = patchers.ModelPatcher if classic else patchers.CoreModelPatcher
+    return kind(model, load_device=load_device, offload_device=offload_device)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import comfy.sd
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from ....sa3_core.registry import AUTO
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt
-from ..host.running import intermediate, loaded
+from ..host.running import intermediate, loaded, make_patcher
 from .values import text_of
 
 TOKENS = "t5gemma"  # key of our token dict, as other CLIPs use `l`, `g`, `t5xxl`
@@ -117,9 +116,9 @@ def load_clip(path: str, precision: str = AUTO, disable_dynamic: bool = False) -
     dtype = DTYPES.get(precision) or _auto_dtype(device)
     encoder = load_t5gemma(Path(path), dtype)
     mm.archive_model_dtypes(encoder)
-    classic = comfy.model_patcher.ModelPatcher
-    make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = make(encoder, load_device=device, offload_device=mm.text_encoder_offload_device())
+    patcher = make_patcher(
+        encoder, device, mm.text_encoder_offload_device(), classic=disable_dynamic
+    )
     patcher.is_clip = True
     patcher.cached_patcher_init = (_load_patcher, (path, precision))
     return SA3CLIP(patcher)

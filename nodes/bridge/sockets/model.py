@@ -4,7 +4,6 @@ KSampler, SamplerCustomAdvanced, guiders, hooks, weight patches and compile node
 any native model; SA3 Sampler reaches the nets behind it through `core_model`.
 """
 
-import logging
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as mm
-import comfy.model_patcher
 import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models_base
@@ -47,11 +45,10 @@ from ....sa3_core.sampling.schedule import shift_from_options
 from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu, layer_classes
+from ..host.running import make_patcher
 from .compiling import compiled_net
 from .quantised import FORMATS, quantise_tensors, quantised_classes, refuse_saving
 from .values import text_of
-
-log = logging.getLogger(__name__)
 
 
 class SA3Latent(comfy.latent_formats.LatentFormat):
@@ -299,10 +296,8 @@ def load_patcher(
     load_conditioner(checkpoint, model.conditioner)
     model.device = mm.unet_offload_device()
     mm.archive_model_dtypes(model)
-    classic = comfy.model_patcher.ModelPatcher
-    make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = make(
-        model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    patcher = make_patcher(
+        model, mm.get_torch_device(), mm.unet_offload_device(), classic=disable_dynamic
     )
     patcher.cached_patcher_init = (load_patcher, (path, name, precision, objective))
     return patcher

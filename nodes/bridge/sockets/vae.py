@@ -4,13 +4,11 @@ Differences from ComfyUI's own SA3 VAE: sources are padded at the end instead of
 the centre, mono is doubled instead of crashing, and long signals need memory linear in length.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import comfy.utils
@@ -36,9 +34,7 @@ from ....sa3_core.networks.same import SAMEAutoencoder
 from ....sa3_core.registry import AUTO
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu
-from ..host.running import chunk_reporter, intermediate, loaded
-
-log = logging.getLogger(__name__)
+from ..host.running import chunk_reporter, intermediate, loaded, make_patcher
 
 OnChunk = Callable[[int, int], None]
 
@@ -207,9 +203,7 @@ def load_vae(path: str, precision: str = AUTO, disable_dynamic: bool = False) ->
     weight, compute = _dtypes(checkpoint.dtypes["same"], precision, device)
     net = load_same(checkpoint, weight, faster_on_cpu(comfy.ops.manual_cast))
     mm.archive_model_dtypes(net)
-    classic = comfy.model_patcher.ModelPatcher
-    make = classic if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = make(net, load_device=device, offload_device=mm.vae_offload_device())
+    patcher = make_patcher(net, device, mm.vae_offload_device(), classic=disable_dynamic)
     patcher.cached_patcher_init = (_load_patcher, (path, precision))
     return SA3VAE(patcher, compute)
 

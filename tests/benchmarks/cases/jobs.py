@@ -16,6 +16,7 @@ from torch import Tensor
 from sa3_core.checkpoints.load import find_sample_size
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import CheckpointError
+from sa3_core.files.published import DTYPES
 from sa3_core.geometry import HOP, LATENT_CHANNELS, target_frames, valid_frames
 from sa3_core.networks.conditioning import Conditioner
 from sa3_core.networks.config import ModelConfig
@@ -23,7 +24,6 @@ from sa3_core.sampling.sample import schedule_for
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.text.conditioning import TEXT_WIDTH
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PROMPT_TOKENS = 10
 STEPS = 8
 NO_FLASH = ", no flash-attn"

@@ -19,6 +19,7 @@ import torch
 
 from sa3_core.codec.chunking import decode_chunked, encode_chunked
 from sa3_core.codec.memory import decode_memory, encode_memory
+from sa3_core.files.published import DTYPES
 from sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -38,7 +39,6 @@ from sa3_core.sampling.sample import sample_latent
 from sa3_core.sampling.settings import SampleSettings
 from sa3_core.sampling.start import StartLatent
 from sa3_core.text.conditioning import TextConditioning
-from tests.benchmarks.cases.jobs import DTYPES
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.checkpoints import ROOT, filled
 from tests.benchmarks.measuring.machine import (

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.benchmarks.cases.jobs import DTYPES
+from sa3_core.files.published import DTYPES
 from tests.benchmarks.cases.options import Options
 from tests.benchmarks.checkpoints import checkpoint
 from tests.helpers.support import ROOT, comfyui_root

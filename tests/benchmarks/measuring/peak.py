@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.benchmarks.cases.jobs import DTYPES
+from sa3_core.files.published import DTYPES
 
 # rows, inner, columns: squares, and the layers of the small DiT and of SAME
 CPU_SHAPES = (
