@@ -11,7 +11,7 @@ from ..sa3_core.adapters.use import AdapterUse
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
-from .inputs import CATEGORY, model_input, precision_input, prefix_input
+from .inputs import CATEGORY, model_input, naming_inputs, precision_input, prefix_input
 
 NONE = "none"
 SLOTS = 6
@@ -100,6 +100,7 @@ class SA3LoraLoader(io.ComfyNode):
         return loras.lora_fingerprint(lora)
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         model: Any,

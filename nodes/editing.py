@@ -23,6 +23,7 @@ from .inputs import (
     beats_input,
     bpm_input,
     crossfade_input,
+    naming_inputs,
     region_inputs,
     rule_input,
     seconds_input,
@@ -169,6 +170,7 @@ class SA3ContinueAudio(io.ComfyNode):
         )
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         audio: Any,

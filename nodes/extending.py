@@ -17,6 +17,7 @@ from .inputs import (
     crossfade_input,
     keep_mode_input,
     model_input,
+    naming_inputs,
     prompt_inputs,
     rule_input,
     sampling_inputs,
@@ -87,6 +88,7 @@ class SA3ExtendAudio(io.ComfyNode):
         )
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         audio: Any,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..sa3_core.editing.masks import MASK_RULES
+from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, SOURCES
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
@@ -22,6 +24,27 @@ SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with 
 SEED_MAX = 2**64 - 1
 
 Regions = io.Custom("SA3_REGIONS")
+
+# The core's name of a value -> the inputs that hold it, where they are called otherwise.
+_INPUTS = {
+    "noise_level": "denoise",
+    "cfg_interval": "cfg_start to cfg_end",
+    "lora_interval": "interval_start to interval_end",
+    "add_seconds": "seconds",
+}
+
+
+@contextmanager
+def naming_inputs() -> Iterator[None]:
+    """Let an error about one of the core's values name the node's input; also a decorator.
+
+    Raises:
+        InputError: the error, with the input's name.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise error.named(lambda name: _INPUTS.get(name, name)) from error
 
 
 def model_input(more: str = "") -> Any:

@@ -21,6 +21,7 @@ from .inputs import (
     denoise_input,
     keep_mode_input,
     model_input,
+    naming_inputs,
     noise_schedule_input,
     prompt_inputs,
     sampling_inputs,
@@ -49,6 +50,7 @@ class SA3Sampler(io.ComfyNode):
         )
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         model: Any,

@@ -14,6 +14,7 @@ from .inputs import (
     CATEGORY,
     denoise_input,
     model_input,
+    naming_inputs,
     noise_schedule_input,
     seconds_input,
     shift_input,
@@ -54,6 +55,7 @@ class SA3Scheduler(io.ComfyNode):
         )
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         model: Any,

@@ -8,6 +8,7 @@ from functools import cached_property
 from ..errors import InputError
 
 _RANGE = re.compile(r"\[\s*(\d+)\s*(?:-\s*(\d+)\s*)?\]")
+_NAME = "layer_filter"
 _SYNTAX = (
     "Write parts of layer names separated by commas or lines, number ranges as layers[0-5], "
     "and a leading - to leave layers out: self_attn, -layers[0-3]"
@@ -78,14 +79,14 @@ def _parse(term: str, text: str) -> _Term:
     excludes = term[0] in "-!"
     body = term[1:].strip() if excludes else term
     if not body:
-        raise InputError(f"Layer filter {text!r}: {term!r} names no layer. {_SYNTAX}.")
+        raise InputError(f"is {text!r}; {term!r} in it names no layer. {_SYNTAX}.", _NAME)
     pattern, ranges, end = "", [], 0
     for found in _RANGE.finditer(body):
         low = int(found[1])
         high = low if found[2] is None else int(found[2])
         if high < low:
             raise InputError(
-                f"Layer filter {text!r}: the range {found[0]} is reversed; write [{high}-{low}]."
+                f"is {text!r}; the range {found[0]} is reversed, write [{high}-{low}].", _NAME
             )
         # \.? lets layers[0-5] meet layers.3; the guards keep [1-2] from meeting 12 or 21
         pattern += _literal(body[end : found.start()], text) + r"\.?(?<!\d)(\d+)(?!\d)"
@@ -96,5 +97,5 @@ def _parse(term: str, text: str) -> _Term:
 
 def _literal(part: str, text: str) -> str:
     if "[" in part or "]" in part:
-        raise InputError(f"Layer filter {text!r}: unreadable [ ] in {part!r}. {_SYNTAX}.")
+        raise InputError(f"is {text!r}; unreadable [ ] in {part!r}. {_SYNTAX}.", _NAME)
     return re.escape(part)

@@ -80,7 +80,7 @@ def merge_checkpoint(
             some noise levels.
     """
     if dtype is not None and dtype not in _HEADER_NAMES:
-        raise InputError(f"precision is {dtype}; known: float32, bfloat16, float16.")
+        raise InputError(f"is {dtype}; known: float32, bfloat16, float16.", "dtype")
     checkpoint = open_checkpoint(source, need=("dit",))
     target = out if out.suffix == ".safetensors" else out / WEIGHTS_FILE
     extras = _extras(checkpoint.path, target, copy_text_encoder)

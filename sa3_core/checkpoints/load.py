@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, InputError
+from ..checks import check_one_of
+from ..errors import CheckpointError
 from ..files.published import WEIGHTS_FILE
 from ..files.tensor_file import fill
 from ..networks.conditioning import Conditioner
@@ -36,9 +37,7 @@ def find_objective(config: ModelConfig, name: str, wanted: str = AUTO) -> tuple[
         (objective, source), source being `chosen`, `model_config.json` or `the file's name`.
     """
     if wanted != AUTO:
-        if wanted not in OBJECTIVES:
-            raise InputError(f"objective is {wanted!r}; known: auto, {', '.join(OBJECTIVES)}.")
-        return wanted, "chosen"
+        return check_one_of("objective", wanted, (AUTO, *OBJECTIVES)), "chosen"
     if config.objective is not None:
         return config.objective, "model_config.json"
     variant = variant_of(name)

@@ -227,8 +227,8 @@ def _require(parts: Mapping[str, object], need: tuple[str, ...], file: Path) -> 
         )
     if set(parts) == {"same"}:
         raise CheckpointError(
-            f"{file.name} holds a SAME autoencoder only, no diffusion model. Use Load SAME for it, "
-            "or choose a full model here."
+            f"{file.name} holds a SAME autoencoder only, no diffusion model. Open it as an "
+            "autoencoder, or choose a full model here."
         )
     names = {"dit": "diffusion transformer", "same": "autoencoder", "conditioner": "conditioner"}
     text = " and ".join(names[part] for part in missing)

@@ -18,6 +18,13 @@ from .values import LastLora, parse_interval, parse_layers, parse_lora, parse_se
 _DTYPES = (AUTO, *DTYPES)
 DEFAULT_SECONDS = 30.0
 DEFAULT_NOISE_LEVEL = 0.7  # of --init-audio
+# The core's values whose flags are called otherwise, or are no attribute of the arguments.
+_FLAGS = {
+    "add_seconds": "add",
+    "compiler": "compile",
+    "layer_filter": "lora_filter",
+    "lora_interval": "lora_interval",
+}
 
 EPILOG = """\
 Models are given as a folder, a .safetensors file, or a name below --models-dir (else $SA3_MODELS,
@@ -45,6 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_download(_command(commands, "download", "Get a published model from Hugging Face."))
     _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))
     return parser
+
+
+def flag_for(args: argparse.Namespace, name: str) -> str:
+    """What the command line calls one of the core's values: its flag, where it has one."""
+    name = _FLAGS.get(name, name)
+    given = hasattr(args, name) or name in _FLAGS.values()
+    return f"--{name.replace('_', '-')}" if given else name
 
 
 def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -93,7 +93,7 @@ def pick_device(name: str) -> torch.device:
         "mps": int(torch.backends.mps.is_available()),
     }
     if kind not in present or (number and not number.isdigit()):
-        raise InputError(f"device is {name!r}; known: auto, cpu, cuda, cuda:N, mps.")
+        raise InputError(f"is {name!r}; known: auto, cpu, cuda, cuda:N, mps.", "device")
     if int(number or 0) >= present[kind]:
         raise InputError(f"There is no {name!r} device on this machine. Use --device auto or cpu.")
     return torch.device(name)
@@ -111,7 +111,7 @@ def pick_chunk(chunk: int) -> int | None:
         InputError: a negative number.
     """
     if chunk < 0:
-        raise InputError(f"chunk is {chunk}; it must be 1 latent frame or more, or 0 for auto.")
+        raise InputError(f"is {chunk}; it must be 1 latent frame or more, or 0 for auto.", "chunk")
     return chunk or None
 
 

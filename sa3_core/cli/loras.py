@@ -46,7 +46,7 @@ def _build(
         raise InputError(
             f"is {use.layers.text!r}; it leaves none of the {len(keys)} layers of {file.name}, "
             f"which are named like {keys[0]}.",
-            "lora_filter",
+            "layer_filter",
         )
     with Bars() as on_progress:
         return build_adapter(

@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from tqdm import tqdm
 
-from ..errors import SA3Error
-from .arguments import build_parser, check_usage
+from ..errors import InputError, SA3Error
+from .arguments import build_parser, check_usage, flag_for
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Whoever read our output has gone: nobody to tell, also not when Python flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
+        except InputError as error:
+            return _say(f"error: {error.named(partial(flag_for, args))}", FAILED)
         except (SA3Error, OSError) as error:
             return _say(f"error: {error}", FAILED)
         except (MemoryError, RuntimeError) as error:
@@ -95,7 +98,7 @@ class _WarningLines(logging.Handler):
 
 @contextmanager
 def _warnings_on_stderr() -> Iterator[None]:
-    logger = logging.getLogger(__package__.rpartition(".")[0])
+    logger = logging.getLogger(__name__.removesuffix(".cli.main"))
     handler, propagate = _WarningLines(logging.WARNING), logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

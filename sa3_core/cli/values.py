@@ -46,7 +46,7 @@ def parse_layers(text: str) -> LayerFilter:
     try:
         return LayerFilter(text)
     except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(str(error.named(lambda _: "the filter"))) from None
 
 
 def parse_seconds(text: str) -> float:

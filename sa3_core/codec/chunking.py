@@ -44,7 +44,7 @@ def plan_chunks(total: int, chunk: int | None, grid: int, halo: int) -> list[Chu
     if total < 1:
         raise InputError(f"The signal has {total} latent frames; at least 1 is needed.")
     if chunk is not None and chunk < 1:
-        raise InputError(f"chunk is {chunk} latents; it must be 1 or more, or None for no cutting.")
+        raise InputError(f"is {chunk} latents; it must be 1 or more.", "chunk")
     end = total + -total % grid
     most = end if chunk is None else chunk + -chunk % grid
     size = math.ceil(total / math.ceil(total / most))

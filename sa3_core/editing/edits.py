@@ -123,7 +123,7 @@ def plan_item(edit: Edit, prepared: Tensor, seconds: float | None, item: int) ->
                 "A continuation lasts as long as its source and what is added; give no seconds."
             )
         end = edit.waveform.shape[-1] / edit.sample_rate
-        total = own + check_positive("seconds to add", edit.add_seconds)
+        total = own + check_positive("add_seconds", edit.add_seconds)
         return ItemPlan(total, (Region(end, total),))
     length = own if seconds is None else seconds
     if isinstance(edit, AudioToAudio):

@@ -55,12 +55,12 @@ def plan_loop(
         InputError: a duration that is no positive number.
         RegionError: the source is shorter than the loop, or the seam does not fit.
     """
-    samples = round(check_positive("loop length", loop_seconds) * sample_rate)
-    check_positive("seam seconds", seam_seconds)
+    samples = round(check_positive("loop_seconds", loop_seconds) * sample_rate)
+    check_positive("seam_seconds", seam_seconds)
     if source_samples < samples:
         raise RegionError(
             f"The loop lasts {loop_seconds:g} s, the audio only {source_samples / sample_rate:g} "
-            "s. Choose fewer bars or a higher BPM, or lengthen it with Continue Audio."
+            "s. Choose fewer bars or a higher BPM, or continue the audio first."
         )
     seconds = samples / sample_rate
     if not _SEAM_MIN_SECONDS <= seam_seconds <= seconds / 2:

@@ -160,7 +160,7 @@ def invert_regions(regions: Iterable[Region], duration: float) -> list[Region]:
     if not gaps:
         raise RegionError(
             f"The regions cover all of 0-{duration:g} s; inverted, nothing would be made anew. "
-            "Mark less, or switch invert off."
+            "Mark less, or do not invert."
         )
     return gaps
 
@@ -176,7 +176,7 @@ def bar_seconds(bars: float, bpm: float, beats_per_bar: float = 4) -> float:
     Raises:
         InputError: bpm or beats_per_bar is not a positive number.
     """
-    return bars * check_positive("beats per bar", beats_per_bar) * 60 / check_positive("BPM", bpm)
+    return bars * check_positive("beats_per_bar", beats_per_bar) * 60 / check_positive("bpm", bpm)
 
 
 def _read_bars(
@@ -231,7 +231,7 @@ def _checked(start: float, end: float, token: str, duration: float) -> Region:
     if start >= duration:
         raise RegionError(
             f"Region {_show(token)} starts at or after the end of the audio. {allowed} "
-            "To add something after the end, use Continue Audio."
+            "To add something after the end, continue the audio."
         )
     return Region(start, end)
 

@@ -86,12 +86,12 @@ def plan_windows(
         InputError: a value that is no positive number, an overlap that reaches the context, or a
             context that leaves nothing to make.
     """
-    for name, value in (("source", source), ("seconds to add", add), ("maximum", longest)):
+    for name, value in (("source", source), ("add_seconds", add), ("window_seconds", longest)):
         check_positive(name, value)
-    check_positive("context seconds", context)
+    check_positive("context_seconds", context)
     if not 0 <= overlap < context:
         raise InputError(
-            f"The overlap is {overlap!r} s; it must be 0 or more and below {context:g} s."
+            f"is {overlap!r} s; it must be 0 or more and below {context:g} s.", "overlap_seconds"
         )
     room = longest - context
     if room <= 0:

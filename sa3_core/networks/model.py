@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ..checks import check_one_of
 from ..errors import InputError
 from ..geometry import HOP, SAMPLE_RATE
 from .compiled import COMPILERS, CompiledDiT, compile_dit
@@ -52,8 +53,7 @@ class SA3Model:
         Raises:
             InputError: the compiler is unknown or needs another device.
         """
-        if compiler not in COMPILERS:
-            raise InputError(f"compiler is {compiler!r}; known: {', '.join(COMPILERS)}.")
+        check_one_of("compiler", compiler, COMPILERS)
         if compiler == "cudagraphs" and self.device.type != "cuda":
             raise InputError(f"cudagraphs needs an NVIDIA card; the model is on {self.device}.")
         return replace(self, compiled=compile_dit(self.dit, self.max_frames, COMPILERS[compiler]))

@@ -183,7 +183,7 @@ def test_regions_and_files_are_refused_before_anything_runs(comfy, source):
             comfy.client.run(bad)
         assert message in refused.value.messages()
     past = fill_in(graph, {**MODEL, ("SA3InpaintMask", "regions"): "12-14"})
-    assert "Continue Audio" in failure(comfy.client, past)
+    assert "continue the audio" in failure(comfy.client, past)
     load = {"1": node("SA3LoadLatents", file="none.npy"), "2": node("PreviewAny", source=["1", 0])}
     with pytest.raises(PromptRejectedError) as refused:
         comfy.client.run(load)

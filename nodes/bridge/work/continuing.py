@@ -88,7 +88,7 @@ def continue_audio(
     same = require_same(vae, "Continue Audio")
     _, rider = item_sources(audio, "Continue Audio")
     waveform, rate = rider["waveform"], rider["sample_rate"]
-    add = max(1, round(check_positive("seconds to add", add_seconds) * rate)) / rate
+    add = max(1, round(check_positive("add_seconds", add_seconds) * rate)) / rate
     context = round(context_seconds * rate) or waveform.shape[-1]
     lengths = audio_lengths({**audio, "waveform": waveform})
     spans = [

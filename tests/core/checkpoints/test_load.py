@@ -35,7 +35,7 @@ def test_the_objective_is_chosen_then_read_then_told_by_the_name(config, name, w
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(InputError, match="known: auto, rf_denoiser, rectified_flow"):
+    with pytest.raises(InputError, match="one of auto, rf_denoiser, rectified_flow"):
         find_objective(PLAIN, "x", "v")
 
 

@@ -92,7 +92,7 @@ def test_other_prefixes_give_one_log_line(tiny_weights, write, caplog):
 # --- other files --------------------------------------------------------------------------------
 def test_an_autoencoder_in_the_model_loader_is_refused(tiny_weights, write):
     path = write(autoencoder_alone(tiny_weights), "same_s.safetensors")
-    with pytest.raises(CheckpointError, match=r"SAME autoencoder only.*Load SAME"):
+    with pytest.raises(CheckpointError, match=r"SAME autoencoder only.*Open it as an autoencoder"):
         load_model(path)
 
 

@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_named(loop, seam, words):
 
 
 def test_bad_lengths_are_named():
-    with pytest.raises(InputError, match="loop length"):
+    with pytest.raises(InputError, match="loop_seconds is"):
         plan_loop(88200, 44100, math.nan, 0.5)
-    with pytest.raises(InputError, match="seam seconds"):
+    with pytest.raises(InputError, match="seam_seconds is"):
         plan_loop(88200, 44100, 1.0, -1.0)

@@ -109,13 +109,13 @@ def test_windows_join_to_one_piece_around_the_untouched_source(before, rate, ove
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"add": 0.0}, "seconds to add is 0"),
-        ({"add": math.nan}, "seconds to add is nan"),
+        ({"add": 0.0}, "add_seconds is 0"),
+        ({"add": math.nan}, "add_seconds is nan"),
         ({"source": 0.0}, "source is 0"),
-        ({"context": 0.0}, "context seconds is 0"),
+        ({"context": 0.0}, "context_seconds is 0"),
         ({"context": 120.0}, "leaves nothing of the model's 120 s"),
-        ({"overlap": 10.0}, "overlap is 10.0 s"),
-        ({"overlap": math.nan}, "overlap is nan"),
+        ({"overlap": 10.0}, "overlap_seconds is 10.0 s"),
+        ({"overlap": math.nan}, "overlap_seconds is nan"),
     ],
 )
 def test_bad_settings_are_named(change, words):

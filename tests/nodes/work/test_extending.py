@@ -132,7 +132,7 @@ def test_progress_goes_once_over_all_windows(extend, small, monkeypatch):
     [
         ({"context_seconds": 3.0}, "leaves nothing"),
         ({"overlap_seconds": 1.0}, "overlap"),
-        ({"seconds": 0.0}, "seconds to add"),
+        ({"seconds": 0.0}, "seconds is 0.0; it must be"),
     ],
 )
 def test_windows_without_room_are_refused(extend, inputs, message):
