@@ -11,6 +11,7 @@ from ..sa3_core.adapters.use import AdapterUse
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
+from .bridge.work.names import prefix_error
 from .inputs import CATEGORY, model_input, naming_inputs, precision_input, prefix_input
 
 NONE = "none"
@@ -207,9 +208,14 @@ class SA3SaveModel(io.ComfyNode):
                 ),
             ],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """A prefix that makes valid names."""
+        return prefix_error(filename_prefix)
 
     @classmethod
     def execute(
@@ -220,7 +226,7 @@ class SA3SaveModel(io.ComfyNode):
         with_text_encoder: bool = False,
     ) -> io.NodeOutput:
         """Merge and write."""
-        path = loras.save_merged(model, filename_prefix, precision, with_text_encoder)
+        path = loras.save_merged(model, filename_prefix, precision, with_text_encoder, cls.hidden)
         return io.NodeOutput(ui=show(cls, [f"written to {path}"]))
 
 

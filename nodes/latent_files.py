@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.errors import InputError
 from .bridge.host.running import show
 from .bridge.work import latent_files as takes
+from .bridge.work.names import prefix_error
 from .inputs import CATEGORY, prefix_input, seconds_input
 
 
@@ -45,16 +46,21 @@ class SA3SaveLatents(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output()],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """A prefix that makes valid names."""
+        return prefix_error(filename_prefix)
 
     @classmethod
     def execute(
         cls, latent: Any, filename_prefix: str = "latents/sa3", format: str = takes.FORMATS[0]
     ) -> io.NodeOutput:
         """Write and say where."""
-        files, notes = takes.save_latents(latent, filename_prefix, format)
+        files, notes = takes.save_latents(latent, filename_prefix, format, cls.hidden)
         return io.NodeOutput(latent, ui={"latents": files, **show(cls, notes)})
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from .bridge.host.running import show
 from .bridge.work.compare import MAX_TAKES, compare
 from .bridge.work.look import look
+from .bridge.work.names import prefix_error
 from .inputs import CATEGORY, Regions, prefix_input
 
 
@@ -42,6 +43,11 @@ class SA3LookAudio(io.ComfyNode):
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """A prefix that makes valid names."""
+        return prefix_error(filename_prefix)
 
     @classmethod
     def execute(

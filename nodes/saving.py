@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.audio.formats import FORMATS
 from .bridge.host.running import show
+from .bridge.work.names import prefix_error
 from .bridge.work.saving import save
 from .inputs import CATEGORY, prefix_input
 
@@ -62,6 +63,11 @@ class SA3SaveAudio(io.ComfyNode):
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """A prefix that makes valid names."""
+        return prefix_error(filename_prefix)
 
     @classmethod
     def execute(

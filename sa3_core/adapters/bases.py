@@ -175,8 +175,8 @@ class BasesCache:
         if not self._changed:
             return
         try:
-            with whole_file(self.path) as file:
-                file.write(save(self._tensors))
+            with whole_file(self.path) as whole:
+                whole.file.write(save(self._tensors))
             self._in_memory.pop(self.path, None)
         except OSError as error:
             log.warning(

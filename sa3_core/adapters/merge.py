@@ -1,8 +1,10 @@
 """Writing a checkpoint with LoRAs merged in: the source's layout, a tensor in memory at a time."""
 
 import json
+import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from ..files.published import (
     WEIGHTS_FILE,
 )
 from ..files.tensor_file import read_header
-from ..files.whole_file import whole_file, write_failure
+from ..files.whole_file import FreeName, name_of, whole_file, write_failure
 from .build import build_adapter, match, require_fit
 from .file import AdapterFile
 from .rules import AdapterWeight
@@ -50,7 +52,7 @@ class _Entry:
 def merge_checkpoint(
     source: Path,
     items: Sequence[AdapterUse[AdapterFile]],
-    out: Path,
+    out: Path | FreeName,
     dtype: torch.dtype | None = None,
     copy_text_encoder: bool = False,
     on_tensor: OnTensor | None = None,
@@ -64,7 +66,7 @@ def merge_checkpoint(
         source: model folder or .safetensors file.
         items: LoRAs in order.
         out: a .safetensors file, or a folder that gets model.safetensors and model_config.json. An
-            existing file is replaced once the new one is complete.
+            existing file is replaced once the new one is complete, a FreeName numbered.
         dtype: float32, bfloat16 or float16 for all floating tensors but the rotary frequencies;
             None keeps each tensor's own.
         copy_text_encoder: also copy the T5Gemma folder; only where `out` is a folder.
@@ -82,9 +84,11 @@ def merge_checkpoint(
     if dtype is not None and dtype not in _HEADER_NAMES:
         raise InputError(f"is {dtype}; known: float32, bfloat16, float16.", "dtype")
     checkpoint = open_checkpoint(source, need=("dit",))
-    target = out if out.suffix == ".safetensors" else out / WEIGHTS_FILE
+    single = isinstance(out, FreeName) or out.suffix == ".safetensors"
+    place = out if single or isinstance(out, FreeName) else out / WEIGHTS_FILE
+    target = name_of(place)
     extras = _extras(checkpoint.path, target, copy_text_encoder)
-    if target.exists() and target.samefile(checkpoint.path):
+    if isinstance(out, Path) and target.exists() and target.samefile(checkpoint.path):
         raise InputError(f"{target} is the model that is merged from. Choose another name.")
     header = read_header(checkpoint.path)
     metadata = dict(header.pop("__metadata__", {}))
@@ -97,17 +101,17 @@ def merge_checkpoint(
         with safe_open(str(checkpoint.path), framework="pt") as tensors:
             target.parent.mkdir(parents=True, exist_ok=True)
             _check_space(target, sum(entry.size for entry in entries))
-            with whole_file(target) as file, checkpoint.path.open("rb") as raw:
-                _write_header(file, entries, metadata)
+            with whole_file(place) as whole, checkpoint.path.open("rb") as raw:
+                _write_header(whole.file, entries, metadata)
                 for done, entry in enumerate(entries, start=1):
-                    _write_tensor(file, raw, entry, changes, tensors.get_tensor)
+                    _write_tensor(whole.file, raw, entry, changes, tensors.get_tensor)
                     if on_tensor is not None:
                         on_tensor(done, len(entries))
-        for place, copy in extras.items():
-            (shutil.copytree if copy.is_dir() else shutil.copyfile)(copy, place)
+        for new, there in extras.items():
+            _copy(there, new)
     except OSError as error:
-        raise CheckpointError(write_failure(target, error)) from error
-    return target
+        raise CheckpointError(write_failure(place, error)) from error
+    return whole.path
 
 
 def _check_intervals(items: Sequence[AdapterUse[AdapterFile]]) -> None:
@@ -139,6 +143,16 @@ def _extras(source: Path, target: Path, text_encoder: bool) -> dict[Path, Path]:
         raise InputError(f"{source.parent} has no folder {TEXT_ENCODER_FOLDER} to copy.")
     place = target.parent / TEXT_ENCODER_FOLDER
     return found if place.exists() else {**found, place: encoder}
+
+
+def _copy(source: Path, new: Path) -> None:
+    """Copy a file or a folder so that it is whole or not there; a folder is never half there."""
+    if source.is_file():
+        with whole_file(new) as whole, source.open("rb") as file:
+            shutil.copyfileobj(file, whole.file, _COPY_BYTES)
+        return
+    with tempfile.TemporaryDirectory(dir=new.parent, prefix=".copy-") as folder:
+        os.rename(shutil.copytree(source, Path(folder) / new.name), new)
 
 
 def _entries(header: Mapping[str, Any], dtype: torch.dtype | None) -> list[_Entry]:

@@ -16,7 +16,7 @@ from av.error import FFmpegError, InvalidDataError
 from torch import Tensor
 
 from ..errors import AudioError
-from ..files.whole_file import whole_file, write_failure
+from ..files.whole_file import FreeName, WholeFile, name_of, whole_file, write_failure
 from .formats import AudioFormat
 from .waveform import as_batch, check_rate, peak, resample
 
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = 65536  # samples handed to the encoder at once
 _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by channel count
 _MOST_PER_CHANNEL = {"libopus": 256_000}  # bit/s; the encoder refuses more
+_WAV_BYTES = 2**32 - 2**20  # lengths in a WAV have 32 bits
 _EXACT_LENGTH = {"flac": 0.0, "ogg": 0.1}  # containers that state their length: slack in seconds
 
 
@@ -34,14 +35,14 @@ class WriteReport:
 
     Attributes:
         path: the file.
-        clipped: True where samples beyond full scale had to be cut off.
+        clipped: how many samples were beyond what the format holds and cut off there.
         peak: largest absolute sample that was given.
         samples: length of the file in samples per channel, at `sample_rate`.
         sample_rate: of the file; differs from the waveform's where the format demands it.
     """
 
     path: Path
-    clipped: bool
+    clipped: int
     peak: float
     samples: int
     sample_rate: int
@@ -120,19 +121,20 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 
 
 def write_audio(
-    path: Path,
+    place: Path | FreeName,
     waveform: Tensor,
     sample_rate: int,
     audio_format: AudioFormat,
     tags: Mapping[str, str] | None = None,
 ) -> WriteReport:
-    """Write one waveform; an existing file is replaced, a failure leaves nothing behind.
+    """Write one waveform; a failure leaves nothing behind.
 
     Integer formats hold round(x * 2^(bits - 1)), clamped, without dither. Float WAV holds the
-    samples bit for bit. MP3 and Opus get the unclipped samples, resampled where they must be.
+    samples bit for bit. MP3 and Opus get the samples up to 64 times full scale, which is more than
+    any sound has and less than what ends the encoder, resampled where they must be.
 
     Args:
-        path: the file, in an existing folder.
+        place: the file, in an existing folder, which is replaced; or a name that is numbered.
         waveform: [A, N], full scale at 1.0.
         sample_rate: of the waveform, in Hz.
         audio_format: one of FORMATS.
@@ -147,19 +149,40 @@ def write_audio(
             "samples]. Save the items of a batch one by one."
         )
     audio = as_batch(waveform.detach().cpu())[0]
-    limit = audio_format.max_channels
-    if len(audio) > limit:
-        raise AudioError(
-            f"The audio has {len(audio)} channels; {audio_format.label} holds at most {limit}. "
-            "Mix it down, or save it as WAV or FLAC (up to 8 channels)."
-        )
-    rate = audio_format.rate_for(check_rate(sample_rate))
-    level = peak(audio)
+    rate = _check_fits(audio, check_rate(sample_rate), audio_format)
+    level, limit = peak(audio), audio_format.max_peak
+    clipped = 0 if limit is None else int((audio.abs() > limit).sum())
+    if clipped and limit is not None:
+        audio = audio.clamp(-limit, limit)
     audio = resample(audio, sample_rate, rate)
-    with _whole_file(path) as file:
-        _encode(file, audio, rate, audio_format, _embeddable(path, audio_format, tags or {}))
-    clipped = audio_format.bits is not None and level > 1
-    return WriteReport(path, clipped, level, audio.shape[-1], rate)
+    embedded = _embeddable(name_of(place), audio_format, tags or {})
+    with _whole_file(place) as whole:
+        _encode(whole.file, audio, rate, audio_format, embedded)
+    return WriteReport(whole.path, clipped, level, audio.shape[-1], rate)
+
+
+def _check_fits(audio: Tensor, sample_rate: int, audio_format: AudioFormat) -> int:
+    """The file's sample rate, once the format is known to hold audio [A, N]."""
+    channels, samples = audio.shape
+    if channels > audio_format.max_channels:
+        raise AudioError(
+            f"The audio has {channels} channels; {audio_format.label} holds at most "
+            f"{audio_format.max_channels}. Mix it down, or save it as WAV or FLAC (up to 8 "
+            "channels)."
+        )
+    rate = audio_format.rate_for(sample_rate)
+    if rate > audio_format.max_rate:
+        raise AudioError(
+            f"The audio's sample rate is {rate} Hz; {audio_format.label} holds at most "
+            f"{audio_format.max_rate} Hz. Resample it, or save it as WAV."
+        )
+    size = channels * samples * (audio_format.bits or 32) // 8
+    if audio_format.container == "wav" and size > _WAV_BYTES:
+        raise AudioError(
+            f"The audio needs {size / 1e9:.1f} GB; a WAV file holds at most 4.2 GB. Save it as "
+            "FLAC, or cut it into pieces."
+        )
+    return rate
 
 
 def _encode(
@@ -205,13 +228,13 @@ def _stored(block: Tensor, bits: int | None) -> Tensor:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
+def _whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
     """A file that appears under its name only when the block ends well; says why it did not."""
     try:
-        with whole_file(path) as file:
-            yield file
+        with whole_file(place) as whole:
+            yield whole
     except (OSError, FFmpegError) as error:
-        raise AudioError(write_failure(path, error)) from error
+        raise AudioError(write_failure(place, error)) from error
 
 
 def sidecar_needed(audio_format: AudioFormat, tags: Mapping[str, str]) -> bool:
@@ -239,8 +262,8 @@ def write_sidecar(path: Path, tags: Mapping[str, str]) -> Path:
     values = {name: _parsed(text) for name, text in tags.items()}
     text = json.dumps(_droppable(values), indent=1)
     sidecar = path.with_name(path.name + ".json")
-    with _whole_file(sidecar) as file:
-        file.write(text.encode())
+    with _whole_file(sidecar) as whole:
+        whole.file.write(text.encode())
     return sidecar
 
 

@@ -8,6 +8,7 @@ from ..registry import Registry
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (48000,)
+_LOSSY_PEAK = 64.0  # 36 dB above full scale; LAME ends the process at about 1e5
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class AudioFormat:
         tag_bytes: most bytes of tags that ComfyUI's frontend still finds in such a file.
         bits: of integer samples; None for float samples and lossy codecs, which do not clip.
         bit_rate: bits per second of a lossy codec; None for lossless ones and variable bit rate.
-        rates: sample rates that the codec takes; empty: any.
+        rates: sample rates that the codec takes; empty: any up to `max_rate`.
+        max_rate: highest sample rate in Hz that the container states.
     """
 
     label: str
@@ -37,6 +39,14 @@ class AudioFormat:
     bits: int | None = None
     bit_rate: int | None = None
     rates: tuple[int, ...] = ()
+    max_rate: int = 2**31 - 1
+
+    @property
+    def max_peak(self) -> float | None:
+        """Largest absolute sample that can be encoded; what is beyond is clipped. None = any."""
+        if self.bits is not None:
+            return 1.0
+        return _LOSSY_PEAK if self.rates else None
 
     def rate_for(self, sample_rate: int) -> int:
         """The file's sample rate: the given one, else the next higher (or the highest) allowed."""
@@ -52,8 +62,19 @@ def _add_lossless(name: str, label: str, codec: str, sample_format: str, bits: i
     container = name.split("-")[0]
     # FLAC: a metadata block's length has 24 bits. WAV: only known names like title are stored.
     tag_bytes = 2**24 - 2**16 if container == "flac" else 0
+    max_rate = 2**20 - 1 if container == "flac" else 2**31 - 1
     FORMATS.add(name)(
-        AudioFormat(label, f".{container}", container, codec, sample_format, 8, tag_bytes, bits)
+        AudioFormat(
+            label,
+            f".{container}",
+            container,
+            codec,
+            sample_format,
+            8,
+            tag_bytes,
+            bits,
+            max_rate=max_rate,
+        )
     )
 
 

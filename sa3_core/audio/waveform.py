@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 CHANNELS = 2
 _LOUD = 8.0  # a peak above this is hardly audio at full scale 1.0
 _ZEROS, _ROLLOFF = 6, 0.99  # the resampling filter: zero crossings on each side, cutoff
+_MOST_GROWTH, _MOST_GROWN = 48, 2**24  # below 1 kHz a rate is an error; short audio does no harm
 _MAX_RATIO = 2**21  # either side of a reduced ratio of rates; its filter has 100 MB
 
 
@@ -111,6 +112,12 @@ def resample(audio: Tensor, sample_rate: int, target: int, zeros: int = _ZEROS) 
         raise AudioError(
             f"The audio's sample rate is {rate} Hz, which has no simple ratio to {target} Hz. "
             "Convert it to 44100 or 48000 Hz first."
+        )
+    samples = -(-audio.shape[-1] * up // down)
+    if up > _MOST_GROWTH * down and audio.numel() // audio.shape[-1] * samples > _MOST_GROWN:
+        raise AudioError(
+            f"The audio's sample rate is {rate} Hz, with which it lasts {audio.shape[-1] / rate:g} "
+            "s. Check the rate that the node or script before gave it."
         )
     from scipy.signal import resample_poly  # late: half a second that most uses never need
 

@@ -170,9 +170,12 @@ def write_takes(
         report = write_audio(path, take.audio, take.sample_rate, audio_format)
         if report.clipped:
             log.warning(
-                "%s: the peak is %.2f and was clipped to 1; a .wav without --bits keeps it.",
+                "%s: the peak is %.2f and was clipped to %g in %d samples; a .wav without --bits "
+                "keeps it.",
                 path.name,
                 report.peak,
+                audio_format.max_peak,
+                report.clipped,
             )
     return [str(path) for path in paths]
 

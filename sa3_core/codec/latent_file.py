@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError, LatentFileError
 from ..files.published import DTYPES
-from ..files.whole_file import whole_file, write_failure
+from ..files.whole_file import FreeName, name_of, whole_file, write_failure
 from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
 
 LATENTS_KEY, SECONDS_KEY = "latents", "seconds"
@@ -86,15 +86,20 @@ def read_latents(path: Path) -> Latents:
         raise LatentFileError(f"{path.name}: {error}") from error
 
 
-def write_latents(path: Path, latents: Latents) -> None:
-    """Write a latent file, whole or not at all; an existing one is replaced.
+def write_latents(place: Path | FreeName, latents: Latents) -> Path:
+    """Write a latent file, whole or not at all.
 
     Args:
-        path: `.safetensors`, or `.npy` for a single item.
+        place: `.safetensors`, or `.npy` for a single item; an existing file is replaced, a
+            FreeName numbered.
+
+    Returns:
+        The file written.
 
     Raises:
         LatentFileError: another suffix, several items for `.npy`, no folder, disk full.
     """
+    path = name_of(place)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise LatentFileError(_wrong_suffix(path))
@@ -105,19 +110,19 @@ def write_latents(path: Path, latents: Latents) -> None:
                 f"{path.name}: a .npy file holds one piece, there are {frames.shape[0]}. Write a "
                 ".safetensors file."
             )
-        _write(path, lambda file: np.save(file, frames[0].numpy(), allow_pickle=False))
-        return
+        return _write(place, lambda file: np.save(file, frames[0].numpy(), allow_pickle=False))
     seconds = torch.tensor(latents.seconds, dtype=torch.float64)
     data = save({LATENTS_KEY: frames, SECONDS_KEY: seconds})
-    _write(path, lambda file: file.write(data))
+    return _write(place, lambda file: file.write(data))
 
 
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def _write(place: Path | FreeName, fill: Callable[[BinaryIO], object]) -> Path:
     try:
-        with whole_file(path) as file:
-            fill(file)
+        with whole_file(place) as whole:
+            fill(whole.file)
     except OSError as error:
-        raise LatentFileError(write_failure(path, error)) from error
+        raise LatentFileError(write_failure(place, error)) from error
+    return whole.path
 
 
 def _wrong_suffix(path: Path) -> str:

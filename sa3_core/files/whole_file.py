@@ -1,42 +1,186 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and never in another's place."""
 
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_PART = re.compile(r"\.[0-9a-f]{32}\.part")
+_SETTLED = 60.0  # seconds; where files cannot be locked, a younger one may be about to get its name
+
+
+@dataclass(frozen=True)
+class FreeName:
+    """A name that is chosen when the file is complete: the first number that is free by then.
+
+    Attributes:
+        folder: of the file.
+        name: before the number.
+        suffix: with the dot.
+        first: number to begin with.
+    """
+
+    folder: Path
+    name: str
+    suffix: str = ""
+    first: int = 1
+
+    def paths(self) -> Iterator[Path]:
+        """The names in order, taken or not."""
+        number = self.first
+        while True:
+            yield self.folder / f"{self.name}_{number:05}{self.suffix}"
+            number += 1
+
+
+class WholeFile:
+    """What `whole_file` gives: the open file, and the name that it got once the block has ended."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.path = Path()
+
+
+def name_of(place: Path | FreeName) -> Path:
+    """The name that a message can use before the number is known."""
+    return next(place.paths()) if isinstance(place, FreeName) else place
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` and give it that name when the block ends well.
+def whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
+    """Open a temporary file in the folder of `place` and name it when the block ends well.
 
-    An existing file is replaced; after a failure it is untouched and nothing is left behind.
+    An existing file of a fixed name is replaced; after a failure it is untouched and nothing is
+    left behind. A FreeName is claimed in one step of the file system, so that processes that save
+    under one name at the same time get a file each. What killed processes left behind is removed.
 
     Raises:
         OSError: the file cannot be written (see `write_failure`).
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+    folder = name_of(place).parent
+    sweep(folder)
+    temporary, file, lock = _open_part(folder)
     try:
-        with temporary.open("w+b") as file:
-            yield file
-        os.replace(temporary, path)
+        whole = WholeFile(file)
+        with file:
+            yield whole
+        if isinstance(place, FreeName):
+            whole.path = _claim(temporary, place)
+        else:
+            os.replace(temporary, place)
+            whole.path = place
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
-def write_failure(path: Path, error: Exception) -> str:
-    """A sentence that says why `path` was not written and what to do.
+def claim_folder(place: FreeName) -> Path:
+    """Make the first numbered folder that is free, in one step of the file system.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    for path in place.paths():
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError("the numbers have no end")
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files of processes that have ended; those being written stay.
+
+    A writer keeps its file locked, and the lock goes with the process. Windows has no such lock,
+    but refuses to delete a file that a process has open; there, and where locks are unknown, a
+    file that changed within the last minute stays too.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_orphan(entry.path)
+
+
+def _remove_orphan(path: str) -> None:
+    if fcntl is None:
+        if time.time() - os.stat(path).st_mtime > _SETTLED:
+            os.unlink(path)
+        return
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(handle)
+
+
+def _open_part(folder: Path) -> tuple[Path, BinaryIO, int | None]:
+    """A new temporary file, and a handle that keeps it locked when the file is closed."""
+    while True:
+        temporary = folder / f".{uuid.uuid4().hex}.part"
+        file = temporary.open("x+b")
+        if fcntl is None:
+            return temporary, file, None
+        lock = os.dup(file.fileno())
+        with suppress(OSError):  # a file system without locks: nobody can sweep there either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, file, lock
+        os.close(lock)  # swept between its making and its lock
+        file.close()
+
+
+def _claim(temporary: Path, place: FreeName) -> Path:
+    """Give a file the first free name without ever replacing another's."""
+    for path in place.paths():
+        if path.exists():
+            continue
+        with suppress(FileExistsError):
+            _take_name(temporary, path)
+            return path
+    raise AssertionError("the numbers have no end")
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Name a file, or raise FileExistsError."""
+    if fcntl is None:
+        os.rename(temporary, path)  # Windows never replaces with it
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # file systems without links: exFAT, some network drives
+        path.open("xb").close()
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def write_failure(place: Path | FreeName, error: Exception) -> str:
+    """A sentence that says why a file was not written and what to do.
 
     Args:
-        path: the file.
+        place: the file.
         error: an OSError, or a library's own that may carry an `errno`.
     """
+    path = name_of(place)
     number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
     if number in _DISK_FULL:
         cause = "the disk is full. Free some space or save elsewhere"

@@ -121,7 +121,7 @@ def compile_dit(
 
 
 def _torch_compiled(net: DiffusionTransformer, settings: Mapping[str, Any]) -> VelocityAt:
-    from torch._dynamo import config  # late: seconds that only compiling pays
+    from torch._dynamo import config
     from torch._dynamo.exc import TorchDynamoException
 
     config.cache_size_limit = max(config.cache_size_limit, SHAPES)

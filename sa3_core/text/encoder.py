@@ -160,7 +160,7 @@ def _pad_ids(ids: Sequence[Sequence[int]], vocabulary: int) -> tuple[Tensor, Ten
 def _build_encoder(config: EncoderConfig) -> "T5GemmaEncoderModel":
     """The empty model: weights on the meta device, RoPE frequencies real."""
     try:
-        from transformers import T5GemmaEncoderModel  # late: seconds, and it may lack it
+        from transformers import T5GemmaEncoderModel
     except ImportError as error:
         raise SA3Error(_no_t5gemma()) from error
     with torch.device("meta"):

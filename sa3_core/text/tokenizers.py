@@ -58,7 +58,7 @@ class FolderTokenizer:
         Raises:
             CheckpointError: the files are missing or cannot be read.
         """
-        from transformers import AutoTokenizer  # late: seconds that a prompt alone pays
+        from transformers import AutoTokenizer
 
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
             raise CheckpointError(
@@ -109,7 +109,7 @@ class SentencePieceTokenizer:
         Raises:
             CheckpointError: the tensor holds no SentencePiece model.
         """
-        from sentencepiece import SentencePieceProcessor  # late: as transformers
+        from sentencepiece import SentencePieceProcessor
 
         if model.dtype != uint8 or model.dim() != 1:
             raise CheckpointError(

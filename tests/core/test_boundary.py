@@ -94,8 +94,6 @@ def imported_modules(module: str, source: str) -> Iterator[str]:
 def forbidden_imports(module: str, source: str) -> list[str]:
     """What a module imports and may not, by MAY_IMPORT."""
     room, found = room_of(module), []
-    if room not in MAY_IMPORT:
-        return [f"{module} lies in no room of MAY_IMPORT: give it one"]
     for name in imported_modules(module, source):
         target = room_of(name)
         same = target == room and (room != "node file" or name == module)
@@ -144,33 +142,12 @@ def test_imports_itself_only_relatively(name):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in (*FILES, *NODES) if path.stem not in ("__init__", "__main__")],
+    [p for p in (*FILES, *NODES) if p.parent not in (CORE, ROOT / "nodes") or p.stem[0] != "_"],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_imports_only_the_rooms_below(path):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     assert forbidden_imports(module, path.read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        p
-        for p in (*FILES, *NODES)
-        if p.stem == "__init__" and p.parent not in (CORE, ROOT / "nodes")
-    ],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
-)
-def test_a_room_opens_with_what_it_is_for_and_nothing_else(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree)
-    assert len(tree.body) == 1
-
-
-def test_a_new_room_must_be_in_the_table():
-    assert forbidden_imports("sa3_core.extras.tools", "import math") == [
-        "sa3_core.extras.tools lies in no room of MAY_IMPORT: give it one"
-    ]
 
 
 def test_rooms_import_only_rooms_that_stand_before_them():

@@ -14,35 +14,37 @@ from ..host.folders import file_state
 from ..host.running import intermediate
 from ..sockets.values import Audio, Latent, durations, latent_samples, latent_value
 from .coding import audio_lengths, source_of
-from .saving import free_path, numbered, output_target
+from .names import output_names
 
 FORMATS = ("safetensors", "npy")
 SUBFOLDER = "latents"  # below input and output, where the combo looks
 _NOT_STORED = "The mask and the source of an edit are not stored."
 
 
-def save_latents(latent: Latent, prefix: str, format_name: str) -> tuple[list[str], list[str]]:
+def save_latents(
+    latent: Latent, prefix: str, format_name: str, hidden: Any = None
+) -> tuple[list[str], list[str]]:
     """Write a LATENT into the output folder, never over an existing file.
 
     Args:
         latent: ours.
         prefix: folder and name inside the output folder.
         format_name: safetensors (the batch in one file) or npy (one file per item, as upstream).
+        hidden: the node's hidden inputs (prompt and workflow), for tokens of the prefix.
 
     Returns:
         The files as Load SA3 Latents names them, and sentences for the node.
     """
     samples = latent_samples(latent, "Save SA3 Latents").float().cpu()
     seconds = durations(latent)
-    folder, name, counter, subfolder = output_target(prefix)
+    names = output_names(prefix, hidden)
     parts = [Latents(samples, seconds)]
     if format_name == "npy":
         parts = [Latents(samples[b : b + 1], (s,)) for b, s in enumerate(seconds)]
     files = []
     for index, part in enumerate(parts):
-        path, counter = free_path(folder, numbered(name, index), counter, f".{format_name}")
-        write_latents(path, part)
-        files.append(f"{(Path(subfolder) / path.name).as_posix()} [output]")
+        path = write_latents(names.item(index, f".{format_name}"), part)
+        files.append(f"{(Path(names.subfolder) / path.name).as_posix()} [output]")
     notes = [f"saved {file}" for file in files]
     if format_name == "npy":
         notes.append("npy holds no duration: set it when loading.")

@@ -15,9 +15,12 @@ from torch import Tensor
 from ....sa3_core.audio.loudness import Loudness, measure
 from ....sa3_core.audio.pictures import FLOOR_DB, LOWEST_HZ, coloured, spectrogram, wave_columns
 from ....sa3_core.audio.waveform import as_batch, check_rate
+from ....sa3_core.errors import AudioError
+from ....sa3_core.files.whole_file import FreeName, whole_file, write_failure
 from ..host.running import check_interrupted, intermediate
 from .coding import audio_lengths, source_of
-from .saving import free_path, graph_tags, output_target
+from .names import output_names
+from .saving import graph_tags
 
 NODE = "Look at Audio"
 MAX_ITEMS = 16
@@ -126,16 +129,20 @@ def _wave(item: Tensor) -> np.ndarray:
 
 def _save(image: Image.Image, prefix: str | None, hidden: Any) -> dict[str, str]:
     """Write the picture as PNG; with a prefix into the output folder, the graph inside."""
+    place: Path | FreeName
     if prefix is None:
         folder = Path(folder_paths.get_temp_directory())
         folder.mkdir(parents=True, exist_ok=True)
-        path, subfolder, kind = folder / f"sa3_look_{uuid.uuid4().hex}.png", "", "temp"
+        place, subfolder, kind = folder / f"sa3_look_{uuid.uuid4().hex}.png", "", "temp"
     else:
-        folder, name, counter, subfolder = output_target(prefix)
-        path, _ = free_path(folder, name, counter, ".png")
-        kind = "output"
+        names = output_names(prefix, hidden)
+        place, subfolder, kind = names.item(0, ".png"), names.subfolder, "output"
     tags = PngInfo()
     for key, text in graph_tags(hidden).items():
         tags.add_text(key, text)
-    image.save(path, pnginfo=tags, compress_level=4)
-    return {"filename": path.name, "subfolder": subfolder, "type": kind}
+    try:
+        with whole_file(place) as whole:
+            image.save(whole.file, format="PNG", pnginfo=tags, compress_level=4)
+    except OSError as error:
+        raise AudioError(write_failure(place, error)) from error
+    return {"filename": whole.path.name, "subfolder": subfolder, "type": kind}

@@ -2,6 +2,7 @@
 
 import functools
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from ....sa3_core.adapters.merge import merge_checkpoint
 from ....sa3_core.adapters.rules import AdapterWeight
 from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
-from ....sa3_core.errors import InputError
+from ....sa3_core.errors import CheckpointError, InputError
 from ....sa3_core.files.published import DIT_PREFIX, DTYPES
+from ....sa3_core.files.whole_file import claim_folder, write_failure
 from ..host.folders import FileState, file_state
 from ..host.running import chunk_reporter
 from ..sockets.lora_patch import SA3Adapter, add_interval_wrapper
 from ..sockets.model import require_sa3
-from .saving import free_path, output_target
+from .names import output_names
 
 FOLDER = "loras"
 ATTACHMENT = "sa3_loras"
@@ -133,7 +135,9 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "-"
 
 
-def save_merged(patcher: Any, prefix: str, precision: str, text_encoder: bool) -> Path:
+def save_merged(
+    patcher: Any, prefix: str, precision: str, text_encoder: bool, hidden: Any = None
+) -> Path:
     """Write the MODEL's file with its LoRAs merged in.
 
     Args:
@@ -141,6 +145,7 @@ def save_merged(patcher: Any, prefix: str, precision: str, text_encoder: bool) -
         prefix: folder and name inside the output folder.
         precision: auto (the source's), fp32, bf16 or fp16.
         text_encoder: also copy the text encoder's folder.
+        hidden: the node's hidden inputs (prompt and workflow), for tokens of the prefix.
 
     Raises:
         InputError: patches that no file can be written for (other nodes', intervals).
@@ -156,13 +161,20 @@ def save_merged(patcher: Any, prefix: str, precision: str, text_encoder: bool) -
             "merges LoRAs of LoRA Loader only. Load those LoRAs with LoRA Loader."
         )
     source = Path(info.path)
-    folder, name, counter, _ = output_target(prefix)
-    suffix = "" if source.is_dir() else f"{_base_mark(info.objective)}.safetensors"
-    target, _ = free_path(folder, name, counter, suffix)
-    report = chunk_reporter()
-    return merge_checkpoint(
-        source, items, target, DTYPES.get(precision), text_encoder and source.is_dir(), report
-    )
+    names, report = output_names(prefix, hidden), chunk_reporter()
+    if not source.is_dir():
+        single = names.item(0, _base_mark(info.objective) + ".safetensors")
+        return merge_checkpoint(source, items, single, DTYPES.get(precision), False, report)
+    place = names.item(0, "")
+    try:
+        target = claim_folder(place)
+    except OSError as error:
+        raise CheckpointError(write_failure(place, error)) from error
+    try:
+        return merge_checkpoint(source, items, target, DTYPES.get(precision), text_encoder, report)
+    finally:
+        with suppress(OSError):  # empty where nothing was written
+            target.rmdir()
 
 
 def _base_mark(objective: str) -> str:

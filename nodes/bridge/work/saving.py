@@ -2,10 +2,8 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy.cli_args import args
 from torch import Tensor
 
@@ -13,8 +11,8 @@ from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, wr
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
 from ....sa3_core.audio.waveform import as_batch
-from ....sa3_core.errors import InputError
 from .coding import audio_lengths, source_of
+from .names import output_names
 
 NODE = "Save Audio"
 OFF = 0.0
@@ -38,17 +36,16 @@ def save(
     waveform, rate = source_of(audio, NODE)
     form = FORMATS[format_name]
     tags = graph_tags(hidden)
-    folder, name, counter, subfolder = output_target(prefix)
+    names = output_names(prefix, hidden)
     files, notes = [], []
     for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
-        path, counter = free_path(folder, numbered(name, index), counter, form.suffix)
         samples, said = _at_loudness(item[:, :length], rate, lufs)
-        report = write_audio(path, samples, rate, form, tags)
+        report = write_audio(names.item(index, form.suffix), samples, rate, form, tags)
         notes += [_note(report) + said]
         if tags and sidecar_needed(form, tags):
-            beside = write_sidecar(path, tags)
+            beside = write_sidecar(report.path, tags)
             notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")
-        files.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
+        files.append({"filename": report.path.name, "subfolder": names.subfolder, "type": "output"})
     return files, notes
 
 
@@ -64,41 +61,12 @@ def graph_tags(hidden: Any) -> dict[str, str]:
     return tags
 
 
-def output_target(prefix: str) -> tuple[Path, str, int, str]:
-    """Folder, name, next number and subfolder of files with a prefix in the output folder.
-
-    Raises:
-        InputError: the prefix leads out of it.
-    """
-    try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            prefix, folder_paths.get_output_directory()
-        )
-    except Exception as error:
-        raise InputError(
-            f"filename_prefix {prefix!r} cannot be used ({error}). Files stay inside the output "
-            "folder: write a name such as audio/take."
-        ) from error
-    return Path(folder), name, counter, subfolder
-
-
-def numbered(name: str, index: int) -> str:
-    """The name of a batch item's file."""
-    return name.replace("%batch_num%", str(index))
-
-
-def free_path(folder: Path, name: str, counter: int, suffix: str) -> tuple[Path, int]:
-    """The first numbered path that does not exist, and the counter after it."""
-    while True:
-        path = folder / f"{name}_{counter:05}{suffix}"
-        counter += 1
-        if not path.exists():
-            return path, counter
-
-
 def _note(report: WriteReport) -> str:
     text = f"{report.path.name}: peak {report.peak:.3f}"
-    return f"{text}, clipped at full scale" if report.clipped else text
+    if not report.clipped:
+        return text
+    samples = "1 sample" if report.clipped == 1 else f"{report.clipped} samples"
+    return f"{text}, {samples} clipped"
 
 
 def _at_loudness(item: Tensor, rate: int, lufs: float) -> tuple[Tensor, str]:

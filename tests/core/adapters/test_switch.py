@@ -10,7 +10,7 @@ from sa3_core.adapters.rules import AdapterWeight, LowRank
 from sa3_core.adapters.switch import AdapterSwitch
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
-from sa3_core.errors import AdapterError
+from sa3_core.errors import AdapterError, InputError
 from sa3_core.geometry import target_frames
 from sa3_core.sampling.noise import Seeds
 from sa3_core.sampling.sample import sample_latent, schedule_for
@@ -121,17 +121,10 @@ def test_layers_of_another_model_are_refused(model):
         AdapterSwitch(model, [AdapterUse(weights)])
 
 
-def test_the_conditioner_may_have_a_strength_of_its_own(model):
-    keys = [QKV.format(0), DURATION]
-    originals = {key: weight_of(model, key) for key in keys}
-    weights = adapter(model, *keys)
-    for strengths in ((0.5, -2.0), (0.5, 0.0), (0.0, 1.0)):
-        use = AdapterUse(weights, strengths[0], strength_conditioner=strengths[1])
-        with AdapterSwitch(model, [use]) as switch:
-            switch.activate(switch.active(1.0))
-            for key, strength in zip(keys, strengths, strict=True):
-                expected = weights[key].apply(originals[key], strength)
-                assert torch.equal(weight_of(model, key), expected)
+@pytest.mark.parametrize("interval", [(0.5, 0.2), (-0.1, 1.0), (0.0, 1.5), (float("nan"), 1.0)])
+def test_intervals_that_make_no_sense(interval):
+    with pytest.raises(InputError, match="lora_interval is"):
+        AdapterUse({}, 1.0, interval)
 
 
 class _Spy(AdapterSwitch):
