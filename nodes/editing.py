@@ -6,13 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.editing.region_request import RegionRequest, check_text
 from ..sa3_core.editing.regions import bar_seconds
 from .bridge.host.running import show
 from .bridge.work.continuing import continue_audio, make_loop
 from .bridge.work.mask_picture import mask_picture
 from .bridge.work.masking import Masked, MaskSettings, mask_regions
 from .bridge.work.pasting import paste_source, restore
-from .bridge.work.region_input import RegionRequest, check_text
 from .inputs import (
     CATEGORY,
     END,

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.editing.windows import Extension
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.settings import KEEP_MODES, SampleSettings
 from .bridge.host.running import show
-from .bridge.work.extending import Extension, extend
+from .bridge.work.extending import extend
 from .inputs import (
     CATEGORY,
     END,

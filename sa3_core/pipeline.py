@@ -10,32 +10,23 @@ B batch, A audio channels, N samples, T latent frames.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .audio.waveform import fit_length
+from .audio.waveform import as_batch, fit_length
 from .checkpoints.library import Library
 from .checkpoints.load import load_autoencoder, load_model
 from .checks import broadcast, check_seconds
 from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
-from .editing.edits import (
-    Edit,
-    ItemPlan,
-    check_source,
-    item_keep,
-    plan_item,
-    region_lists,
-    restore_source,
-)
+from .editing.continuation import ContinuationPlan
+from .editing.edits import Edit, ItemPlan, plan_items, region_lists, restore_source
+from .editing.windows import WINDOW_SEED, Extension, extend_source
 from .errors import InputError
-from .geometry import (
-    HOP,
-    LATENT_CHANNELS,
-    target_frames,
-)
+from .geometry import HOP, LATENT_CHANNELS, target_frames
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .registry import AUTO
@@ -75,6 +66,7 @@ class GenerateRequest:
         seconds: durations; none = the source's own (edits only).
         settings: how to sample.
         seeds: one seed, to which each item's index is added, or one per item.
+        variation: a second seed to move towards, as `Seeds.towards`, and how far (0-1).
         edit: a source and what to do with it; None = text-to-audio.
     """
 
@@ -84,6 +76,15 @@ class GenerateRequest:
     settings: SampleSettings = field(default_factory=SampleSettings)
     seeds: Sequence[int] = (0,)
     edit: Edit | None = None
+    variation: tuple[int, float] | None = None
+
+    @property
+    def drawn(self) -> Seeds:
+        """Which noise to draw."""
+        seeds = self.seeds if len(self.seeds) > 1 else self.seeds[0]
+        if self.variation is None or self.variation[1] == 0:
+            return Seeds(seeds)
+        return Seeds(seeds, *self.variation)
 
     @property
     def batch(self) -> int:
@@ -187,25 +188,16 @@ def generate(
     """
     model = pipeline.model
     settings = request.settings.resolve(model.objective)
-    source = check_source(request.edit) if request.edit is not None else None
-    plans = _plan(request, source, model)
-    for note in advice(settings, model.objective, any(request.negatives)):
-        log.warning(note)
-    if settings.noise_level == 0:
-        log.warning("Noise level 0: the source is only encoded and decoded, nothing is made.")
-    positive = _encode_prompts(pipeline, request.prompts, "prompt")
-    negative = None
-    if request.negatives and settings.guidance.active:
-        negative = _encode_prompts(pipeline, request.negatives, "negative prompt")
-    start = _start(pipeline, request, plans, source, chunk, on_progress)
-    seeds = request.seeds if len(request.seeds) > 1 else request.seeds[0]
+    plans = _plan(request, model)
+    positive, negative = _texts(pipeline, request, settings)
+    start = _start(pipeline, plans, chunk, on_progress)
     frames = sample_latent(
         model,
         start,
         settings,
         positive,
         negative,
-        Seeds(seeds),
+        request.drawn,
         on_step=lambda step, steps, _: on_progress("sample", step + 1, steps),
         switch=switch,
     )
@@ -216,24 +208,100 @@ def generate(
     return Generation(takes, latents)
 
 
-def _plan(request: GenerateRequest, source: Tensor | None, model: SA3Model) -> tuple[ItemPlan, ...]:
+@torch.inference_mode()
+def extend(
+    pipeline: Pipeline,
+    request: GenerateRequest,
+    source: tuple[Tensor, int],
+    extension: Extension,
+    chunk: int | None = None,
+    switch: WeightSwitch | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> tuple[Take, ...]:
+    """Continue a source past the model's maximum, window by window.
+
+    Args:
+        pipeline: loaded nets.
+        request: prompts, seeds and settings; no seconds and no edit. Every window after the first
+            adds WINDOW_SEED to its item's seed.
+        source: waveform [A, N] or [1, A, N] at any sample rate, and that rate.
+        extension: how far and how.
+        chunk, switch, on_progress: as for `generate`.
+
+    Returns:
+        One take per item at the source's rate and channels, its own samples untouched.
+
+    Raises:
+        InputError: lengths that leave nothing to make, or counts that do not fit.
+        RegionError: a source that does not fill a latent frame.
+    """
+    model, batch = pipeline.model, request.batch
+    if request.seconds or request.edit is not None:
+        raise InputError("An extension lasts its source and what is added; give no seconds.")
+    settings = request.settings.resolve(model.objective)
+    waveform, rate = as_batch(source[0]), source[1]
+    if waveform.shape[0] != 1:
+        raise InputError(f"{waveform.shape[0]} sources were given; an edit takes one.")
+    windows = extension.windows(waveform.shape[-1] / rate, model.max_seconds, rate)
+    positive, negative = _texts(pipeline, request, settings)
+    prompts = broadcast(positive.batch, batch, "prompts")
+    against = broadcast(negative.batch if negative else 1, batch, "negative prompts")
+    drawn = (
+        request.seeds if len(request.seeds) > 1 else [request.seeds[0] + b for b in range(batch)]
+    )
+    takes = []
+    for item in range(batch):
+
+        def make(plan: ContinuationPlan, number: int, item: int = item) -> Tensor:
+            where = f"window {number + 1}/{len(windows)}: "
+            report = lambda stage, done, total: on_progress(where + stage, done, total)  # noqa: E731
+            keep = partial(plan.keep, rule=extension.rule)
+            start = _start(pipeline, [ItemPlan(plan.seconds, plan.audio, keep)], chunk, report)
+            frames = sample_latent(
+                model,
+                start,
+                settings,
+                positive.select([prompts[item]]),
+                None if negative is None else negative.select([against[item]]),
+                Seeds(drawn[item] + number * WINDOW_SEED),
+                on_step=lambda step, steps, _: report("sample", step + 1, steps),
+                switch=switch,
+            )
+            latents = Latents(frames, (plan.seconds,))
+            return decode(pipeline.autoencoder, latents, chunk, None, report)[0][None]
+
+        made = extend_source(waveform, rate, windows, extension, make)
+        takes.append(Take(made[0].float(), rate))
+    return tuple(takes)
+
+
+def _plan(request: GenerateRequest, model: SA3Model) -> list[ItemPlan]:
     """Durations and regions of all items, checked against the model before anything is run."""
-    batch = request.batch
-    seconds: list[float | None] = list(request.seconds) or [None]
-    plans = []
-    for item, index in enumerate(broadcast(len(seconds), batch, "durations")):
-        wanted = seconds[index]
-        if wanted is not None:
-            wanted = check_seconds(wanted, model.max_seconds)
-        if request.edit is not None and source is not None:
-            plan = plan_item(request.edit, source, wanted, item)
-        elif wanted is not None:
-            plan = ItemPlan(wanted)
-        else:
-            raise InputError("No duration was given; give one in seconds.")
+    given = [check_seconds(seconds, model.max_seconds) for seconds in request.seconds]
+    rows = broadcast(len(given) or 1, request.batch, "durations")
+    if request.edit is not None:
+        plans = plan_items(request.edit, [given[row] if given else None for row in rows])
+    elif given:
+        plans = [ItemPlan(given[row]) for row in rows]
+    else:
+        raise InputError("No duration was given; give one in seconds.")
+    for plan in plans:
         check_seconds(plan.seconds, model.max_seconds, "the piece's length in seconds")
-        plans.append(plan)
-    return tuple(plans)
+    return plans
+
+
+def _texts(
+    pipeline: Pipeline, request: GenerateRequest, settings: SampleSettings
+) -> tuple[TextConditioning, TextConditioning | None]:
+    """Prompts and, where guidance acts, negative prompts; says what does not suit the model."""
+    for note in advice(settings, pipeline.model.objective, any(request.negatives)):
+        log.warning(note)
+    if settings.noise_level == 0:
+        log.warning("Noise level 0: the source is only encoded and decoded, nothing is made.")
+    positive = _encode_prompts(pipeline, request.prompts, "prompt")
+    if not request.negatives or not settings.guidance.active:
+        return positive, None
+    return positive, _encode_prompts(pipeline, request.negatives, "negative prompt")
 
 
 def _encode_prompts(pipeline: Pipeline, prompts: Sequence[str], label: str) -> TextConditioning:
@@ -252,26 +320,21 @@ def _encode_prompts(pipeline: Pipeline, prompts: Sequence[str], label: str) -> T
 
 
 def _start(
-    pipeline: Pipeline,
-    request: GenerateRequest,
-    plans: Sequence[ItemPlan],
-    source: Tensor | None,
-    chunk: int | None,
-    on_progress: OnProgress,
+    pipeline: Pipeline, plans: Sequence[ItemPlan], chunk: int | None, on_progress: OnProgress
 ) -> StartLatent:
     """Zeros, or the source encoded for each item at the item's own length."""
     lengths = [target_frames(plan.seconds, pipeline.model.sample_size) for plan in plans]
     total, seconds = max(lengths), tuple(plan.seconds for plan in plans)
-    if source is None or request.edit is None:
+    audio = plans[0].audio  # all items share it
+    if audio is None:
         return StartLatent(torch.zeros(len(plans), LATENT_CHANNELS, total), seconds)
 
     def encode_one(source: Tensor, frames: int) -> Tensor:
         return encode(pipeline.autoencoder, fit_length(source, frames * HOP), chunk, on_progress)
 
-    keep = [item_keep(request.edit, plan, source, total) for plan in plans]
-    masks = [mask for mask in keep if mask is not None]
+    masks = [plan.keep(total) for plan in plans if plan.keep is not None]
     return StartLatent(
-        encode_items(encode_one, [source], lengths),
+        encode_items(encode_one, [audio], lengths),
         seconds,
         torch.cat(masks) if masks else None,
     )

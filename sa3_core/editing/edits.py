@@ -1,23 +1,26 @@
-"""What an edit is given and what sampling starts from: audio-to-audio, inpainting, continuation.
+"""What an edit is given and what sampling starts from: another take, regions, more, a loop.
 
 keep = 1 means given, 0 to be made. A source is a waveform [A, N] or [1, A, N] at any sample rate,
 mono or stereo; `prepared` is the same at 44.1 kHz in stereo.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..audio.waveform import as_batch, prepare_source
-from ..checks import check_positive
 from ..errors import InputError
 from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
-from .masks import continuation_mask, keep_mask
-from .paste import Source, paste_back
-from .regions import Region, new_duration, parse_regions
+from .continuation import continue_source
+from .loop import loop_source, plan_loop
+from .masks import keep_mask
+from .paste_plan import CROSSFADE_SECONDS
+from .regions import invert_regions, new_duration, parse_regions
+from .source_rider import ItemSource
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ class Inpaint:
         beats_per_bar: for regions in bars.
         rule: a name of MASK_RULES, how regions are rounded to latent frames.
         paste_back: put the source's own samples back outside the regions.
+        invert: keep the regions and make everything else anew.
+        crossfade: seconds over which seams are smoothed, inside what is made.
     """
 
     waveform: Tensor
@@ -49,16 +54,22 @@ class Inpaint:
     beats_per_bar: float = 4
     rule: str = "cover"
     paste_back: bool = True
+    invert: bool = False
+    crossfade: float = CROSSFADE_SECONDS
 
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """The source goes on after its end.
+    """The source goes on after its end, or starts earlier.
 
     Attributes:
         add_seconds: how much is added.
         rule: a name of MASK_RULES, what becomes of the source's last, partly filled frame.
         paste_back: put the source's own samples back.
+        before: add in front of the start instead of after the end.
+        context_seconds: how much of the source the model is shown, 0 = all. The rest is put back
+            with the source's own samples, so without `paste_back` it is left out.
+        crossfade: seconds over which the seam is smoothed, inside what is made.
     """
 
     waveform: Tensor
@@ -66,35 +77,50 @@ class Continuation:
     add_seconds: float
     rule: str = "cover"
     paste_back: bool = True
+    before: bool = False
+    context_seconds: float = 0.0
+    crossfade: float = CROSSFADE_SECONDS
 
 
-Edit = AudioToAudio | Inpaint | Continuation
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """The source's start becomes a loop: the seam between its end and its start is made anew.
+
+    Attributes:
+        seconds: duration of the loop, see `regions.bar_seconds`; None = the whole source.
+        seam_seconds: how much around the seam is made anew, half the loop at most.
+        rule: a name of MASK_RULES, how the seam is rounded to latent frames.
+        paste_back: put the source's own samples back outside the seam.
+        crossfade: seconds over which the seam's borders are smoothed.
+    """
+
+    waveform: Tensor
+    sample_rate: int
+    seconds: float | None = None
+    seam_seconds: float = 2.0
+    rule: str = "cover"
+    paste_back: bool = True
+    crossfade: float = CROSSFADE_SECONDS
 
 
-@dataclass(frozen=True)
+Edit = AudioToAudio | Inpaint | Continuation | Loop
+
+
+@dataclass(frozen=True, eq=False)
 class ItemPlan:
     """One item of a batch.
 
     Attributes:
         seconds: duration of the piece.
-        regions: what is made anew, in seconds of the source; None = everything.
+        audio: [1, 2, n] at 44.1 kHz, what is encoded at the piece's length; None = nothing.
+        keep: the item's mask [1, 1, T] over a latent of T frames; None = everything is made.
+        source: what is put back over the result; None = nothing.
     """
 
     seconds: float
-    regions: tuple[Region, ...] | None = None
-
-
-def check_source(edit: Edit) -> Tensor:
-    """The source at 44.1 kHz, [1, 2, N].
-
-    Raises:
-        AudioError: see `audio.prepare_source`.
-        InputError: several sources.
-    """
-    prepared = prepare_source(edit.waveform, edit.sample_rate)
-    if prepared.shape[0] != 1:
-        raise InputError(f"{prepared.shape[0]} sources were given; an edit takes one.")
-    return prepared
+    audio: Tensor | None = None
+    keep: Callable[[int], Tensor] | None = None
+    source: ItemSource | None = None
 
 
 def region_lists(edit: Edit | None) -> int:
@@ -102,57 +128,80 @@ def region_lists(edit: Edit | None) -> int:
     return len(edit.regions) if isinstance(edit, Inpaint) else 1
 
 
-def plan_item(edit: Edit, prepared: Tensor, seconds: float | None, item: int) -> ItemPlan:
-    """Duration and regions of one item.
+def plan_items(edit: Edit, seconds: Sequence[float | None]) -> list[ItemPlan]:
+    """Durations, masks and sources of all items; they share what is encoded.
 
     Args:
         edit: what to do.
-        prepared: [1, 2, N] at 44.1 kHz.
-        seconds: the duration asked for; None = the source's own, lengthened by regions that run
-            past its end or by what is added.
-        item: index in the batch.
+        seconds: the duration asked for, per item; None = the source's own, lengthened by regions
+            that run past its end or by what is added.
 
     Raises:
-        RegionError: see `parse_regions`.
-        InputError: a duration for a continuation, or nothing to add.
+        AudioError: see `audio.prepare_source`.
+        RegionError: see `parse_regions` and `plan_loop`.
+        InputError: several sources, a duration for a continuation or a loop, or nothing to add.
     """
-    own = seconds_of_samples(prepared.shape[-1])
-    if isinstance(edit, Continuation):
-        if seconds is not None:
+    source = as_batch(edit.waveform)
+    if source.shape[0] != 1:
+        raise InputError(f"{source.shape[0]} sources were given; an edit takes one.")
+    if isinstance(edit, Continuation | Loop):
+        if any(wanted is not None for wanted in seconds):
             raise InputError(
                 "A continuation lasts as long as its source and what is added; give no seconds."
+                if isinstance(edit, Continuation)
+                else "A loop has a length of its own; give no other seconds."
             )
-        end = edit.waveform.shape[-1] / edit.sample_rate
-        total = own + check_positive("add_seconds", edit.add_seconds)
-        return ItemPlan(total, (Region(end, total),))
-    length = own if seconds is None else seconds
+        continued = isinstance(edit, Continuation)
+        plan = _continued(edit, source) if continued else _looped(edit, source)
+        return [plan] * len(seconds)
+    prepared = prepare_source(source, edit.sample_rate)
+    own = seconds_of_samples(prepared.shape[-1])
     if isinstance(edit, AudioToAudio):
-        return ItemPlan(length)
-    text = edit.regions[item if len(edit.regions) > 1 else 0]
+        return [ItemPlan(own if wanted is None else wanted, prepared) for wanted in seconds]
+    longest = max([own, *(wanted for wanted in seconds if wanted is not None)])
+    if samples_of(longest) > prepared.shape[-1]:
+        log.warning(
+            "The piece lasts %g s, its source only %g s; what no region covers after that stays "
+            "silent.",
+            longest,
+            own,
+        )
+    return [_inpainted(edit, source, prepared, wanted, item) for item, wanted in enumerate(seconds)]
+
+
+def _inpainted(
+    edit: Inpaint, source: Tensor, prepared: Tensor, wanted: float | None, item: int
+) -> ItemPlan:
+    own = seconds_of_samples(prepared.shape[-1])
+    text, length = edit.regions[item if len(edit.regions) > 1 else 0], wanted or own
     regions = parse_regions(text, length, edit.bpm, edit.beats_per_bar)
-    if seconds is not None:
-        if samples_of(seconds) > prepared.shape[-1] and item == 0:
-            log.warning(
-                "The piece lasts %g s, its source only %g s; what no region covers after that "
-                "stays silent.",
-                seconds,
-                own,
-            )
-        return ItemPlan(seconds, tuple(regions))
-    return ItemPlan(new_duration(regions, own), tuple(regions))
+    if edit.invert:
+        regions = invert_regions(regions, length)
+    seconds = new_duration(regions, own) if wanted is None else wanted
+    given = ItemSource(source, edit.sample_rate, tuple(regions), (0, source.shape[-1]))
+    keep = partial(keep_mask, regions, seconds=seconds, rule=edit.rule)
+    return ItemPlan(seconds, prepared, keep, given)
 
 
-def item_keep(edit: Edit, plan: ItemPlan, prepared: Tensor, frames: int) -> Tensor | None:
-    """[1, 1, T] mask of one item, or None where nothing is kept."""
-    if isinstance(edit, Continuation):
-        return continuation_mask(prepared.shape[-1], frames, plan.seconds, edit.rule)
-    if isinstance(edit, Inpaint):
-        return keep_mask(plan.regions or (), frames, plan.seconds, edit.rule)
-    return None
+def _continued(edit: Continuation, source: Tensor) -> ItemPlan:
+    plan, given = continue_source(
+        source, edit.sample_rate, edit.add_seconds, edit.before, edit.context_seconds
+    )
+    return ItemPlan(plan.seconds, plan.audio, partial(plan.keep, rule=edit.rule), given)
+
+
+def _looped(edit: Loop, source: Tensor) -> ItemPlan:
+    rate, length = edit.sample_rate, source.shape[-1]
+    plan = plan_loop(length, rate, edit.seconds or length / rate, edit.seam_seconds)
+    given = loop_source(source, plan)
+    prepared = prepare_source(given.waveform, rate)
+    seconds = seconds_of_samples(prepared.shape[-1])
+    keep = partial(keep_mask, [plan.region], seconds=seconds, rule=edit.rule)
+    return ItemPlan(seconds, prepared, keep, given)
 
 
 def restore_source(edit: Edit | None, plan: ItemPlan, made: Tensor) -> tuple[Tensor, int]:
-    """Lay the source over what was made of it, where the edit asks for that.
+    """Lay the source over what was made of it, where the edit asks for that; turn a loop back.
 
     Args:
         made: [2, N] at 44.1 kHz, cut to the plan's duration.
@@ -160,8 +209,9 @@ def restore_source(edit: Edit | None, plan: ItemPlan, made: Tensor) -> tuple[Ten
     Returns:
         [A, N'] and its sample rate: the source's own where it was laid over, else 44.1 kHz.
     """
-    if not isinstance(edit, Inpaint | Continuation) or not edit.paste_back:
+    if edit is None or isinstance(edit, AudioToAudio) or plan.source is None:
         return made, SAMPLE_RATE
-    source = Source(as_batch(edit.waveform), edit.sample_rate, [plan.regions or ()])
-    pasted, lengths = paste_back(made[None], source)
-    return pasted[0, :, : lengths[0]].to(torch.float32), edit.sample_rate
+    if not edit.paste_back:
+        return plan.source.turn_back(made), SAMPLE_RATE
+    pasted = plan.source.paste(made[None], edit.crossfade)[0]
+    return pasted.to(torch.float32), edit.sample_rate

@@ -14,6 +14,7 @@ from ..checks import check_positive
 from ..errors import RegionError
 from ..geometry import HOP, SAMPLE_RATE
 from .regions import Region
+from .source_rider import ItemSource
 
 _SEAM_MIN_SECONDS = HOP / SAMPLE_RATE  # less than a latent frame cannot be made anew
 
@@ -77,3 +78,10 @@ def plan_loop(
 def rotate(waveform: Tensor, plan: LoopPlan) -> Tensor:
     """Cut [..., N'] to the loop and turn its seam into the middle: [..., plan.samples]."""
     return torch.roll(waveform[..., : plan.samples], -plan.shift, dims=-1)
+
+
+def loop_source(waveform: Tensor, plan: LoopPlan) -> ItemSource:
+    """[1, A, N'] cut to the loop and turned, as the source that is pasted back in the end."""
+    turned = rotate(waveform, plan)
+    whole = (0, plan.samples)
+    return ItemSource(turned, plan.sample_rate, (plan.region,), whole, rotate=plan.shift)

@@ -139,3 +139,36 @@ def masked_spans(keep: Tensor, seconds: float) -> list[Region]:
         if make
     ]
     return merge_regions(spans)
+
+
+def describe_mask(
+    keep: Tensor, asked: Sequence[Sequence[Region]], seconds: Sequence[float]
+) -> list[str]:
+    """Say what is really made anew after rounding to latent frames, one line per item.
+
+    Args:
+        keep: [B, 1, T].
+        asked: the regions asked for, per item.
+        seconds: duration of each item.
+    """
+    lines = []
+    for item, (row, regions, duration) in enumerate(zip(keep, asked, seconds, strict=True)):
+        name = f"item {item + 1}: " if len(seconds) > 1 else ""
+        spans = masked_spans(row, duration)
+        total = effective_frames(duration)
+        made = total - int(row[0, :total].sum())
+        if spans:
+            lines.append(
+                f"{name}made anew {_spans_text(spans)} s of {duration:g} s ({made} of {total} "
+                f"frames); asked for {_spans_text(regions)} s"
+            )
+        else:
+            lines.append(
+                f"{name}nothing is made anew: {_spans_text(regions)} s holds the start of no "
+                "latent frame. Use the rule `cover`, or mark more."
+            )
+    return lines
+
+
+def _spans_text(regions: Sequence[Region]) -> str:
+    return ", ".join(f"{start:.3f}-{end:.3f}" for start, end in merge_regions(regions))

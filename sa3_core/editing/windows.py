@@ -6,6 +6,7 @@ mirrored, before 0.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,15 @@ from torch import Tensor
 
 from ..checks import check_positive
 from ..errors import InputError
+from .continuation import ContinuationPlan, plan_continuation
+from .paste import Source, paste_back
+from .paste_plan import CROSSFADE_SECONDS
 from .regions import Region
 
+WINDOW_SEED = 1_000_003  # between windows, so that no item's window repeats another's noise
 _FLOAT_SLOP = 1e-9  # seconds
+
+MakeWindow = Callable[[ContinuationPlan, int], Tensor]  # plan, number -> [1, 2, n] at 44.1 kHz
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,50 @@ class Window:
     span: Region
     keep: Region
     make: Region
+
+
+@dataclass(frozen=True)
+class Extension:
+    """How far a source is continued and how.
+
+    Attributes:
+        add: seconds.
+        before: in front of the start instead of after the end.
+        context: seconds of what there is that each window sees.
+        overlap: seconds over which windows are crossfaded.
+        longest: seconds of a window, 0 = the model's maximum.
+        crossfade: seconds over which the seam with the source is smoothed.
+        rule: a name of MASK_RULES.
+    """
+
+    add: float
+    before: bool = False
+    context: float = 30.0
+    overlap: float = 1.0
+    longest: float = 0.0
+    crossfade: float = CROSSFADE_SECONDS
+    rule: str = "cover"
+
+    def windows(self, source: float, limit: float, sample_rate: int) -> list[Window]:
+        """The windows of a source.
+
+        Args:
+            source: its duration.
+            limit: the model's maximum duration.
+            sample_rate: of the source; pieces are cut at whole samples, which takes one of room.
+
+        Raises:
+            InputError: see `plan_windows`.
+        """
+        longest = min(self.longest or limit, limit) - 1 / sample_rate
+        return plan_windows(source, self.add, longest, self.context, self.overlap, self.before)
+
+    def describe(self, windows: Sequence[Window]) -> str:
+        """What is added, in a sentence."""
+        longest = max(window.span.end - window.span.start for window in windows)
+        where = "before the start" if self.before else "after the end"
+        count = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
+        return f"{self.add:g} s added {where} in {count} of at most {longest:.2f} s"
 
 
 @dataclass(frozen=True)
@@ -133,6 +184,47 @@ def cut_piece(audio: Tensor, source_samples: int, sample_rate: int, window: Wind
     context = audio[..., first:last]
     seconds = max(context.shape[-1] / sample_rate, region.end) - min(0.0, region.start)
     return Piece(context, region, seconds, audio[..., :first], audio[..., last:])
+
+
+def extend_source(
+    waveform: Tensor,
+    sample_rate: int,
+    windows: Sequence[Window],
+    extension: Extension,
+    make: MakeWindow,
+) -> Tensor:
+    """Continue a source window by window.
+
+    Args:
+        waveform: [1, A, n] at its own rate.
+        sample_rate: in Hz.
+        windows: of `extension.windows`.
+        extension: how.
+        make: encodes, samples and decodes one window.
+
+    Returns:
+        [1, A, N], the source's own samples untouched.
+
+    Raises:
+        RegionError: the source does not fill a latent frame.
+    """
+    audio, samples = waveform, waveform.shape[-1]
+    for index, window in enumerate(windows):
+        piece = cut_piece(audio, samples, sample_rate, window)
+        plan = plan_continuation(piece.context, sample_rate, piece.region)
+        made = make(plan, index)
+        # A fade a sample shorter than the overlap surely ends inside what there was before.
+        shared = min(extension.overlap, _overlap(window, windows[index - 1]) - 2 / sample_rate)
+        crossfade = max(0.0, shared) if index else extension.crossfade
+        source = Source(piece.context, sample_rate, [[plan.region]])
+        audio = piece.joined(paste_back(made, source, crossfade)[0])
+    return audio
+
+
+def _overlap(window: Window, last: Window) -> float:
+    """Seconds that two windows share."""
+    made, before = window.make, last.make
+    return min(made.end, before.end) - max(made.start, before.start)
 
 
 def _mirrored(window: Window, source: float) -> Window:

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, seconds_of_frames
 from ....sa3_core.sampling.start import StartLatent
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 
 log = logging.getLogger(__name__)
+
+SOURCE_KEY = "sa3_source"  # a SourceRider, or a dict of its names where another node copied it
 
 Latent = dict[str, Any]
 Audio = dict[str, Any]
@@ -73,6 +76,16 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
         f"The latent has {batch} items but {len(values)} durations. Set the durations anew with "
         "Empty Latent by Duration or SAME Encode."
     )
+
+
+def batch_of(latent: Latent) -> tuple[int, list[int] | None]:
+    """Items of a LATENT, and where each lay in the batch that it was taken from, if it was."""
+    return latent["samples"].shape[0], latent.get("batch_index")
+
+
+def rider_of(latent: Latent) -> SourceRider | None:
+    """The source that rides on a LATENT."""
+    return SourceRider.of(latent.get(SOURCE_KEY))
 
 
 def durations(latent: Latent) -> tuple[float, ...]:

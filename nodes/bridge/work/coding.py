@@ -10,6 +10,7 @@ from torch import Tensor
 from ....sa3_core.audio.waveform import as_batch, fit_length, prepare_source
 from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.autoencode import encode_items
+from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
     HOP,
@@ -22,6 +23,7 @@ from ....sa3_core.geometry import (
 from ..host.running import chunk_reporter
 from ..sockets.vae import SA3VAE, require_same
 from ..sockets.values import (
+    SOURCE_KEY,
     Audio,
     Latent,
     audio_value,
@@ -58,12 +60,12 @@ def source_of(audio: Any, node: str) -> tuple[Tensor, int]:
     return audio["waveform"], int(audio["sample_rate"])
 
 
-def item_sources(audio: Any, node: str) -> tuple[list[Tensor], dict[str, Any]]:
+def item_sources(audio: Any, node: str) -> tuple[list[Tensor], SourceRider]:
     """Every item of an AUDIO as the models take it, and the rider that carries the original.
 
     Returns:
-        One [1, 2, n_b] at 44.1 kHz per item, cut to its own length, and the value of
-        `sa3_source` with nothing marked on it.
+        One [1, 2, n_b] at 44.1 kHz per item, cut to its own length, and the rider with nothing
+        marked on it.
 
     Raises:
         AudioError: no audio, or none that can be used.
@@ -74,14 +76,12 @@ def item_sources(audio: Any, node: str) -> tuple[list[Tensor], dict[str, Any]]:
     items = [
         prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
     ]
-    rider: dict[str, Any] = {"waveform": waveform, "sample_rate": rate, "regions": None}
-    if any(length != waveform.shape[-1] for length in lengths):
-        rider["lengths"] = lengths
-    return items, rider
+    unequal = any(length != waveform.shape[-1] for length in lengths)
+    return items, SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
 
 
 def encode(vae: Any, audio: Any, seconds: float) -> Latent:
-    """Encode audio at an exact duration; `sa3_source` rides along by reference."""
+    """Encode audio at an exact duration; the source rides along by reference."""
     same = require_same(vae, "SAME Encode")
     sources, rider = item_sources(audio, "SAME Encode")
     durations = [seconds_of_samples(source.shape[-1]) for source in sources]
@@ -91,7 +91,7 @@ def encode(vae: Any, audio: Any, seconds: float) -> Latent:
 
 
 def encode_sources(
-    vae: SA3VAE, sources: Sequence[Tensor], seconds: Sequence[float], rider: dict[str, Any]
+    vae: SA3VAE, sources: Sequence[Tensor], seconds: Sequence[float], rider: SourceRider
 ) -> Latent:
     """Encode prepared sources [1, 2, n], each cut or padded to its own target length.
 
@@ -99,7 +99,7 @@ def encode_sources(
         vae: ours.
         sources: one per duration, or one for all.
         seconds: durations.
-        rider: value of `sa3_source`.
+        rider: rides along.
     """
     own = [aligned_frames([s]) for s in seconds]
     report = chunk_reporter("encoding")
@@ -108,7 +108,7 @@ def encode_sources(
         return vae.encode_audio(fit_length(source, frames * HOP), on_chunk=report)
 
     frames = encode_items(encode_one, sources, own)
-    return latent_value(frames, seconds, sa3_source=rider)
+    return latent_value(frames, seconds, **{SOURCE_KEY: rider})
 
 
 def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:

@@ -1,6 +1,6 @@
 """Continue Audio and Loop: sources with room to be filled, as masked LATENTs."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,63 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import prepare_source
-from ....sa3_core.checks import check_positive
-from ....sa3_core.editing.loop import LoopPlan, plan_loop, rotate
-from ....sa3_core.editing.masks import continuation_mask, keep_mask
+from ....sa3_core.editing.continuation import continue_source
+from ....sa3_core.editing.loop import LoopPlan, loop_source, plan_loop
+from ....sa3_core.editing.masks import describe_mask, keep_mask
 from ....sa3_core.editing.regions import Region
-from ....sa3_core.geometry import SAMPLE_RATE, seconds_of_samples
+from ....sa3_core.editing.source_rider import SourceRider
+from ....sa3_core.geometry import seconds_of_samples
 from ..host.running import intermediate
 from ..sockets.vae import require_same
 from ..sockets.values import Latent
-from .coding import audio_lengths, encode_sources, item_sources
-from .masking import Masked, describe
-
-_SLOP = 1e-9  # seconds; a float that misses a whole sample by less has hit it
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """A source at 44.1 kHz beside which something is to be made.
-
-    Attributes:
-        audio: [1, 2, n], silence in front where the new part comes first.
-        seconds: duration of the piece, the new part included.
-        given: samples of the source that are not made anew.
-        lead: samples made in front of them.
-        region: what is made, in seconds of the source.
-    """
-
-    audio: Tensor
-    seconds: float
-    given: int
-    lead: int
-    region: Region
-
-    def keep(self, frames: int, rule: str) -> Tensor:
-        """[1, 1, frames], see `continuation_mask`."""
-        return continuation_mask(self.given, frames, self.seconds, rule, self.lead)
-
-
-def plan_continuation(source: Tensor, rate: int, region: Region) -> Continuation:
-    """Make room beside a source.
-
-    Args:
-        source: [1, A, n] at its own rate.
-        rate: in Hz.
-        region: what is to be made, in seconds of the source: from before 0, or to past its end.
-    """
-    prepared = prepare_source(source, rate)
-    samples = prepared.shape[-1]
-    if region.start < 0:
-        new, again = (round(seconds * SAMPLE_RATE) for seconds in (-region.start, region.end))
-        seconds = seconds_of_samples(samples + new)
-        region = Region(region.start - _SLOP, region.end)
-        return Continuation(
-            F.pad(prepared, (new, 0)), seconds, samples - again, new + again, region
-        )
-    again = round((source.shape[-1] / rate - region.start) * SAMPLE_RATE)
-    seconds = seconds_of_samples(max(samples, round(region.end * SAMPLE_RATE)))
-    return Continuation(prepared, seconds, samples - again, 0, region)
+from .coding import encode_sources, item_sources
+from .masking import Masked
 
 
 def continue_audio(
@@ -87,32 +41,28 @@ def continue_audio(
     """
     same = require_same(vae, "Continue Audio")
     _, rider = item_sources(audio, "Continue Audio")
-    waveform, rate = rider["waveform"], rider["sample_rate"]
-    add = max(1, round(check_positive("add_seconds", add_seconds) * rate)) / rate
-    context = round(context_seconds * rate) or waveform.shape[-1]
-    lengths = audio_lengths({**audio, "waveform": waveform})
-    spans = [
-        (0, min(context, length)) if before else (max(0, length - context), length)
-        for length in lengths
+    items = rider.items_of(rider.waveform.shape[0])
+    continued = [
+        continue_source(item.waveform, item.sample_rate, add_seconds, before, context_seconds)
+        for item in items
     ]
-    starts = [0.0 if before else first / rate for first, _ in spans]
-    plans, regions, origin = [], [], []
-    for item, (first, last) in enumerate(spans):
-        end = (last - first) / rate
-        region = Region(-add, 0.0) if before else Region(end, end + add)
-        plan = plan_continuation(waveform[item : item + 1, :, first:last], rate, region)
-        plans.append(plan)
-        regions.append([Region(plan.region.start + starts[item], plan.region.end + starts[item])])
-        origin.append(starts[item] - plan.lead / SAMPLE_RATE)
-    rider = {**rider, "lengths": lengths, "spans": spans, "origin": origin, "regions": regions}
+    plans, sources = [plan for plan, _ in continued], [source for _, source in continued]
+    rider = replace(
+        rider,
+        regions=tuple(source.regions for source in sources),
+        lengths=rider.own_lengths(),
+        spans=tuple(source.span for source in sources),
+        origin=tuple(source.origin for source in sources),
+    )
     latent = encode_sources(
         same, [plan.audio for plan in plans], [plan.seconds for plan in plans], rider
     )
     frames = latent["samples"].shape[-1]
     keep = torch.cat([plan.keep(frames, rule) for plan in plans])
     asked = [
-        [Region(max(0.0, r.start - at), r.end - at) for r in item]
-        for item, at in zip(regions, origin, strict=True)
+        [Region(max(0.0, start - source.origin), end - source.origin)]
+        for source in sources
+        for start, end in source.regions
     ]
     return _masked(latent, keep, asked)
 
@@ -134,20 +84,21 @@ def make_loop(
     """
     same = require_same(vae, "Loop")
     _, rider = item_sources(audio, "Loop")
-    waveform, rate = rider["waveform"], rider["sample_rate"]
-    lengths = audio_lengths({**audio, "waveform": waveform})
+    rate, items = rider.sample_rate, rider.items_of(rider.waveform.shape[0])
+    lengths = rider.own_lengths()
     plans = [
         plan_loop(length, rate, loop_seconds or length / rate, seam_seconds) for length in lengths
     ]
-    turned = [rotate(waveform[b : b + 1], plan) for b, plan in enumerate(plans)]
+    sources = [loop_source(item.waveform, plan) for item, plan in zip(items, plans, strict=True)]
+    turned = [source.waveform for source in sources]
     longest = max(plan.samples for plan in plans)
-    rider = {
-        "waveform": torch.cat([F.pad(x, (0, longest - x.shape[-1])) for x in turned]),
-        "sample_rate": rate,
-        "regions": [[plan.region] for plan in plans],
-        "lengths": [plan.samples for plan in plans],
-        "rotate": [plan.shift for plan in plans],
-    }
+    rider = SourceRider(
+        torch.cat([F.pad(x, (0, longest - x.shape[-1])) for x in turned]),
+        rate,
+        regions=tuple(source.regions for source in sources),
+        lengths=tuple(plan.samples for plan in plans),
+        rotate=tuple(source.rotate for source in sources),
+    )
     prepared = [prepare_source(x, rate) for x in turned]
     seconds = [seconds_of_samples(x.shape[-1]) for x in prepared]
     latent = encode_sources(same, prepared, seconds, rider)
@@ -168,4 +119,4 @@ def _loop_text(plan: LoopPlan) -> str:
 
 def _masked(latent: Latent, keep: Tensor, asked: list[list[Region]]) -> Masked:
     masked = {**latent, "noise_mask": intermediate(1 - keep)}
-    return Masked(masked, asked, describe(keep, asked, latent["seconds"]))
+    return Masked(masked, asked, describe_mask(keep, asked, latent["seconds"]))

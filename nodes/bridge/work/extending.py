@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ....sa3_core.audio.waveform import fit_length
 from ....sa3_core.checks import broadcast
-from ....sa3_core.editing.paste import Source, paste_back
-from ....sa3_core.editing.windows import Window, cut_piece, plan_windows
+from ....sa3_core.editing.continuation import ContinuationPlan
+from ....sa3_core.editing.windows import WINDOW_SEED, Extension, extend_source
 from ....sa3_core.geometry import HOP, samples_of, target_frames
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.sampling.noise import Seeds
@@ -25,38 +25,13 @@ from ..sockets.model import SA3BaseModel, require_sa3
 from ..sockets.vae import SA3VAE, require_same
 from ..sockets.values import Audio, audio_value, text_conditioning
 from .coding import item_sources
-from .continuing import Continuation, plan_continuation
 from .sampling import run
 
 NODE = "Extend Audio"
-WINDOW_SEED = 1_000_003  # between windows, so that no item's window repeats another's noise
 _DOING = {"encode": "encoding", "sample": "sampling", "decode": "decoding"}
 _SHARES = {"encode": (0.0, 0.1), "sample": (0.1, 0.7), "decode": (0.8, 0.2)}  # of a window's time
 
 OnPart = Callable[[str, int, int], None]  # part, done, total
-
-
-@dataclass(frozen=True)
-class Extension:
-    """How far and how.
-
-    Attributes:
-        add: seconds.
-        before: in front of the start instead of after the end.
-        context: seconds of what there is that each window sees.
-        overlap: seconds over which windows are crossfaded.
-        longest: seconds of a window, 0 = the model's maximum.
-        crossfade: seconds over which the seam with the source is smoothed.
-        rule: a name of MASK_RULES.
-    """
-
-    add: float
-    before: bool = False
-    context: float = 30.0
-    overlap: float = 1.0
-    longest: float = 0.0
-    crossfade: float = 0.02
-    rule: str = "cover"
 
 
 @dataclass(frozen=True)
@@ -82,7 +57,7 @@ class Nets:
         """Behind the MODEL."""
         return self.patcher.model
 
-    def make(self, plan: Continuation, rule: str, seed: int, on_part: OnPart) -> Tensor:
+    def make(self, plan: ContinuationPlan, rule: str, seed: int, on_part: OnPart) -> Tensor:
         """Encode, sample and decode one window: [1, 2, n] at 44.1 kHz."""
         info = self.model.info
         frames = target_frames(plan.seconds, info.sample_size)
@@ -138,70 +113,33 @@ def extend(
     settings = settings.resolve(info.objective)
     positive = text_conditioning(texts[0], "positive")
     negative = None if texts[1] is None else text_conditioning(texts[1], "negative")
-    sources, rider = item_sources(audio, NODE)
-    rate, batch = rider["sample_rate"], max(len(sources), positive.batch)
+    _, rider = item_sources(audio, NODE)
+    sources = rider.items_of(rider.waveform.shape[0])
+    rate, batch = sources[0].sample_rate, max(len(sources), positive.batch)
     rows = broadcast(len(sources), batch, "sources")
     prompts = broadcast(positive.batch, batch, "prompts")
     against = broadcast(negative.batch if negative else 1, batch, "negative prompts")
-    lengths = rider.get("lengths") or [rider["waveform"].shape[-1]] * len(sources)
     limit = max_seconds(info.sample_size)
-    plans = [_windows(lengths[row] / rate, extension, limit, rate) for row in rows]
+    waveforms = [sources[row].waveform for row in rows]
+    plans = [extension.windows(x.shape[-1] / rate, limit, rate) for x in waveforms]
     report = _reporter(sum(len(windows) for windows in plans))
     results = []
-    for item, row in enumerate(rows):
+    for item, (waveform, windows) in enumerate(zip(waveforms, plans, strict=True)):
         chosen = None if negative is None else negative.select([against[item]])
         nets = Nets(patcher, same, settings, positive.select([prompts[item]]), chosen)
-        waveform = rider["waveform"][row : row + 1, :, : lengths[row]]
-        results.append(
-            _extend_item(nets, waveform, rate, plans[item], extension, seed + item, report)
-        )
+
+        def make(
+            plan: ContinuationPlan, number: int, nets: Nets = nets, item: int = item
+        ) -> Tensor:
+            own = seed + item + number * WINDOW_SEED
+            return nets.make(plan, extension.rule, own, report())
+
+        results.append(extend_source(waveform, rate, windows, extension, make))
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
     value = audio_value(torch.cat(padded), rate)
-    notes = [_describe(windows, extension) for windows in plans]
+    notes = [extension.describe(windows) for windows in plans]
     return {**value, "lengths": [result.shape[-1] for result in results]}, notes
-
-
-def _windows(source: float, extension: Extension, limit: float, rate: int) -> list[Window]:
-    """The windows of one item; a sample of room, as pieces are cut at whole samples."""
-    longest = min(extension.longest or limit, limit) - 1 / rate
-    return plan_windows(
-        source,
-        extension.add,
-        longest,
-        extension.context,
-        extension.overlap,
-        extension.before,
-    )
-
-
-def _extend_item(
-    nets: Nets,
-    waveform: Tensor,
-    rate: int,
-    windows: list[Window],
-    extension: Extension,
-    seed: int,
-    report: Callable[[], OnPart],
-) -> Tensor:
-    """[1, A, n] and what is added to it, at its own rate."""
-    audio, samples = waveform, waveform.shape[-1]
-    for index, window in enumerate(windows):
-        piece = cut_piece(audio, samples, rate, window)
-        plan = plan_continuation(piece.context, rate, piece.region)
-        made = nets.make(plan, extension.rule, seed + index * WINDOW_SEED, report())
-        # A fade a sample shorter than the overlap surely ends inside what there was before.
-        shared = min(extension.overlap, _overlap(window, windows[index - 1]) - 2 / rate)
-        crossfade = max(0.0, shared) if index else extension.crossfade
-        source = Source(piece.context, rate, [[plan.region]])
-        audio = piece.joined(paste_back(made, source, crossfade)[0])
-    return audio
-
-
-def _overlap(window: Window, last: Window) -> float:
-    """Seconds that two windows share."""
-    made, before = window.make, last.make
-    return min(made.end, before.end) - max(made.start, before.start)
 
 
 def _reporter(windows: int) -> Callable[[], OnPart]:
@@ -226,10 +164,3 @@ def _reporter(windows: int) -> Callable[[], OnPart]:
         return report
 
     return begin
-
-
-def _describe(windows: list[Window], extension: Extension) -> str:
-    longest = max(window.span.end - window.span.start for window in windows)
-    where = "before the start" if extension.before else "after the end"
-    count = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
-    return f"{extension.add:g} s added {where} in {count} of at most {longest:.2f} s"

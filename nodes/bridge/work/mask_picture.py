@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ....sa3_core.editing.masks import masked_spans
 from ....sa3_core.editing.regions import Region
-from ..sockets.values import Latent, durations
-from .pasting import KEY, edited_items
+from ..sockets.values import Latent, batch_of, durations, rider_of
 
 WIDTH, HEIGHT, GAP = 512, 56, 4  # pixels of a row and between rows
 MAX_ROWS = 8
@@ -64,17 +63,14 @@ def _draw_row(
 
 def _peaks(latent: Latent) -> list[list[float]]:
     """Peak of each item's source per pixel column; flat where there is no source."""
-    seconds, rider = durations(latent), latent.get(KEY)
+    seconds, rider = durations(latent), rider_of(latent)
     if rider is None:
         return [[0.0] * WIDTH for _ in seconds]
-    origins = rider.get("origin") or [0.0] * len(seconds)
     rows = []
-    for item, source in enumerate(edited_items(rider, latent)[:MAX_ROWS]):
+    for item, source in enumerate(rider.items_of(*batch_of(latent))[:MAX_ROWS]):
         mono = source.waveform[0].abs().amax(dim=0)
-        at = origins[item % len(origins)]
-        edges = [
-            min(max(0, round((at + x * seconds[item] / WIDTH) * source.sample_rate)), len(mono))
-            for x in range(WIDTH + 1)
-        ]
+        scale, at = seconds[item] / WIDTH, source.origin
+        places = (round((at + x * scale) * source.sample_rate) for x in range(WIDTH + 1))
+        edges = [min(max(0, place), len(mono)) for place in places]
         rows.append([float(mono[a:b].max()) if b > a else 0.0 for a, b in pairwise(edges)])
     return rows

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,16 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.checks import broadcast
-from ....sa3_core.editing.masks import keep_mask, masked_spans
+from ....sa3_core.editing.masks import describe_mask, keep_mask, masked_spans
+from ....sa3_core.editing.region_request import RegionRequest
 from ....sa3_core.editing.regions import Region, merge_regions, new_duration
+from ....sa3_core.editing.source_rider import SourceRider, as_regions
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, seconds_of_samples
 from ..host.running import intermediate
 from ..sockets.vae import require_same
-from ..sockets.values import Latent, durations, keep_of, latent_samples
+from ..sockets.values import (
+    SOURCE_KEY,
+    Latent,
+    batch_of,
+    durations,
+    keep_of,
+    latent_samples,
+    rider_of,
+)
 from .coding import aligned_frames, encode_sources, item_sources
-from .pasting import KEY, rider_entries
-from .region_input import RegionRequest
 
 NODE = "Inpaint Mask"
 NO_SOURCE = (
@@ -87,7 +95,7 @@ def mask_regions(
     else:
         latent_samples(latent, NODE)
         if audio is not None:
-            latent = {**latent, KEY: _with_marks(item_sources(audio, NODE)[1], latent)}
+            latent = {**latent, SOURCE_KEY: _with_marks(item_sources(audio, NODE)[1], latent)}
         asked = request.resolve(durations(latent))
         latent = lengthen(repeat_item(latent, len(asked)), asked)
     return set_mask(latent, asked, settings)
@@ -105,15 +113,17 @@ def _encoded(audio: Any, vae: Any, request: RegionRequest) -> tuple[Latent, list
     return encode_sources(require_same(vae, NODE), sources, seconds, rider), asked
 
 
-def _with_marks(rider: dict[str, Any], latent: Latent) -> dict[str, Any]:
+def _with_marks(rider: SourceRider, latent: Latent) -> SourceRider:
     """A new source with the regions that an earlier mask already marked."""
-    earlier = latent.get(KEY) or {}
-    if earlier.get("rotate") or earlier.get("spans"):
+    earlier = rider_of(latent)
+    if earlier is None:
+        return rider
+    if earlier.rotate or earlier.spans:
         raise InputError(
             f"This latent comes from Loop or Continue Audio and carries its own source; give "
             f"{NODE} no other audio."
         )
-    return {**rider, "regions": earlier.get("regions")}
+    return replace(rider, regions=earlier.regions)
 
 
 def repeat_item(latent: Latent, batch: int) -> Latent:
@@ -169,18 +179,17 @@ def set_mask(latent: Latent, asked: Sequence[Sequence[Region]], settings: MaskSe
     marked = _earlier_regions(latent, earlier, seconds)
     if earlier is not None and settings.remake_previous:
         keep = torch.minimum(keep, earlier.cpu())
-    notes = describe(keep, asked, seconds)
+    notes = describe_mask(keep, asked, seconds)
     out = {**latent, "noise_mask": intermediate(1 - keep)}
-    rider = latent.get(KEY)
+    rider = rider_of(latent)
     if rider is None:
         notes.append(NO_SOURCE)
     else:
-        origin = rider_entries(rider, "origin", latent) or [0.0] * len(seconds)
+        origin = rider.entries(rider.origin, *batch_of(latent), "origins") or [0.0] * len(seconds)
         new = [[Region(a + at, b + at) for a, b in r] for r, at in zip(asked, origin, strict=True)]
         regions = [merge_regions([*a, *b]) for a, b in zip(marked, new, strict=True)]
-        out[KEY] = {**rider, "regions": regions}
-        if settings.feather > 0:
-            out[KEY]["feather"] = settings.feather
+        feather = settings.feather if settings.feather > 0 else rider.feather
+        out[SOURCE_KEY] = replace(rider, regions=as_regions(regions), feather=feather)
         notes += _silent_ends(keep, rider, latent, seconds)
     return Masked(out, [list(regions) for regions in asked], notes)
 
@@ -189,54 +198,26 @@ def _earlier_regions(
     latent: Latent, earlier: Tensor | None, seconds: Sequence[float]
 ) -> list[list[Region]]:
     """What was marked before, in seconds of the source; of a foreign mask its own frames."""
-    none: list[list[Region]] = [[] for _ in seconds]
-    rider = latent.get(KEY)
+    rider = rider_of(latent)
     if rider is None or earlier is None:
-        return none
-    marked = rider_entries(rider, "regions", latent)
+        return [[] for _ in seconds]
+    marked = rider.entries(rider.regions, *batch_of(latent), "regions")
     if marked is not None:
         return [list(regions) for regions in marked]
     rows = broadcast(earlier.shape[0], len(seconds), "masks")
     return [masked_spans(earlier[row], s) for row, s in zip(rows, seconds, strict=True)]
 
 
-def describe(
-    keep: Tensor, asked: Sequence[Sequence[Region]], seconds: Sequence[float]
-) -> list[str]:
-    """What is really made anew after rounding to latent frames, one line per item."""
-    lines = []
-    for item, (row, regions, duration) in enumerate(zip(keep, asked, seconds, strict=True)):
-        name = f"item {item + 1}: " if len(seconds) > 1 else ""
-        spans = masked_spans(row, duration)
-        total = effective_frames(duration)
-        made = total - int(row[0, :total].sum())
-        if spans:
-            lines.append(
-                f"{name}made anew {_text(spans)} s of {duration:g} s ({made} of {total} frames); "
-                f"asked for {_text(regions)} s"
-            )
-        else:
-            lines.append(
-                f"{name}nothing is made anew: {_text(regions)} s holds the start of no latent "
-                "frame. Use the rule `cover`, or mark more."
-            )
-    return lines
-
-
-def _text(regions: Sequence[Region]) -> str:
-    return ", ".join(f"{start:.3f}-{end:.3f}" for start, end in merge_regions(regions))
-
-
 def _silent_ends(
-    keep: Tensor, rider: dict[str, Any], latent: Latent, seconds: Sequence[float]
+    keep: Tensor, rider: SourceRider, latent: Latent, seconds: Sequence[float]
 ) -> list[str]:
     """Say where a piece outlasts its source and no region covers that."""
-    rate, default = int(rider["sample_rate"]), rider["waveform"].shape[-1]
-    lengths = rider_entries(rider, "lengths", latent) or [default] * len(seconds)
-    if rider.get("spans") is not None:
+    if rider.spans is not None:
         return []
+    rate, default = rider.sample_rate, rider.waveform.shape[-1]
+    own = rider.entries(rider.lengths, *batch_of(latent), "lengths") or [default] * len(seconds)
     notes = []
-    for row, length, duration in zip(keep, lengths, seconds, strict=True):
+    for row, length, duration in zip(keep, own, seconds, strict=True):
         covered = math.ceil(length * SAMPLE_RATE / rate / HOP)
         if bool((row[0, covered : effective_frames(duration)] > 0).any()):
             notes.append(

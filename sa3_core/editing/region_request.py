@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....sa3_core.checks import broadcast
-from ....sa3_core.editing.regions import Region, invert_regions, parse_regions, regions_from_list
-from ....sa3_core.errors import RegionError
+from ..checks import broadcast
+from ..errors import RegionError
+from .regions import Region, invert_regions, parse_regions, regions_from_list
 
 _ANY_DURATION = 1e9  # seconds; long enough for every region that could be meant
 
