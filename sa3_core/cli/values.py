@@ -10,6 +10,7 @@ from typing import Any
 
 from ..adapters.layer_filter import LayerFilter
 from ..adapters.use import AdapterUse
+from ..checks import check_interval
 from ..editing.regions import parse_time
 from ..errors import InputError
 
@@ -35,10 +36,13 @@ def parse_lora(text: str) -> AdapterUse[str]:
 def parse_interval(text: str) -> tuple[float, float]:
     """Read `MIN-MAX`, noise levels within 0-1."""
     match = re.fullmatch(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*", text)
-    low, high = (float(match[1]), float(match[2])) if match else (1.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be MIN-MAX within 0-1, like 0.2-0.8")
-    return low, high
+    given = (float(match[1]), float(match[2])) if match else (math.nan, math.nan)
+    try:
+        return check_interval("interval", given)
+    except InputError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be MIN-MAX within 0-1, like 0.2-0.8"
+        ) from None
 
 
 def parse_layers(text: str) -> LayerFilter:
