@@ -34,7 +34,7 @@ class SA3SaveAudio(io.ComfyNode):
                 prefix_input(
                     "audio/sa3",
                     "Folder and name inside the output folder. Tokens: %year% %month% %day% "
-                    "%hour% %minute% %second% %batch_num%, and %date:yyyy-MM-dd% in the UI.",
+                    "%hour% %minute% %second% %batch_num%, %date:yyyy-MM-dd%, %SA3Sampler.seed%.",
                 ),
                 io.Combo.Input(
                     "format",

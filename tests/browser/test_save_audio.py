@@ -74,3 +74,28 @@ def test_a_dropped_file_brings_its_graph_back(ui, comfy, file_format):
     types = ui.drop(comfy.base / "output" / saved["subfolder"] / saved["filename"])
     assert sorted(types) == sorted(node["type"] for node in GRAPH["nodes"])
     assert ui.api_graph() == before
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_tokens_are_filled_in_when_the_graph_is_queued(ui, renderer):
+    ui.use_renderer(renderer)
+    prepare(ui, seconds=1.5)
+    prefix = "tokens/%date:yyyy%-%SA3EmptyLatent.seconds%-%Save Audio.format%"
+    ui.set_widget(SAVE, "filename_prefix", prefix)
+    (saved,) = ui.queue()["outputs"][str(SAVE)]["audio"]
+    year = ui.page.evaluate("() => new Date().getFullYear()")
+    assert saved["filename"].startswith(f"{year}-1.5-flac-24_0000")
+    (node,) = [node for node in ui.workflow()["nodes"] if node["id"] == SAVE]
+    assert node["widgets_values"][0] == prefix  # the graph keeps the tokens
+
+
+def test_every_prefix_is_filled_in(ui):
+    ui.load({"nodes": [], "links": [], "version": 0.4})
+    for name in ("SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"):
+        node = ui.add_node(name)
+        ui.set_widget(node, "filename_prefix", "a/%date:MM%")
+        script = """id => app.graph.getNodeById(id).widgets
+            .find(widget => widget.name === 'filename_prefix').serializeValue()"""
+        assert ui.page.evaluate(script, node) == ui.page.evaluate(
+            "() => 'a/' + String(new Date().getMonth() + 1).padStart(2, '0')"
+        )

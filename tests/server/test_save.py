@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from io import BytesIO
 
 import av
 import pytest
 import torch
 
-from tests.helpers.client import node
+from tests.helpers.client import PromptRejectedError, node
 from tests.helpers.graphs import base_graph, read, sampler, saved
 from tests.helpers.harness import ComfyServer
 
@@ -196,3 +197,27 @@ def test_disable_metadata(comfy, tiny_s, tmp_path):
         assert "prompt" not in tags
         assert "workflow" not in tags
         assert not list((server.base / "output").rglob("*.json"))
+
+
+def test_tokens_of_callers_without_a_page(comfy):
+    graph = {**base_graph(seconds=1.0), "o": sampler(steps=1, seed=31), **saved("o", "o")}
+    graph["o"]["_meta"] = {"title": "My take"}
+    graph["os"]["inputs"]["filename_prefix"] = "%My take.seed%/%date:yyyy%-%SA3Sampler.seed%"
+    graph["kept"] = node("SA3SaveLatents", latent=["o", 0], filename_prefix="%SA3Sampler.seed%/l")
+    run = comfy.client.run(graph)
+    assert run.status == "success", run.error
+    (file,) = run.outputs["os"]["audio"]
+    assert file["subfolder"] == "31"
+    assert file["filename"] == f"{datetime.now().year}-31_00001.wav"
+    assert run.outputs["kept"]["latents"] == ["31/l_00001.safetensors [output]"]
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "a:b", "x" * 280, "nul/a", "a\0b"])
+def test_a_prefix_that_is_no_name_is_refused_when_queued(comfy, prefix):
+    graph = {**base_graph(seconds=1.0), "o": sampler(steps=1), **saved("o", "o")}
+    graph["os"]["inputs"]["filename_prefix"] = prefix
+    with pytest.raises(PromptRejectedError) as refused:
+        comfy.client.run(graph)
+    (error,) = refused.value.node_errors["os"]["errors"]
+    assert error["extra_info"]["input_name"] == "filename_prefix"
+    assert error["details"].startswith("filename_prefix - filename_prefix ")
