@@ -204,8 +204,7 @@ def item_indices(count: int, batch: int, index: Sequence[int] | None, what: str)
     if count and batch % count == 0:
         return [item % count for item in range(batch)]
     raise InputError(
-        f"The latent has {batch} items but carries {count} {what}. Mask the batch anew with "
-        "Inpaint Mask, Continue Audio or Loop."
+        f"The latent has {batch} items but carries {count} {what}. Mask the batch anew."
     )
 
 

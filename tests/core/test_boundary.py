@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -271,3 +272,32 @@ def test_importing_the_core_draws_in_no_host(tmp_path: Path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def display_names() -> list[str]:
+    """What users call the nodes."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in NODES]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    schemas = [call for call in calls if ast.unparse(call.func) == "io.Schema"]
+    keywords = [k for call in schemas for k in call.keywords if k.arg == "display_name"]
+    return [ast.literal_eval(keyword.value) for keyword in keywords]
+
+
+DISPLAY_NAMES = display_names()
+
+
+@CHECKED
+def test_texts_name_no_node(name):
+    """The command line and scripts show the core's errors too: it names values."""
+    tree = TREES[name]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(tree)
+        if isinstance(node, documented)
+    }
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    shown = [t for t in texts if isinstance(t, str) and " " in t and t not in docs]
+    assert len(DISPLAY_NAMES) > 20
+    for node in DISPLAY_NAMES:
+        assert not [text for text in shown if re.search(rf"\b{node}\b", text)], node
