@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, SOURCES
+from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
@@ -341,6 +342,40 @@ def keep_mode_input() -> Any:
         tooltip=(
             "Masked latents: model = kept frames condition the model, as trained; hard = they "
             "are also put back at every step."
+        ),
+        advanced=True,
+        optional=True,
+    )
+
+
+def shift_options_input() -> Any:
+    """Parameters of the schedule shift."""
+    return io.String.Input(
+        "shift_options",
+        default="",
+        optional=True,
+        placeholder="rate=0.5, anchor_length=1500",
+        tooltip=(
+            "Parameters of the shift. logsnr: anchor_length, anchor_logsnr, rate, logsnr_end; "
+            "flux: min_length, max_length, alpha_min, alpha_max; full: base_shift, max_shift, "
+            "min_length, max_length, use_sine. With auto they change the model's own. Lengths are "
+            "in latent frames."
+        ),
+        advanced=True,
+    )
+
+
+def headroom_input() -> Any:
+    """Seconds that a latent holds after its piece."""
+    return io.Float.Input(
+        "headroom",
+        default=HEADROOM_SECONDS,
+        min=0.0,
+        max=MAX_HEADROOM,
+        step=0.5,
+        tooltip=(
+            "Seconds after the piece that are computed with it and cut off; the models were "
+            "trained with 6. It travels with the latent to SA3 Sampler."
         ),
         advanced=True,
         optional=True,

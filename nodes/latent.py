@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.editing.regions import bar_seconds, parse_durations
+from ..sa3_core.geometry import HEADROOM_SECONDS
 from .bridge.host.running import show
 from .bridge.work import coding, pasting
 from .inputs import (
@@ -15,6 +16,7 @@ from .inputs import (
     beats_input,
     bpm_input,
     crossfade_input,
+    headroom_input,
     seconds_input,
     vae_input,
 )
@@ -68,6 +70,7 @@ class SA3EmptyLatent(io.ComfyNode):
                         "`batch_size` items. Replaces `seconds` and `bars`."
                     ),
                 ),
+                headroom_input(),
             ],
             outputs=[io.Latent.Output()],
         )
@@ -82,6 +85,7 @@ class SA3EmptyLatent(io.ComfyNode):
         bpm: float = 120.0,
         beats_per_bar: int = 4,
         durations: str = "",
+        headroom: float = HEADROOM_SECONDS,
     ) -> io.NodeOutput:
         """Zeros with their durations."""
         if durations.strip():
@@ -90,7 +94,7 @@ class SA3EmptyLatent(io.ComfyNode):
             lengths = [bar_seconds(bars, bpm, beats_per_bar)]
         else:
             lengths = [seconds]
-        return io.NodeOutput(coding.empty_latent(lengths, batch_size))
+        return io.NodeOutput(coding.empty_latent(lengths, batch_size, headroom))
 
 
 class SA3SAMEEncode(io.ComfyNode):
@@ -112,14 +116,17 @@ class SA3SAMEEncode(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The source; resampled to 44.1 kHz stereo."),
                 vae_input(),
                 seconds_input("Duration of the piece; 0 = the source's own length.", optional=True),
+                headroom_input(),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
-    def execute(cls, audio: Any, vae: Any, seconds: float = 0.0) -> io.NodeOutput:
+    def execute(
+        cls, audio: Any, vae: Any, seconds: float = 0.0, headroom: float = HEADROOM_SECONDS
+    ) -> io.NodeOutput:
         """Encode; the source rides along on the latent."""
-        return io.NodeOutput(coding.encode(vae, audio, seconds))
+        return io.NodeOutput(coding.encode(vae, audio, seconds, headroom))
 
 
 class SA3SAMEDecode(io.ComfyNode):

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.noise import Seeds, parse_seeds
+from ..sa3_core.sampling.schedule import parse_shift_options
 from ..sa3_core.sampling.settings import (
     KEEP_MODES,
     NOISE_SCHEDULES,
@@ -25,6 +26,7 @@ from .inputs import (
     noise_schedule_input,
     prompt_inputs,
     sampling_inputs,
+    shift_options_input,
 )
 
 
@@ -44,7 +46,7 @@ class SA3Sampler(io.ComfyNode):
                 "denoise below 1 = audio to audio, masked = inpainting or continuation."
             ),
             search_aliases=["ksampler audio", "stable audio sampler", "pingpong"],
-            inputs=[*_main_inputs(), *_advanced_inputs()],
+            inputs=[*_main_inputs(), *_advanced_inputs(), shift_options_input()],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
         )
@@ -74,6 +76,7 @@ class SA3Sampler(io.ComfyNode):
         variation_seed: int = 0,
         variation_strength: float = 0.0,
         live_preview: bool = True,
+        shift_options: str = "",
     ) -> io.NodeOutput:
         """Sample under the host's memory management."""
         settings = SampleSettings(
@@ -88,6 +91,7 @@ class SA3Sampler(io.ComfyNode):
             norm_threshold=norm_threshold,
             rescale=rescale,
             keep_mode=keep_mode,
+            shift_options=parse_shift_options(shift_options),
         )
         drawn = Seeds(
             parse_seeds(seeds) if seeds.strip() else seed,

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
+from ..sa3_core.sampling.schedule import parse_shift_options
 from ..sa3_core.sampling.settings import NOISE_SCHEDULES, SampleSettings
 from .bridge.work.sampling import make_sampler, schedule
 from .inputs import (
@@ -18,6 +19,7 @@ from .inputs import (
     noise_schedule_input,
     seconds_input,
     shift_input,
+    shift_options_input,
     steps_input,
 )
 
@@ -50,6 +52,7 @@ class SA3Scheduler(io.ComfyNode):
                 noise_schedule_input(
                     "With denoise below 1: as upstream, or never above that level."
                 ),
+                shift_options_input(),
             ],
             outputs=[io.Sigmas.Output()],
         )
@@ -65,10 +68,15 @@ class SA3Scheduler(io.ComfyNode):
         denoise: float = 1.0,
         seconds: float = 30.0,
         noise_schedule: str = NOISE_SCHEDULES[0],
+        shift_options: str = "",
     ) -> io.NodeOutput:
         """One schedule for the whole batch: that of its longest item."""
         settings = SampleSettings(
-            steps=steps, shift=shift, noise_level=denoise, noise_schedule=noise_schedule
+            steps=steps,
+            shift=shift,
+            noise_level=denoise,
+            noise_schedule=noise_schedule,
+            shift_options=parse_shift_options(shift_options),
         )
         return io.NodeOutput(schedule(model, settings, latent, seconds))
 

@@ -14,8 +14,8 @@ SAMPLE_RATE = 44100
 HOP = 4096  # samples per latent frame
 LATENT_CHANNELS = 256
 HEADROOM_SECONDS = 6.0  # silence after the piece that the models were trained with
+MAX_HEADROOM = 60.0
 ALIGN = 2  # latents per alignment step, for every variant
-HEADROOM_FRAMES = int(HEADROOM_SECONDS * SAMPLE_RATE / HOP)
 
 
 def samples_of(seconds: float) -> int:
@@ -33,22 +33,28 @@ def effective_frames(seconds: float) -> int:
     return frames_covering(samples_of(seconds))
 
 
-def valid_frames(seconds: float, total: int) -> int:
+def valid_frames(seconds: float, total: int, headroom: float = HEADROOM_SECONDS) -> int:
     """Frames of an item that take part in attention: the piece and its headroom, at most `total`.
+
+    Args:
+        seconds: duration of the piece.
+        total: frames of the latent.
+        headroom: seconds after the piece.
 
     Source: arXiv 2605.17991, padding of variable-length batches.
     """
-    return min(effective_frames(seconds) + HEADROOM_FRAMES, total)
+    return min(effective_frames(seconds) + int(headroom * SAMPLE_RATE / HOP), total)
 
 
-def target_frames(seconds: float, sample_size: int) -> int:
+def target_frames(seconds: float, sample_size: int, headroom: float = HEADROOM_SECONDS) -> int:
     """Latent length T for a piece: headroom added, aligned to 2 frames, capped at sample_size.
 
     Args:
         seconds: duration of the longest item.
         sample_size: the variant's maximum, in samples.
+        headroom: seconds after the piece.
     """
-    frames = frames_covering(int((seconds + HEADROOM_SECONDS) * SAMPLE_RATE))
+    frames = frames_covering(int((seconds + headroom) * SAMPLE_RATE))
     frames += -frames % ALIGN
     return min(frames, sample_size // HOP)
 

@@ -19,14 +19,14 @@ from torch import Tensor
 from .audio.waveform import as_batch, fit_length
 from .checkpoints.library import Library
 from .checkpoints.load import load_autoencoder, load_model
-from .checks import broadcast, check_seconds
+from .checks import broadcast, check_number, check_seconds
 from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
 from .editing.continuation import ContinuationPlan
 from .editing.edits import Edit, ItemPlan, plan_items, region_lists, restore_source
 from .editing.windows import WINDOW_SEED, Extension, extend_source
 from .errors import InputError
-from .geometry import HOP, LATENT_CHANNELS, target_frames
+from .geometry import HEADROOM_SECONDS, HOP, LATENT_CHANNELS, MAX_HEADROOM, target_frames
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .registry import AUTO
@@ -68,6 +68,7 @@ class GenerateRequest:
         seeds: one seed, to which each item's index is added, or one per item.
         variation: a second seed to move towards, as `Seeds.towards`, and how far (0-1).
         edit: a source and what to do with it; None = text-to-audio.
+        headroom: seconds after each piece that are computed with it and cut off.
     """
 
     prompts: Sequence[str]
@@ -77,6 +78,7 @@ class GenerateRequest:
     seeds: Sequence[int] = (0,)
     edit: Edit | None = None
     variation: tuple[int, float] | None = None
+    headroom: float = HEADROOM_SECONDS
 
     @property
     def drawn(self) -> Seeds:
@@ -190,7 +192,7 @@ def generate(
     settings = request.settings.resolve(model.objective)
     plans = _plan(request, model)
     positive, negative = _texts(pipeline, request, settings)
-    start = _start(pipeline, plans, chunk, on_progress)
+    start = _start(pipeline, plans, request.headroom, chunk, on_progress)
     frames = sample_latent(
         model,
         start,
@@ -256,7 +258,8 @@ def extend(
             where = f"window {number + 1}/{len(windows)}: "
             report = lambda stage, done, total: on_progress(where + stage, done, total)  # noqa: E731
             keep = partial(plan.keep, rule=extension.rule)
-            start = _start(pipeline, [ItemPlan(plan.seconds, plan.audio, keep)], chunk, report)
+            item_plan = ItemPlan(plan.seconds, plan.audio, keep)
+            start = _start(pipeline, [item_plan], request.headroom, chunk, report)
             frames = sample_latent(
                 model,
                 start,
@@ -320,14 +323,21 @@ def _encode_prompts(pipeline: Pipeline, prompts: Sequence[str], label: str) -> T
 
 
 def _start(
-    pipeline: Pipeline, plans: Sequence[ItemPlan], chunk: int | None, on_progress: OnProgress
+    pipeline: Pipeline,
+    plans: Sequence[ItemPlan],
+    headroom: float,
+    chunk: int | None,
+    on_progress: OnProgress,
 ) -> StartLatent:
     """Zeros, or the source encoded for each item at the item's own length."""
-    lengths = [target_frames(plan.seconds, pipeline.model.sample_size) for plan in plans]
+    check_number("headroom", headroom, 0.0, MAX_HEADROOM)
+    size = pipeline.model.sample_size
+    lengths = [target_frames(plan.seconds, size, headroom) for plan in plans]
     total, seconds = max(lengths), tuple(plan.seconds for plan in plans)
     audio = plans[0].audio  # all items share it
     if audio is None:
-        return StartLatent(torch.zeros(len(plans), LATENT_CHANNELS, total), seconds)
+        zeros = torch.zeros(len(plans), LATENT_CHANNELS, total)
+        return StartLatent(zeros, seconds, headroom=headroom)
 
     def encode_one(source: Tensor, frames: int) -> Tensor:
         return encode(pipeline.autoencoder, fit_length(source, frames * HOP), chunk, on_progress)
@@ -337,4 +347,5 @@ def _start(
         encode_items(encode_one, [audio], lengths),
         seconds,
         torch.cat(masks) if masks else None,
+        headroom=headroom,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from ..checkpoints.variants import VARIANTS
 from ..editing.masks import MASK_RULES
 from ..files.published import CONFIG_FILE, DTYPES, SOURCES, WEIGHTS_FILE
+from ..geometry import HEADROOM_SECONDS
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
 from ..registry import AUTO
@@ -227,6 +228,20 @@ def _add_sampling(group: Any) -> None:
     group.add_argument("--steps", type=int, default=0, metavar="N", help="0 = auto (8 or 50)")
     group.add_argument("--sampler", choices=(AUTO, *SAMPLERS.names), default=AUTO)
     group.add_argument("--shift", choices=(AUTO, *SHIFTS.names), default=AUTO)
+    _add_list(
+        group,
+        "--shift-options",
+        "the shift's parameters, e.g. rate=0.5 anchor_length=1500",
+        metavar="NAME=X",
+    )
+    group.add_argument(
+        "--headroom",
+        type=float,
+        default=HEADROOM_SECONDS,
+        metavar="S",
+        help=f"seconds after the piece that are computed and cut off (default: "
+        f"{HEADROOM_SECONDS:g}, as trained)",
+    )
     group.add_argument("--cfg", type=float, default=0.0, metavar="X", help="0 = auto (1 or 7)")
     group.add_argument(
         "--apg", type=float, default=1.0, metavar="X", help="1 = full (default), 0 = plain guidance"

@@ -13,6 +13,7 @@ from ..codec.latent_file import Latents, read_latents, write_latents
 from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint
 from ..geometry import SAMPLE_RATE, seconds_of_samples
 from ..pipeline import GenerateRequest, Take, generate, load_pipeline
+from ..sampling.schedule import parse_shift_options
 from ..sampling.settings import SampleSettings
 from .arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS
 from .files import (
@@ -82,6 +83,7 @@ def _request(args: argparse.Namespace) -> GenerateRequest:
         cfg=args.cfg,
         apg=args.apg,
         noise_level=level,
+        shift_options=parse_shift_options(" ".join(args.shift_options or ())),
     )
     return GenerateRequest(
         prompts=args.prompt,
@@ -90,6 +92,7 @@ def _request(args: argparse.Namespace) -> GenerateRequest:
         settings=settings,
         seeds=args.seed or (0,),
         edit=edit,
+        headroom=args.headroom,
     )
 
 

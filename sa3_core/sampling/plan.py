@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import broadcast, check_seconds
 from ..errors import InputError
 from ..geometry import (
+    HEADROOM_SECONDS,
     effective_frames,
     padding_mask,
     seconds_of_frames,
@@ -41,6 +42,7 @@ class SamplingPlan:
         batch_index: index of each item in the batch it came from.
         prompts: positive and, if one was given, negative, one row per item.
         seeds: which noise to draw, or a source of noise itself.
+        headroom: seconds after each piece that take part.
     """
 
     model: SA3Model
@@ -50,6 +52,7 @@ class SamplingPlan:
     batch_index: tuple[int, ...]
     prompts: tuple[TextConditioning, TextConditioning | None]
     seeds: Seeds | Noise
+    headroom: float = HEADROOM_SECONDS
 
     @classmethod
     def of(
@@ -95,6 +98,7 @@ class SamplingPlan:
             batch_index=index,
             prompts=(positive.select(rows["prompts"]), against),
             seeds=seeds,
+            headroom=start.headroom,
         )
 
     @property
@@ -110,7 +114,7 @@ class SamplingPlan:
     @property
     def valid(self) -> tuple[int, ...]:
         """Frames of each item that take part: its piece and headroom."""
-        return tuple(valid_frames(s, self.total) for s in self.seconds)
+        return tuple(valid_frames(s, self.total, self.headroom) for s in self.seconds)
 
     @property
     def active(self) -> int:
@@ -158,7 +162,7 @@ class SamplingPlan:
     def _drawn(self, seed: int | Sequence[int]) -> ItemNoise:
         one = seed[0] if isinstance(seed, Sequence) and len(seed) == 1 else seed
         sample_size = self.model.sample_size
-        own = [min(target_frames(s, sample_size), self.total) for s in self.seconds]
+        own = [min(target_frames(s, sample_size, self.headroom), self.total) for s in self.seconds]
         return ItemNoise(one, self.batch_index, own, self.total)
 
     def duration(self) -> Tensor:

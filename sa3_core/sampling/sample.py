@@ -13,13 +13,12 @@ from torch import Tensor
 from ..geometry import effective_frames
 from ..networks.config import ModelConfig
 from ..networks.model import SA3Model
-from ..registry import AUTO
 from ..text.conditioning import TextConditioning
 from .noise import Seeds
 from .plan import SamplingPlan
 from .predictor import Predictor, WeightSwitch
 from .samplers import SAMPLERS, Noise, OnStep
-from .schedule import SHIFTS, build_sigmas, shift_from_options
+from .schedule import build_sigmas, chosen_shift
 from .settings import SampleSettings
 from .start import StartLatent
 
@@ -104,8 +103,7 @@ def schedule_for(config: ModelConfig, settings: SampleSettings, seconds: Sequenc
         seconds: duration of each item; shifts use its effective length in frames.
     """
     lengths = [effective_frames(s) for s in seconds]
-    auto = settings.shift == AUTO
-    shift = shift_from_options(config.shift) if auto else SHIFTS[settings.shift]()
+    shift = chosen_shift(settings.shift, settings.shift_options, config.shift)
     bounded = settings.noise_schedule == "bounded"
     return build_sigmas(settings.steps, shift, lengths, settings.noise_level, bounded)
 

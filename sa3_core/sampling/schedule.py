@@ -6,6 +6,7 @@ headroom (`geometry.effective_frames`), so every item of a batch has its own sch
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ..checks import check_level, check_whole
 from ..errors import ConfigError, InputError
-from ..registry import Registry
+from ..registry import AUTO, Registry
 
 _BISECTIONS = 80  # halvings of [0, 1]: ends at the resolution of float64
 
@@ -182,6 +183,58 @@ def shift_from_options(options: Mapping[str, object] | None) -> Shift:
     return kind(**values)
 
 
+def parse_shift_options(text: str) -> dict[str, float]:
+    """Read a shift's parameters as people write them: `rate=0.5, anchor_length=1500`.
+
+    Raises:
+        InputError: an entry that is not NAME=NUMBER, or a name given twice.
+    """
+    options: dict[str, float] = {}
+    for entry in re.split(r"[\s,;]+", re.sub(r"\s*=\s*", "=", text.strip())):
+        if not entry:
+            continue
+        name, _, value = entry.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name or not math.isfinite(number):
+            raise InputError(
+                f"has {entry!r}; write NAME=NUMBER, e.g. rate=0.5, anchor_length=1500.",
+                "shift_options",
+            )
+        if name in options:
+            raise InputError(f"gives {name} twice; give it once.", "shift_options")
+        options[name] = number
+    return options
+
+
+def chosen_shift(
+    name: str, options: Mapping[str, float], config: Mapping[str, object] | None
+) -> Shift:
+    """The shift of a run.
+
+    Args:
+        name: of SHIFTS, or auto: what the model's config says.
+        options: parameters that replace the shift's own (the config's, with auto).
+        config: the model's `sampling_distribution_shift_options`, or None.
+
+    Raises:
+        ConfigError: the model's config asks for a shift that is not there.
+        InputError: an option that the shift does not have, or a value that it cannot take.
+    """
+    base: Mapping[str, object] = {"type": name}
+    if name == AUTO:
+        base = {"type": "logsnr"} if config is None else config
+    shift = shift_from_options(base)
+    if not options:
+        return shift
+    try:
+        return shift_from_options({**base, **options})
+    except ConfigError as error:
+        raise InputError(f"do not fit the shift: {error}", "shift_options") from None
+
+
 def build_sigmas(
     steps: int,
     shift: Shift,
@@ -219,8 +272,29 @@ def build_sigmas(
             raise InputError(f"A piece of {length} latent frames cannot be scheduled; 1 or more.")
         if length not in rows:
             make = _bounded_row if bounded and 0 < level < 1 else _row
-            rows[length] = make(count, shift, length, level)
+            rows[length] = _checked(make, count, shift, length, level)
     return torch.stack([rows[length] for length in lengths])
+
+
+def _checked(
+    make: Callable[[int, Shift, int, float], Tensor],
+    steps: int,
+    shift: Shift,
+    length: int,
+    level: float,
+) -> Tensor:
+    """A row of levels, or InputError where the shift's parameters give none."""
+    try:
+        full = _row(steps, shift, length, 1.0)
+        row = make(steps, shift, length, level)
+    except OverflowError:
+        full = row = torch.full((1,), math.nan)
+    if not all(bool(((levels >= 0) & (levels <= 1)).all()) for levels in (full, row)):
+        raise InputError(
+            f"{shift} gives no noise levels between 0 and 1 for {length} latent frames. Choose "
+            "parameters nearer to the published ones."
+        )
+    return row
 
 
 def _row(steps: int, shift: Shift, length: int, level: float) -> Tensor:

@@ -1,6 +1,7 @@
 """How a latent is to be sampled, with `auto` values resolved from the model's objective."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from ..checks import check_level, check_number, check_one_of, check_whole
@@ -8,7 +9,7 @@ from ..networks.config import Objective
 from ..registry import AUTO
 from .guidance import Guidance, check_guidance
 from .samplers import SAMPLERS
-from .schedule import SHIFTS
+from .schedule import SHIFTS, chosen_shift
 
 KEEP_MODES = ("model", "hard")
 NOISE_SCHEDULES = ("upstream", "bounded")
@@ -38,6 +39,8 @@ class SampleSettings:
         steps: 0 = auto (8 for rf_denoiser, 50 for rectified_flow).
         sampler: a name of SAMPLERS, or auto (pingpong / euler).
         shift: a name of SHIFTS, or auto: what the model's config says, else logsnr.
+        shift_options: parameters of the shift by name, e.g. {"rate": 0.5}; those not given are as
+            published, with auto as in the model's config.
         cfg: guidance scale; 0 = auto (1 / 7). 1 = the negative has no effect.
         apg: 1 = only the orthogonal part of the push (default), 0 = plain guidance.
         noise_level: 1 = from pure noise; below it the start latent shows through.
@@ -60,6 +63,7 @@ class SampleSettings:
     norm_threshold: float = 0.0
     rescale: float = 0.0
     keep_mode: str = "model"
+    shift_options: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 0, MAX_STEPS, " (0 = auto)")
@@ -70,6 +74,8 @@ class SampleSettings:
         for name, registry in ((self.sampler, SAMPLERS), (self.shift, SHIFTS)):
             if name != AUTO:
                 registry[name]
+        if self.shift != AUTO:  # auto's are known with the model
+            chosen_shift(self.shift, self.shift_options, None)
         check_guidance(self.cfg, self.apg, self.cfg_interval, self.norm_threshold, self.rescale)
 
     @property

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..checks import check_number
 from ..errors import InputError
-from ..geometry import LATENT_CHANNELS
+from ..geometry import HEADROOM_SECONDS, LATENT_CHANNELS, MAX_HEADROOM
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,23 @@ class StartLatent:
         seconds: one duration per item, or None: the whole latent is the piece.
         keep: [B, 1, T], 1 = given, 0 = to be made; None = everything is made.
         batch_index: index of each item in the batch it was taken from; None = 0, 1, ...
+        headroom: seconds after each piece that take part, as far as the frames reach.
     """
 
     frames: Tensor
     seconds: tuple[float, ...] | None = None
     keep: Tensor | None = None
     batch_index: tuple[int, ...] | None = None
+    headroom: float = HEADROOM_SECONDS
 
     def checked(self) -> "StartLatent":
         """Itself, once its shapes are those that the models take.
 
         Raises:
-            InputError: not [B, 256, T], or a mask that does not lie on its frames.
+            InputError: not [B, 256, T], a mask that does not lie on its frames, or a headroom
+                out of range.
         """
+        check_number("headroom", self.headroom, 0.0, MAX_HEADROOM)
         frames, keep = self.frames, self.keep
         if frames.ndim != 3 or frames.shape[1] != LATENT_CHANNELS or 0 in frames.shape:
             raise InputError(

@@ -299,3 +299,13 @@ def test_another_autoencoder_and_objective(tiny_s, tiny_m, small):
     assert mixed.autoencoder.config == load_autoencoder(tiny_m).config
     assert mixed.autoencoder.config != small.autoencoder.config
     assert mixed.model.objective == "rectified_flow"
+
+
+def test_headroom_decides_how_long_the_latent_is(small):
+    for headroom, frames in ((0.0, 12), (6.0, 76)):
+        request = GenerateRequest(["a"], seconds=[1.0], headroom=headroom)
+        made = generate(small, request)
+        assert made.latents.frames.shape[-1] == frames
+        assert made.takes[0].audio.shape[-1] == 44100
+    with pytest.raises(InputError, match="headroom is 61"):
+        generate(small, GenerateRequest(["a"], seconds=[1.0], headroom=61.0))

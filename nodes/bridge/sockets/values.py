@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import InputError
-from ....sa3_core.geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, seconds_of_frames
+from ....sa3_core.geometry import (
+    HEADROOM_SECONDS,
+    HOP,
+    LATENT_CHANNELS,
+    SAMPLE_RATE,
+    seconds_of_frames,
+)
 from ....sa3_core.sampling.start import StartLatent
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 
@@ -126,6 +132,7 @@ def start_latent(latent: Latent, node: str) -> StartLatent:
         seconds=latent_seconds(latent),
         keep=keep_of(latent),
         batch_index=tuple(int(i) for i in index) if index is not None else None,
+        headroom=latent.get("headroom", HEADROOM_SECONDS),
     )
 
 

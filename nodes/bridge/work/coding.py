@@ -13,6 +13,7 @@ from ....sa3_core.codec.autoencode import encode_items
 from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
+    HEADROOM_SECONDS,
     HOP,
     LATENT_CHANNELS,
     SAMPLE_RATE,
@@ -36,17 +37,24 @@ NO_LIMIT = 100_000.0
 _UNCAPPED = int(NO_LIMIT * SAMPLE_RATE) + 10 * SAMPLE_RATE
 
 
-def aligned_frames(seconds: Sequence[float]) -> int:
+def aligned_frames(seconds: Sequence[float], headroom: float = HEADROOM_SECONDS) -> int:
     """Latent length for a batch, headroom included; the sampler trims to the variant's limit."""
-    return max(target_frames(s, _UNCAPPED) for s in seconds)
+    return max(target_frames(s, _UNCAPPED, headroom) for s in seconds)
 
 
-def empty_latent(seconds: Sequence[float], batch_size: int) -> Latent:
+def _headroom(seconds: float) -> dict[str, float]:
+    """What a LATENT carries of it: nothing where it is the usual one."""
+    return {} if seconds == HEADROOM_SECONDS else {"headroom": float(seconds)}
+
+
+def empty_latent(
+    seconds: Sequence[float], batch_size: int, headroom: float = HEADROOM_SECONDS
+) -> Latent:
     """Zeros for every duration, `batch_size` items each."""
     checked = [check_seconds(s, NO_LIMIT) for s in seconds for _ in range(batch_size)]
-    frames = aligned_frames(checked)
+    frames = aligned_frames(checked, headroom)
     zeros = torch.zeros(len(checked), LATENT_CHANNELS, frames, device=mm.intermediate_device())
-    return latent_value(zeros, checked)
+    return latent_value(zeros, checked, **_headroom(headroom))
 
 
 def source_of(audio: Any, node: str) -> tuple[Tensor, int]:
@@ -80,18 +88,22 @@ def item_sources(audio: Any, node: str) -> tuple[list[Tensor], SourceRider]:
     return items, SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
 
 
-def encode(vae: Any, audio: Any, seconds: float) -> Latent:
+def encode(vae: Any, audio: Any, seconds: float, headroom: float = HEADROOM_SECONDS) -> Latent:
     """Encode audio at an exact duration; the source rides along by reference."""
     same = require_same(vae, "SAME Encode")
     sources, rider = item_sources(audio, "SAME Encode")
     durations = [seconds_of_samples(source.shape[-1]) for source in sources]
     if seconds:
         durations = [check_seconds(seconds, NO_LIMIT)] * len(sources)
-    return encode_sources(same, sources, durations, rider)
+    return encode_sources(same, sources, durations, rider, headroom)
 
 
 def encode_sources(
-    vae: SA3VAE, sources: Sequence[Tensor], seconds: Sequence[float], rider: SourceRider
+    vae: SA3VAE,
+    sources: Sequence[Tensor],
+    seconds: Sequence[float],
+    rider: SourceRider,
+    headroom: float = HEADROOM_SECONDS,
 ) -> Latent:
     """Encode prepared sources [1, 2, n], each cut or padded to its own target length.
 
@@ -100,15 +112,16 @@ def encode_sources(
         sources: one per duration, or one for all.
         seconds: durations.
         rider: rides along.
+        headroom: seconds after each piece.
     """
-    own = [aligned_frames([s]) for s in seconds]
+    own = [aligned_frames([s], headroom) for s in seconds]
     report = chunk_reporter("encoding")
 
     def encode_one(source: Tensor, frames: int) -> Tensor:
         return vae.encode_audio(fit_length(source, frames * HOP), on_chunk=report)
 
     frames = encode_items(encode_one, sources, own)
-    return latent_value(frames, seconds, **{SOURCE_KEY: rider})
+    return latent_value(frames, seconds, **{SOURCE_KEY: rider}, **_headroom(headroom))
 
 
 def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:

@@ -352,3 +352,31 @@ def test_no_gradient_is_recorded(small):
         assert not sample(small, empty(0.5)).requires_grad
     finally:
         weight.requires_grad_(False)
+
+
+# --- headroom -----------------------------------------------------------------------------------
+def test_headroom_takes_part_as_far_as_it_reaches(small):
+    """Fewer seconds after the piece: fewer frames are computed, and an item alone is the same."""
+    frames = draw(2, 256, FRAMES)
+    pair = StartLatent(frames, (0.5, 1.0), headroom=0.5)
+    out = sample(small, pair, SampleSettings(noise_level=0.8), prompts(2), seeds=Seeds([3, 4]))
+    for item, seconds in enumerate((0.5, 1.0)):
+        valid = effective_frames(seconds) + 5  # int(0.5 * 44100 / 4096)
+        assert out[item, :, valid - 1].any()
+        assert not out[item, :, valid:].any()
+        own = frames[item : item + 1, :, : target_frames(seconds, 5_292_032, 0.5)]
+        alone = StartLatent(own, (seconds,), headroom=0.5)
+        got = sample(
+            small,
+            alone,
+            SampleSettings(noise_level=0.8),
+            prompts(2).select([item]),
+            seeds=Seeds([3 + item]),
+        )
+        assert rel_l2(got[0, :, :valid], out[item, :, :valid]) <= 1e-5
+
+
+@pytest.mark.parametrize("headroom", [-0.1, 61.0, math.nan, math.inf, "6"])
+def test_headroom_out_of_range_is_named(small, headroom):
+    with pytest.raises(InputError, match="headroom is"):
+        sample(small, replace(empty(1.0), headroom=headroom))

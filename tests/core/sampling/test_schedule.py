@@ -16,6 +16,8 @@ from sa3_core.sampling.schedule import (
     LogSNRShift,
     NoShift,
     build_sigmas,
+    chosen_shift,
+    parse_shift_options,
     shift_from_options,
 )
 
@@ -177,3 +179,57 @@ def test_options_of_a_config_override_the_defaults():
 def test_options_that_are_not_implemented_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         shift_from_options(options)
+
+
+# --- parameters that a user gives ---------------------------------------------------------------
+def test_a_users_parameters_replace_the_shifts_and_with_auto_the_models_own():
+    config = {"type": "logsnr", "rate": 1.0}
+    assert chosen_shift("logsnr", {}, config) == LogSNRShift()
+    assert chosen_shift("logsnr", {"logsnr_end": 3.0}, config) == LogSNRShift(logsnr_end=3.0)
+    assert chosen_shift("auto", {}, config) == LogSNRShift(rate=1.0)
+    assert chosen_shift("auto", {"anchor_length": 900.0}, config) == LogSNRShift(900.0, rate=1.0)
+    assert chosen_shift("auto", {"rate": 0.5}, None) == LogSNRShift(rate=0.5)
+
+
+def test_parameters_are_read_as_people_write_them():
+    assert parse_shift_options("") == {}
+    read = parse_shift_options(" rate = 0.5, anchor_length=1500;logsnr_end=-1\nanchor_logsnr=-6")
+    assert read == {"rate": 0.5, "anchor_length": 1500, "logsnr_end": -1, "anchor_logsnr": -6}
+
+
+@pytest.mark.parametrize("text", ["rate", "rate=", "=1", "rate=big", "rate=nan", "rate=0,5"])
+def test_parameters_that_cannot_be_read_are_named(text):
+    with pytest.raises(InputError, match=r"shift_options has '.*'; write NAME=NUMBER"):
+        parse_shift_options(text)
+    with pytest.raises(InputError, match="rate twice"):
+        parse_shift_options("rate=1 rate=2")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("flux", {"rate": 1.0}, "has no option 'rate'; its options: alpha_max"),
+        ("none", {"rate": 1.0}, "has no option 'rate'"),
+        ("auto", {"alpha_min": 2.0}, "'logsnr' has no option 'alpha_min'"),
+        ("flux", {"alpha_min": 0.0}, "above 0"),
+        ("flux", {"alpha_min": "big"}, "must be a number"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_named(name, options, message):
+    with pytest.raises(InputError, match=message):
+        chosen_shift(name, options, None)
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [
+        LogSNRShift(logsnr_end=1e308, anchor_logsnr=-1e308),
+        FullShift(base_shift=-1e308, max_shift=1e308),
+        FullShift(base_shift=-1000.0, max_shift=-1000.0),
+        FullShift(use_sine=True, base_shift=-800.0),
+    ],
+)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_parameters_without_a_schedule_are_refused(shift, bounded):
+    with pytest.raises(InputError, match=r"Shift\(.*gives no noise levels between 0 and 1"):
+        build_sigmas(8, shift, [100], 0.7 if bounded else 1.0, bounded)
