@@ -2,9 +2,10 @@
 
 import { app } from "../../scripts/app.js";
 import { CompareView, HEIGHT } from "./compare/view.mjs";
-import { nodeOf } from "./shared/runs.mjs";
+import { followOutputs } from "./shared/outputs.mjs";
+import { placeElement } from "./shared/places.mjs";
 import { texts } from "./shared/texts.mjs";
-import { after, doNotSerialize } from "./shared/widgets.mjs";
+import { after } from "./shared/widgets.mjs";
 
 const NODE = "SA3CompareAudio";
 const MARGIN = 4;
@@ -27,19 +28,9 @@ app.registerExtension({
     const view = new CompareView(this.text ?? ((key) => key));
     node.sa3Compare = view;
     const height = () => HEIGHT + 2 * MARGIN;
-    doNotSerialize(
-      node.addDOMWidget("player", "sa3_compare", view.element, { margin: MARGIN, getMinHeight: height }),
-    );
+    placeElement(node, "player", view.element, { margin: MARGIN, getMinHeight: height });
     node.setSize([Math.max(node.size[0], 340), Math.max(node.size[1], node.computeSize()[1])]);
-    after(node, "onExecuted", (output) => setOutput(node, output));
+    followOutputs(node, (output) => setOutput(node, output));
     after(node, "onRemoved", () => view.close());
-  },
-
-  // Outputs of earlier runs, as when a graph is opened from the history.
-  onNodeOutputsUpdated(outputs) {
-    for (const [locator, output] of Object.entries(outputs)) {
-      const node = output.sa3_takes && nodeOf(locator);
-      if (node?.comfyClass === NODE && !node.sa3Compare.takes.length) setOutput(node, output);
-    }
   },
 });

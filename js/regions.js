@@ -6,7 +6,8 @@ import { RegionEditor } from "./regions/editor.mjs";
 import { recall, remember } from "./regions/memory.mjs";
 import { makeRoot } from "./regions/panel.mjs";
 import { watchWidgets } from "./regions/text.mjs";
-import { after, doNotSerialize, growToFit } from "./shared/widgets.mjs";
+import { placeElement } from "./shared/places.mjs";
+import { after, growToFit } from "./shared/widgets.mjs";
 
 const NODES = ["SA3InpaintMask"];
 const WIDGET = "region_editor";
@@ -21,8 +22,8 @@ function updateAll(anew) {
 
 function addPlace(node) {
   const root = makeRoot();
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT };
-  doNotSerialize(node.addDOMWidget(WIDGET, "sa3_regions", root, options));
+  const options = { hideOnZoom: false, getMinHeight: () => HEIGHT };
+  placeElement(node, WIDGET, root, options);
   node.setSize([Math.max(WIDTH, node.size[0]), node.size[1]]);
   growToFit(node);
   return root;

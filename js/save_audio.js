@@ -1,7 +1,8 @@
 // Save Audio: a player in the node and, for several files, a selector of the one it plays.
 
 import { app } from "../../scripts/app.js";
-import { fileUrl, nodeOf } from "./shared/runs.mjs";
+import { followOutputs } from "./shared/outputs.mjs";
+import { fileUrl } from "./shared/runs.mjs";
 import { after, doNotSerialize, findWidget, growToFit, setHidden } from "./shared/widgets.mjs";
 
 const NODES = ["SA3SaveAudio"]; // node ids whose `audio` output names saved files
@@ -60,17 +61,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return;
     addSelector(node);
-    after(node, "onExecuted", (output) => setFiles(node, output?.audio ?? []));
+    followOutputs(node, (output) => setFiles(node, output.audio ?? []));
     after(node, "onRemoved", () => release(node));
-  },
-
-  // Outputs of earlier runs, as when a graph is opened from the history.
-  onNodeOutputsUpdated(outputs) {
-    for (const [locator, output] of Object.entries(outputs)) {
-      const node = nodeOf(locator);
-      if (output.audio?.length && node && NODES.includes(node.comfyClass)) {
-        setFiles(node, output.audio);
-      }
-    }
   },
 });

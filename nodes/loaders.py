@@ -157,8 +157,7 @@ class SA3LoadSAME(io.ComfyNode):
         """Download if missing, then load."""
         notes = loading.ensure_downloaded(cls, autoencoder, download_from)
         vae = loading.load_autoencoder(autoencoder, precision)
-        show(cls, notes)
-        return io.NodeOutput(vae)
+        return io.NodeOutput(vae, ui=show(cls, notes))
 
 
 NODES = [SA3LoadModel, SA3LoadSAME]

@@ -1,6 +1,7 @@
 // What undo must not forget: it builds the whole graph anew, and the editors with it.
 
 const KEPT = 20; // editors
+const TRIES = 30; // frames until the element is on the page
 
 const kept = new Map();
 
@@ -17,6 +18,13 @@ export function remember(editor) {
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
+function focusSoon(element, tries) {
+  requestAnimationFrame(() => {
+    if (element.isConnected) element.focus({ preventScroll: true });
+    else if (tries > 0) focusSoon(element, tries - 1);
+  });
+}
+
 /** Go back there, if the node has come back to its graph. */
 export function recall(editor) {
   const was = kept.get(editor.node.id);
@@ -25,6 +33,5 @@ export function recall(editor) {
   editor.view.show(was.view.from, was.view.span);
   Object.assign(editor, was.place);
   editor.stateKey = ""; // the text is still to come
-  const { picture } = editor.panel;
-  if (was.hadFocus) requestAnimationFrame(() => picture.focus({ preventScroll: true }));
+  if (was.hadFocus) focusSoon(editor.panel.picture, TRIES);
 }

@@ -1,8 +1,8 @@
 // Elements of the page that several of our nodes make.
 
-import { doNotSerialize } from "./widgets.mjs";
+import { fixHeight, placeElement } from "./places.mjs";
 
-const LINE_HEIGHT = 16; // px
+export const LINE_HEIGHT = 16; // px
 
 /**
  * Make an element.
@@ -40,8 +40,7 @@ export function addStatusLine(node, { widget, className, lines, margin }) {
   element.style.cssText = `box-sizing: border-box; width: 100%; height: 100%;
     min-height: ${lines * LINE_HEIGHT}px; padding: 0 8px; overflow: hidden; white-space: pre-line;
     font: 12px/${LINE_HEIGHT}px sans-serif; color: var(--descrip-text);`;
-  const height = () => lines * LINE_HEIGHT + 2 * margin;
-  const options = { margin, getMinHeight: height, getMaxHeight: height };
-  doNotSerialize(node.addDOMWidget(widget, className.replaceAll("-", "_"), element, options));
+  const height = lines * LINE_HEIGHT + 2 * margin;
+  fixHeight(placeElement(node, widget, element, { margin }), () => height);
   return element;
 }

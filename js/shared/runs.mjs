@@ -3,13 +3,6 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
-/** The node that an output belongs to; outputs of nodes in subgraphs are named "graph:node". */
-export function nodeOf(locator) {
-  const [id, subgraph] = String(locator).split(":").reverse();
-  const graph = subgraph ? app.rootGraph.subgraphs.get(subgraph) : app.rootGraph;
-  return graph?.getNodeById(id);
-}
-
 /** The node that a message names; inside subgraphs the ids stand behind one another: "5:3". */
 export function nodeAt(path) {
   let graph = app.rootGraph;

@@ -21,6 +21,7 @@ def prepare(ui, seconds=1.0, items=1, file_format="flac-24"):
     ui.set_widget(EMPTY, "seconds", seconds)
     ui.set_widget(EMPTY, "batch_size", items)
     ui.set_widget(SAVE, "format", file_format)
+    ui.fit()  # newer pages make a player only where its node is in sight
 
 
 def wait_for_players(ui, filename):

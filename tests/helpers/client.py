@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import time
 import urllib.error
 import urllib.parse
@@ -23,12 +22,12 @@ ENDS = {
     "execution_error": "error",
     "execution_interrupted": "interrupted",
 }
-BINARY_TEXT = 3  # server.py BinaryEventTypes.TEXT
+TEXT_EVENT = "sa3_text"  # {"node": ..., "text": ...}
 
 
 @dataclass(frozen=True)
 class Event:
-    """One message of the server: JSON ones by their type, texts as "progress_text"."""
+    """One message of the server."""
 
     type: str
     data: dict[str, Any]
@@ -55,8 +54,8 @@ class Run:
         return next((e.data for e in self.events if e.type == "execution_error"), {})
 
     def texts(self, node_id: str) -> list[str]:
-        """Progress texts a node sent, in order."""
-        texts = (e.data for e in self.events if e.type == "progress_text")
+        """Texts that a node of ours sent, in order."""
+        texts = (e.data for e in self.events if e.type == TEXT_EVENT)
         return [data["text"] for data in texts if data["node"] == node_id]
 
     def progress(self, node_id: str) -> list[tuple[float, float]]:
@@ -237,11 +236,7 @@ def _event(message: aiohttp.WSMessage, at: float) -> Event | None:
         content = json.loads(message.data)
         return Event(content["type"], content.get("data") or {}, at)
     if message.type == aiohttp.WSMsgType.BINARY:
-        kind, length = struct.unpack_from(">II", message.data)
-        if kind != BINARY_TEXT:
-            return None
-        node_id, text = message.data[8 : 8 + length], message.data[8 + length :]
-        return Event("progress_text", {"node": node_id.decode(), "text": text.decode()}, at)
+        return None
     raise ConnectionError("the server closed its websocket; see its log")
 
 

@@ -164,12 +164,25 @@ class Frontend:
         self.settle(1000)
         return self.page.evaluate("() => app.graph.nodes.map(node => node.type)")
 
+    def command(self, name: str) -> None:
+        """Do what a menu entry or a key of the frontend does."""
+        script = "async name => { await app.extensionManager.command.execute(name); }"
+        self.page.evaluate(script, name)
+        self.settle(600)
+
+    def record_change(self) -> None:
+        """Make what was changed a step of undo; a user's click outside the widget does it."""
+        self.page.evaluate(
+            """() => {
+                const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+                (tracker.captureCanvasState ?? tracker.checkState).call(tracker);
+            }"""
+        )
+        self.settle(100)
+
     def fit(self) -> None:
         """Move the view so that the whole graph shows."""
-        self.page.evaluate(
-            "() => { app.extensionManager.command.execute('Comfy.Canvas.FitView'); }"
-        )
-        self.settle(600)
+        self.command("Comfy.Canvas.FitView")
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the page as tests/artifacts/<name>.png."""

@@ -17,6 +17,7 @@ from tests.helpers.client import ComfyClient
 from tests.helpers.support import comfyui_root
 
 ROOT = Path(__file__).resolve().parents[2]
+FRONTEND = "SA3_FRONTEND"  # variable: folder of a page to serve instead of ComfyUI's own
 PACK_NAME = "ComfyUI-SA3"  # the folder below custom_nodes
 QUIET_FLAGS = (
     "--disable-api-nodes",
@@ -104,6 +105,8 @@ class ComfyServer:
         link_pack(self.base)
         command = [sys.executable, "main.py", "--port", str(self.port)]
         command += ["--base-directory", str(self.base), *QUIET_FLAGS, *self.flags]
+        if FRONTEND in self.env:
+            command += ["--front-end-root", self.env[FRONTEND]]
         begin = time.monotonic()
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.client import Event, Graph, PromptRejectedError
+from tests.helpers.client import TEXT_EVENT, Event, Graph, PromptRejectedError
 from tests.helpers.harness import ROOT, ComfyServer
 from tests.helpers.support import tiny_checkpoint
 
@@ -82,7 +82,7 @@ class Progress:
             for node_id, state in event.data["nodes"].items():
                 if state["state"] == "running":
                     self._show(node_id, f"{state['value']:g}/{state['max']:g}")
-        elif event.type == "progress_text":
+        elif event.type == TEXT_EVENT:
             self._show(event.data["node"], event.data["text"].replace("\n", " | "), keep=True)
 
     def _show(self, node_id: str, text: str, keep: bool = False) -> None:

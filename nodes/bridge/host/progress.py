@@ -11,6 +11,8 @@ except ImportError:  # in-process tests import the pack without a server
 from comfy_execution.utils import get_executing_context
 
 INTERVAL = 0.25  # seconds between two texts
+# Ours, because the page's own place for texts is emptied when a run ends.
+TEXT_EVENT = "sa3_text"
 
 Clock = Callable[[], float]
 
@@ -26,7 +28,7 @@ def send_text(text: str, node_id: str | None = None) -> None:
     context = get_executing_context()
     node_id = node_id or (context.node_id if context else None)
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+        server.send_sync(TEXT_EVENT, {"node": node_id, "text": text})
 
 
 class Countdown:

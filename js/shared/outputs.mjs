@@ -1,0 +1,80 @@
+// What a node put out in its last run, given to it again when the page builds the node anew.
+//
+// The page keeps outputs while it is open, and gives them back a moment after a graph is loaded;
+// after a reload only the server's history has them.
+
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { nodeAt } from "./runs.mjs";
+import { after } from "./widgets.mjs";
+
+const TRIES = [0, 200, 800, 2000]; // ms after a node was loaded
+const RUNS = 20; // of the history that are looked through
+
+const fromHistory = new Map(); // graph's id -> Map of outputs by locator
+const asked = new Map(); // graph's id -> promise of its entry in `fromHistory`
+
+/** How the page names a node's output: "graph:node", in the outermost graph the node's id alone. */
+export function locatorOf(node) {
+  return node.graph === app.rootGraph ? String(node.id) : `${node.graph?.id}:${node.id}`;
+}
+
+function knownOutput(node) {
+  const locator = locatorOf(node);
+  return app.nodeOutputs?.[locator] ?? fromHistory.get(app.rootGraph.id)?.get(locator);
+}
+
+/** The outputs of the newest run of this graph that the server remembers. */
+async function readHistory(graphId) {
+  const answer = await api.fetchApi(`/history?max_items=${RUNS}`);
+  const runs = Object.values(await answer.json()).reverse();
+  const own = runs.filter(({ prompt }) => prompt?.[3]?.extra_pnginfo?.workflow?.id === graphId);
+  if (app.rootGraph.id !== graphId) return; // another one was opened meanwhile
+  const found = new Map();
+  for (const { outputs } of own) {
+    for (const [path, output] of Object.entries(outputs ?? {})) {
+      const node = nodeAt(path);
+      if (node && !found.has(locatorOf(node))) found.set(locatorOf(node), output);
+    }
+  }
+  fromHistory.set(graphId, found);
+}
+
+function askHistory() {
+  const { id } = app.rootGraph;
+  if (!asked.has(id)) {
+    const answer = readHistory(id).catch(() => {}); // without a history nothing is restored
+    asked.set(id, answer.finally(() => asked.delete(id)));
+  }
+  return asked.get(id);
+}
+
+/**
+ * Call `then` with what a node puts out: when it runs, and when it is loaded again after a run.
+ *
+ * @param {any} node
+ * @param {(output: any) => void} then
+ */
+export function followOutputs(node, then) {
+  let isKnown = false;
+  const timers = new Set();
+  const give = () => {
+    if (isKnown || !node.graph) return;
+    const output = knownOutput(node);
+    if (!output) return;
+    isKnown = true;
+    then(output);
+  };
+  after(node, "onExecuted", (output) => {
+    isKnown = true;
+    then(output ?? {});
+  });
+  after(node, "onConfigure", () => {
+    for (const wait of TRIES) timers.add(setTimeout(give, wait));
+    const last = () => {
+      if (!isKnown && node.graph) void askHistory().then(give);
+    };
+    timers.add(setTimeout(last, TRIES.at(-1)));
+  });
+  after(node, "onRemoved", () => timers.forEach(clearTimeout));
+}
