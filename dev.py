@@ -266,15 +266,26 @@ def task_demo(args: argparse.Namespace, rest: list[str]) -> int:
 
 def task_test(args: argparse.Namespace, rest: list[str]) -> int:
     env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui))}
-    chromium = [PYTHON, ROOT / "tests" / "helpers" / "chromium.py", "--install"]
-    browser = subprocess.run(list(map(str, chromium)), stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    if browser.returncode == 0:
-        env["SA3_BROWSER"] = browser.stdout.strip()
+    if needs_browser(rest):
+        command = [PYTHON, ROOT / "tests" / "helpers" / "chromium.py", "--install"]
+        found = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        if found.returncode == 0:
+            env["SA3_BROWSER"] = found.stdout.strip()
     pytest: list[str | Path] = [PYTHON, "-m", "pytest", "-rfEs", "--durations=10"]
     pytest += [f"--timeout={3600 if args.all else 300}"]
     if not args.all and "-m" not in rest:
         pytest += ["-m", "not soak"]
     return call([*pytest, *rest], env)
+
+
+def needs_browser(arguments: Sequence[str]) -> bool:
+    """False where every test file or folder among pytest's arguments is one without a page."""
+    paths = [ROOT / argument.partition("::")[0] for argument in arguments]
+    named = [path.resolve() for path in paths if path.exists() and path != ROOT]
+    pages = ROOT / "tests" / "browser"
+    return not named or any(
+        path in (pages, *pages.parents) or pages in path.parents for path in named
+    )
 
 
 def task_matrix(args: argparse.Namespace, rest: list[str]) -> int:

@@ -281,7 +281,7 @@ class SA3PasteBack(io.ComfyNode):
                     tooltip="The source, where no latent carries it; give the regions too.",
                 ),
                 *region_inputs(),
-                crossfade_input(advanced=None),
+                crossfade_input(advanced=False),
             ],
             outputs=[io.Audio.Output()],
             hidden=[io.Hidden.unique_id],

@@ -151,7 +151,7 @@ def beats_input(more: str = "") -> Any:
 
 def crossfade_input(
     tooltip: str = "Length of the crossfade at the seams, inside the regenerated side.",
-    advanced: bool | None = True,
+    advanced: bool = True,
 ) -> Any:
     """Crossfade where made audio meets the source's own."""
     return io.Float.Input(

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.files.published import SOURCES
+from ..sa3_core.files.published import SOURCES, Source
 from ..sa3_core.networks.config import OBJECTIVES
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
@@ -98,7 +98,7 @@ class SA3LoadModel(io.ComfyNode):
         autoencoder: str = WITH_MODEL,
         precision: str = AUTO,
         objective: str = AUTO,
-        download_from: str = SOURCES[0],
+        download_from: Source = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         choice = loading.ModelChoice(
@@ -152,7 +152,7 @@ class SA3LoadSAME(io.ComfyNode):
         cls,
         autoencoder: str,
         precision: str = AUTO,
-        download_from: str = SOURCES[0],
+        download_from: Source = SOURCES[0],
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         notes = loading.ensure_downloaded(cls, autoencoder, download_from)

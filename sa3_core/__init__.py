@@ -18,7 +18,54 @@ imported when they are first used, so `import sa3_core` costs nothing.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
+    from .adapters.file import AdapterFile as AdapterFile
+    from .adapters.file import read_adapter as read_adapter
+    from .adapters.layer_filter import LayerFilter as LayerFilter
+    from .adapters.switch import AdapterSwitch as AdapterSwitch
+    from .adapters.use import AdapterUse as AdapterUse
+    from .audio.file import read_audio as read_audio
+    from .audio.file import write_audio as write_audio
+    from .audio.formats import FORMATS as FORMATS
+    from .audio.formats import format_for as format_for
+    from .audio.waveform import prepare_source as prepare_source
+    from .checkpoints.download import download_variant as download_variant
+    from .checkpoints.library import Library as Library
+    from .checkpoints.load import load_autoencoder as load_autoencoder
+    from .checkpoints.load import load_model as load_model
+    from .checkpoints.variants import VARIANTS as VARIANTS
+    from .codec.autoencode import decode as decode
+    from .codec.autoencode import encode as encode
+    from .codec.chunking import decode_chunked as decode_chunked
+    from .codec.chunking import encode_chunked as encode_chunked
+    from .codec.latent_file import Latents as Latents
+    from .codec.latent_file import read_latents as read_latents
+    from .codec.latent_file import write_latents as write_latents
+    from .editing.edits import AudioToAudio as AudioToAudio
+    from .editing.edits import Continuation as Continuation
+    from .editing.edits import Inpaint as Inpaint
+    from .editing.edits import Loop as Loop
+    from .editing.windows import Extension as Extension
+    from .errors import SA3Error as SA3Error
+    from .networks.model import SA3Model as SA3Model
+    from .networks.same import SAMEAutoencoder as SAMEAutoencoder
+    from .pipeline import GenerateRequest as GenerateRequest
+    from .pipeline import Generation as Generation
+    from .pipeline import Pipeline as Pipeline
+    from .pipeline import Take as Take
+    from .pipeline import extend as extend
+    from .pipeline import generate as generate
+    from .pipeline import load_pipeline as load_pipeline
+    from .sampling.noise import Seeds as Seeds
+    from .sampling.sample import sample_latent as sample_latent
+    from .sampling.samplers import SAMPLERS as SAMPLERS
+    from .sampling.schedule import SHIFTS as SHIFTS
+    from .sampling.settings import SampleSettings as SampleSettings
+    from .sampling.start import StartLatent as StartLatent
+    from .text.encoder import T5Gemma as T5Gemma
+    from .text.encoder import load_t5gemma as load_t5gemma
 
 _NAMES = {
     "adapters.file": ("AdapterFile", "read_adapter"),
@@ -59,7 +106,7 @@ _NAMES = {
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

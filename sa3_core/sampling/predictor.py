@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class WeightSwitch(Protocol):
         """Which set of weights is in force at noise level t."""
         ...
 
-    def activate(self, key: Hashable) -> None:
+    def activate(self, key: Any) -> None:
         """Put that set in place before the net is called again."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -20,6 +21,19 @@ def test_every_public_name_resolves():
         assert name in dir(sa3_core)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sa3_core.nothing
+
+
+def test_type_checkers_see_the_same_names():
+    """The imports under TYPE_CHECKING and the table that loads lazily agree, modules included."""
+    tree = ast.parse((ROOT / "sa3_core" / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == sa3_core._MODULE_OF
 
 
 def test_no_public_name_is_shadowed_by_a_module():

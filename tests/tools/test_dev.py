@@ -122,3 +122,19 @@ def test_a_browser_given_by_name_wins_and_a_wrong_one_is_not_replaced(monkeypatc
     assert chromium.find_browser() == browser
     assert "env" not in chromium.launch_options(browser)
     assert "LD_LIBRARY_PATH" in chromium.launch_options(chromium.NPM_FOLDER / "chromium")["env"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        ([], True),
+        (["-x", "-k", "regions"], True),
+        (["tests"], True),
+        (["tests/browser/test_regions.py::test_drawing"], True),
+        (["tests/core", "tests/browser"], True),
+        (["tests/core"], False),
+        (["tests/nodes/test_schema.py", "-x"], False),
+    ],
+)
+def test_a_browser_is_fetched_only_for_tests_of_the_page(dev, arguments, needed):
+    assert dev.needs_browser(arguments) is needed

@@ -54,4 +54,9 @@ def read_tensors() -> Callable[[Path], Mapping[str, Any]] | None:
     """
     if not getattr(comfy.memory_management, "aimdo_enabled", False):
         return None
-    return lambda path: comfy.utils.load_torch_file(str(path), safe_load=True)
+
+    def read(path: Path) -> Mapping[str, Any]:
+        tensors: Any = comfy.utils.load_torch_file(str(path), safe_load=True)
+        return tensors
+
+    return read

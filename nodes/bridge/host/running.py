@@ -1,5 +1,6 @@
 """Running nets under ComfyUI's management: loading, progress, interruption, texts in the node."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +37,7 @@ def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
         memory: bytes of activations that the block needs beside the weights.
         full: load all weights (for nets whose layers cannot be streamed).
     """
-    mm.load_models_gpu([patcher], memory_required=memory, force_full_load=full)
+    mm.load_models_gpu([patcher], memory_required=math.ceil(memory), force_full_load=full)
     patcher.pre_run()
     try:
         yield patcher.model

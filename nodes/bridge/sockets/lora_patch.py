@@ -5,6 +5,7 @@ the patcher is made in which just those patches act; loading it swaps the weight
 does so per group of items, stock samplers through a wrapper around the model call.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +34,7 @@ class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
     """
 
     name = "sa3"
+    weights: Any  # the host declares tensors
 
     def __init__(self, loaded_keys: set[str], weights: tuple[Any, Gate | None]) -> None:
         self.loaded_keys, self.weights = loaded_keys, weights
@@ -101,7 +103,7 @@ class PatcherSets:
         chosen = self._made[key]
         current = getattr(chosen.model, "current_weight_patches_uuid", None)
         if current != chosen.patches_uuid:
-            mm.load_models_gpu([chosen], memory_required=self._memory)
+            mm.load_models_gpu([chosen], memory_required=math.ceil(self._memory))
 
 
 def _opened_clone(patcher: Any, active: ActiveSet) -> Any:

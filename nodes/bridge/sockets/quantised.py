@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ....sa3_core.errors import InputError
 from ..host.ops import streamed_linear
 
+_quant_ops: Any = comfy.quant_ops  # its package is optional and untyped
+
 FORMATS = {"fp8_e4m3": "float8_e4m3fn", "int8": "int8_tensorwise"}
 _FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot hold float8 tensors
 _BLOCK_WEIGHT = re.compile(r"transformer\.layers\.\d+\.(?:self_attn|cross_attn|ff)\..*\.weight")
@@ -63,7 +65,7 @@ def quantised_classes(compute: torch.dtype) -> Any:
 
 def widen(weight: Any) -> Tensor:
     """A quantised weight in its compute dtype, rounded once; a plain one as it is."""
-    if not isinstance(weight, comfy.quant_ops.QuantizedTensor):
+    if not isinstance(weight, _quant_ops.QuantizedTensor):
         return weight
     # Its own dequantize() rounds float8's scale to the compute dtype: coarse in half precision.
     values, scale = weight.layout_cls.get_plain_tensors(weight)
@@ -88,7 +90,7 @@ def quantise_tensors(
         if _BLOCK_WEIGHT.fullmatch(key):
             wide = value.float()
             scales = _scales(wide, algorithm)
-            quantised = comfy.quant_ops.QuantizedTensor.from_float(wide, layout, **scales)
+            quantised = _quant_ops.QuantizedTensor.from_float(wide, layout, **scales)
             out |= quantised.state_dict(key)
             out[key.removesuffix("weight") + "comfy_quant"] = mark
         else:

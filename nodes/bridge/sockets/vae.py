@@ -170,7 +170,7 @@ class SA3VAE(comfy.sd.VAE):
         return x.to(self.device, self.vae_dtype)
 
     def _auto(self, frames: int, memory: Callable[..., float]) -> int | None:
-        free = mm.get_free_memory(self.device)
+        free: Any = mm.get_free_memory(self.device)  # one number unless torch's share is asked for
         return auto_chunk(self.config, frames, free, self.vae_dtype, self.device, memory)
 
 

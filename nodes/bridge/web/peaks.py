@@ -101,7 +101,7 @@ def find_file(filename: str, subfolder: str, folder: str) -> Path:
     """
     if not filename or folder not in FOLDERS:
         raise web.HTTPBadRequest(text=f"Give filename, and type as one of {', '.join(FOLDERS)}.")
-    base = os.path.realpath(folder_paths.get_directory_by_type(folder))
+    base = os.path.realpath(folder_paths.get_directory_by_type(folder) or "")
     try:
         path = os.path.realpath(os.path.join(base, subfolder, filename))
         inside = os.path.commonpath((base, path)) == base
@@ -186,7 +186,8 @@ def _crossings(audio: np.ndarray, size: int) -> np.ndarray:
 def _first_changes(audio: np.ndarray, at: int, block: int, size: int) -> np.ndarray:
     """The crossings of one block of samples."""
     before = max(at - 1, 0)  # its last sample belongs to the first change
-    below = sum(audio[:, before : at + block]) < 0  # by rows: numpy is slow over two of them
+    mix: Any = sum(audio[:, before : at + block])  # by rows: numpy is slow over two of them
+    below = mix < 0
     if before == at:
         below = np.append(below[:1], below)
     count = len(below) - 1

@@ -8,7 +8,7 @@ from ....sa3_core.checkpoints.download import download_variant
 from ....sa3_core.checkpoints.library import Kind
 from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.errors import InputError
-from ....sa3_core.files.published import WEIGHTS_FILE
+from ....sa3_core.files.published import WEIGHTS_FILE, Source
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.registry import AUTO
 from ..host.folders import library
@@ -61,7 +61,7 @@ def fingerprint(name: str, kind: Kind) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def ensure_downloaded(node: Any, name: str, source: str) -> list[str]:
+def ensure_downloaded(node: Any, name: str, source: Source) -> list[str]:
     """Download a published variant that is not there; return what to show."""
     here = library()
     if name not in VARIANTS or name in here.models() or name in here.autoencoders():

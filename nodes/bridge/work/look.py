@@ -122,9 +122,9 @@ def _wave(item: Tensor) -> np.ndarray:
     first = np.floor(middle - np.clip(high, -1, 1) * middle)
     last = np.ceil(middle - np.clip(low, -1, 1) * middle)
     clipped = (np.maximum(high, -low) > 1)[None, :, None]
-    colour = np.where(clipped, np.uint8(CLIPPED), np.uint8(WAVE_COLOUR))
+    colour = np.where(clipped, np.array(CLIPPED, np.uint8), np.array(WAVE_COLOUR, np.uint8))
     inside = (y >= first) & (y <= last)
-    return np.where(inside[..., None], colour, np.uint8(FRAME)).astype(np.uint8)
+    return np.where(inside[..., None], colour, np.array(FRAME, np.uint8)).astype(np.uint8)
 
 
 def _save(image: Image.Image, prefix: str | None, hidden: Any) -> dict[str, str]:

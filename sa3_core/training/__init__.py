@@ -1,1 +1,0 @@
-"""Training LoRAs and whole models on encoded clips."""
