@@ -7,12 +7,13 @@ x and t. Attribute names give the published state-dict keys (prefix `model.model
 Source: arXiv 2605.17991, sections on the diffusion transformer and inpainting conditioning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import (
     KeyMask,
@@ -39,6 +40,7 @@ BLOCK_EPS, HEAD_EPS = 1e-5, 1e-6
 ROTARY_CHANNELS = 32
 
 RotaryTable = tuple[Tensor, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,35 @@ class DiTConstants:
         dtype: dtype that activations are computed in.
         spare: rows behind the M + T tokens that nobody attends to and whose result is dropped:
             CPU matrix libraries take up to half as long again for an odd number of rows.
+        recompute: for training: a block keeps its input alone and runs again on the way back.
     """
 
     global_embed: Tensor
-    cross: Sequence[CrossKeys]
+    cross: "Sequence[CrossKeys] | PerBlock[CrossKeys]"
     context_bias: Tensor | None
-    local: Tensor
+    local: "Tensor | PerBlock[Tensor]"
     rotary: RotaryTable
     frame_keys: KeyMask | None
     dtype: torch.dtype
     spare: int = 0
+    recompute: bool = False
+
+
+@dataclass(frozen=True)
+class PerBlock(Generic[T]):
+    """A block's share of the constants, computed when the block runs, as training needs it.
+
+    Attributes:
+        blocks: of the transformer.
+        compute: the share of one of them.
+    """
+
+    blocks: "list[DiTBlock]"
+    compute: "Callable[[DiTBlock], T]"
+
+    def __getitem__(self, index: int) -> T:
+        """The share of the block `index`."""
+        return self.compute(self.blocks[index])
 
 
 class SelfAttention(nn.Module):
@@ -154,7 +175,7 @@ class DiTBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, modulation: Tensor, c: DiTConstants, index: int) -> Tensor:
-        """Update x in place.
+        """Update x, in place where nothing is recorded for a backward pass.
 
         Args:
             x: [B, N, D] float32: the sum over blocks keeps its precision whatever they compute in.
@@ -165,12 +186,31 @@ class DiTBlock(nn.Module):
         parts = modulation + cast_to(self.to_scale_shift_gate, modulation)
         scale_a, shift_a, gate_a, scale_f, shift_f, gate_f = parts[:, None].chunk(6, dim=-1)
         h = _modulate(x, self.pre_norm, scale_a, shift_a).to(c.dtype)
-        x.addcmul_(self.self_attn(h, c), torch.sigmoid(1 - gate_a))
+        x = _add_gated(x, self.self_attn(h, c), gate_a)
         h = self.cross_attend_norm(x).to(c.dtype)
-        x += self.cross_attn(h, c.cross[index], c.context_bias)
-        x[:, self.memory_tokens : x.shape[1] - c.spare] += c.local[index]
+        x = _add(x, self.cross_attn(h, c.cross[index], c.context_bias))
+        x = self._add_local(x, c.local[index], c.spare)
         h = _modulate(x, self.ff_norm, scale_f, shift_f).to(c.dtype)
-        return x.addcmul_(self.ff(h), torch.sigmoid(1 - gate_f))
+        return _add_gated(x, self.ff(h), gate_f)
+
+    def _add_local(self, x: Tensor, local: Tensor, spare: int) -> Tensor:
+        """Add the local conditioning to the frames; memory tokens get nothing."""
+        stop = x.shape[1] - spare
+        if not torch.is_grad_enabled():
+            x[:, self.memory_tokens : stop] += local
+            return x
+        memory, frames = x[:, : self.memory_tokens], x[:, self.memory_tokens : stop]
+        return torch.cat([memory, frames + local, x[:, stop:]], dim=1)
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def _add_gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    """x + y * sigmoid(1 - gate)."""
+    gate = torch.sigmoid(1 - gate)
+    return torch.addcmul(x, y, gate) if torch.is_grad_enabled() else x.addcmul_(y, gate)
 
 
 def _modulate(x: Tensor, norm: RMSNorm, scale: Tensor, shift: Tensor) -> Tensor:
@@ -232,6 +272,7 @@ class DiffusionTransformer(nn.Module):
         local_cond: Tensor | None,
         padding_mask: Tensor | None,
         frames: int,
+        per_block: bool = False,
     ) -> DiTConstants:
         """Compute what is constant over a generation.
 
@@ -244,6 +285,7 @@ class DiffusionTransformer(nn.Module):
                 (equal to zeros, which still pass through the biases).
             padding_mask: bool [B, T] or [1, T], True = valid, or None when every frame is.
             frames: T.
+            per_block: leave each block's share to the block, when it runs.
         """
         if context.is_cpu:
             keep_freed_memory()
@@ -258,11 +300,15 @@ class DiffusionTransformer(nn.Module):
         inv_freq = self.transformer.rotary_pos_emb.inv_freq
         return DiTConstants(
             global_embed=self.to_global_embed(global_cond.to(context)),
-            cross=[block.cross_attn.prepare(embedded) for block in blocks],
+            cross=PerBlock(blocks, lambda block: block.cross_attn.prepare(embedded))
+            if per_block
+            else [block.cross_attn.prepare(embedded) for block in blocks],
             context_bias=None
             if context_bias is None
             else context_bias.to(context.device, torch.float32)[:, None, None, :],
-            local=self._local_rows(source),
+            local=PerBlock(blocks, lambda block: block.to_local_embed(source))
+            if per_block
+            else self._local_rows(source),
             rotary=rotary_table(inv_freq, total + spare, context.device),
             frame_keys=key_mask(padding_mask, self.config.memory_tokens, context),
             dtype=dtype,
@@ -309,7 +355,13 @@ class DiffusionTransformer(nn.Module):
         time = self.to_timestep_embed(time_features.to(dtype))
         modulation = net.global_cond_embedder(constants.global_embed + time).float()  # [B, 6D]
         for index, block in enumerate(net.layers):
-            h = block(h, modulation, constants, index)
+            if constants.recompute:
+                h = cast(
+                    Tensor,
+                    checkpoint(block, h, modulation, constants, index, use_reentrant=False),
+                )
+            else:
+                h = block(h, modulation, constants, index)
         frames = slice(self.config.memory_tokens, h.shape[1] - constants.spare)
         out = net.project_out(h[:, frames].to(dtype)).transpose(1, 2)
         return (self.postprocess_conv(out) + out).to(x.dtype)

@@ -104,7 +104,10 @@ class GatedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
         # In place: the projection is this call's own and by far the widest tensor of a layer.
-        gate = F.silu(gate, inplace=True) if self.gate == "silu" else gate.mul_(math.pi).sin_()
+        if self.gate == "silu":
+            gate = F.silu(gate, inplace=not torch.is_grad_enabled())
+        else:
+            gate = gate.mul_(math.pi).sin_()
         return value * gate
 
 

@@ -127,7 +127,10 @@ class FullShift:
         spread = self.max_length - self.min_length
         place = min(max(length, self.min_length), self.max_length) - self.min_length
         part = place / spread if spread else 0.0
-        scale = math.exp(-(self.base_shift + (self.max_shift - self.base_shift) * part))
+        # Tensors throughout, as published: a scalar divided by a tensor is rounded twice, and one
+        # digit of t moves the net's output by 5e-4.
+        mu = t.new_tensor(-(self.base_shift + (self.max_shift - self.base_shift) * part))
+        scale = t.new_tensor(math.exp(float(mu)))
         shifted = 1 - scale / (scale + (1 / (1 - t) - 1))
         return torch.sin(shifted * (math.pi / 2)) if self.use_sine else shifted
 

@@ -1,0 +1,1 @@
+"""Training LoRAs and whole models on encoded clips."""

@@ -1,0 +1,181 @@
+"""Trainable LoRAs computed beside the frozen layers, for all eight types.
+
+No type needs the adapted weight itself: with L R the low-rank product and s its scale,
+
+    W' = diag(g) (W + s L R) diag(c)   =>   y = g * (W (c * x) + s L (R (c * x)))
+
+where g and c are magnitudes over norms of rows and columns. The norms' squares take |w|^2,
+s w.(L R) and s^2 |L R|^2, so that no gradient of a whole weight is ever made; they are computed
+once per step.
+
+Source: arXiv 2106.09685 (LoRA), 2402.09353 (DoRA), 2405.17604 (LoRA-XS), 2412.06441 (BoRA).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..adapters.bases import Bases
+from ..adapters.rules import RULES, XS_SUFFIX
+
+_EPS = 1e-12  # added to norms, as in the rebuilt weight
+
+
+@dataclass(frozen=True, eq=False)
+class _Effective:
+    """What one step's tensors make of a layer: low-rank sides, gain of rows, gain of columns."""
+
+    left: Tensor
+    right: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+
+
+class Branch(nn.Module):
+    """One layer's trainable LoRA; its parameters carry the names of a LoRA file.
+
+    Attributes:
+        adapter_type: one of ADAPTER_TYPES.
+        scale: alpha / rank.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        adapter_type: str,
+        rank: int,
+        scale: float,
+        bases: Bases | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Start as the identity: B or M is 0, magnitudes are the weight's own norms.
+
+        Args:
+            layer: Linear, or Conv1d of one tap.
+            adapter_type: one of ADAPTER_TYPES.
+            rank: at most the layer's smaller side.
+            scale: alpha / rank.
+            bases: singular vectors of the weight, for -xs types.
+            generator: what A is drawn from.
+        """
+        super().__init__()
+        self.adapter_type, self.scale = adapter_type, scale
+        self._rule = RULES[adapter_type.removesuffix(XS_SUFFIX)]
+        self._layer = (layer,)  # in a tuple: the layer's weights are not this module's
+        weight = self._weight().detach()
+        out, width = weight.shape
+        if bases is None:
+            bound, device = width**-0.5, weight.device
+            start = torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
+            self.lora_A = nn.Parameter(start.to(device))
+            self.lora_B = nn.Parameter(torch.zeros(out, rank, device=device))
+        else:
+            self.M_xs = nn.Parameter(torch.zeros(rank, rank, device=weight.device))
+            self.register_buffer("_u", bases[0].to(weight.device), persistent=False)
+            self.register_buffer("_v", bases[1].T.contiguous().to(weight.device), persistent=False)
+        self._squares: dict[int, Tensor] = {}
+        for axis in set(self._rule.axes):
+            self._squares[axis] = weight.square().sum(dim=1 - axis)
+        for name, axis in zip(self._rule.names, self._rule.axes, strict=True):
+            setattr(self, name, nn.Parameter(_root(self._squares[axis])))
+        self._now: _Effective | None = None
+
+    def attach(self) -> list[torch.utils.hooks.RemovableHandle]:
+        """Let the layer compute with the branch until the handles are removed."""
+        layer = self._layer[0]
+        handles = [layer.register_forward_hook(self._after)]
+        if 1 in self._rule.axes:
+            handles.append(layer.register_forward_pre_hook(self._before))
+        return handles
+
+    def begin_step(self, dropout: float = 0.0, generator: torch.Generator | None = None) -> None:
+        """Compute what the parameters make of the layer; once per forward pass.
+
+        Args:
+            dropout: probability that an input channel is left out of the low-rank part.
+            generator: on the CPU, what the channels are drawn from.
+        """
+        left, right = self._sides()
+        if dropout > 0:
+            kept = torch.rand(1, right.shape[1], generator=generator) >= dropout
+            right = right * (kept.to(right) / (1 - dropout))
+        rows = columns = None
+        for name, axis in zip(self._rule.names, self._rule.axes, strict=True):
+            magnitude = self.get_parameter(name)
+            if axis == 0:
+                rows = magnitude / (self._row_norms(left, right) + _EPS)
+            else:
+                columns = magnitude / (self._column_norms(left, right, rows) + _EPS)
+        self._now = _Effective(left, right, rows, columns)
+
+    @torch.no_grad()
+    def change(self) -> float:
+        """Norm of what the low-rank part adds to the weight, relative to the weight's."""
+        left, right = self._sides()
+        added = self.scale * torch.sqrt(((left.T @ left) * (right @ right.T)).sum().clamp_min(0))
+        return float(added / self._weight().norm())
+
+    def _weight(self) -> Tensor:
+        """The frozen weight, float32 [out, in]."""
+        return self._layer[0].get_parameter("weight").flatten(1).float()
+
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        """Left [out, r] and right [r, in] of the low-rank product."""
+        if self.adapter_type.endswith(XS_SUFFIX):
+            u, v = self.get_buffer("_u"), self.get_buffer("_v")
+            return u @ self.get_parameter("M_xs"), v
+        return self.get_parameter("lora_B"), self.get_parameter("lora_A")
+
+    def _row_norms(self, left: Tensor, right: Tensor) -> Tensor:
+        """Lengths of the rows of W + s L R, [out]."""
+        cross = (left * (self._weight() @ right.T)).sum(dim=1)
+        own = ((left @ (right @ right.T)) * left).sum(dim=1)
+        return _root(self._squares[0] + 2 * self.scale * cross + self.scale**2 * own)
+
+    def _column_norms(self, left: Tensor, right: Tensor, gain: Tensor | None) -> Tensor:
+        """Lengths of the columns of diag(gain) (W + s L R), [in]."""
+        if gain is None:
+            squares, weighted = self._squares[1], left
+        else:
+            # Run again on the way back: the squared weight is not to be kept.
+            weight = self._weight
+            squares = checkpoint(
+                lambda g: g.square() @ weight().square(), gain, use_reentrant=False
+            )
+            weighted = left * gain.square()[:, None]
+        cross = ((weighted.T @ self._weight()) * right).sum(dim=0)
+        own = (((left.T @ weighted) @ right) * right).sum(dim=0)
+        return _root(squares + 2 * self.scale * cross + self.scale**2 * own)
+
+    def _before(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert self._now is not None
+        assert self._now.columns is not None
+        x = args[0]
+        return (torch.addcmul(x, x, _beside(self._now.columns - 1, x, layer)),)
+
+    def _after(self, layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        assert self._now is not None
+        x, now = args[0], self._now
+        x = x.transpose(1, 2) if isinstance(layer, nn.Conv1d) else x
+        low = F.linear(F.linear(x, now.right.to(x)), (self.scale * now.left).to(x))
+        low = low.transpose(1, 2) if isinstance(layer, nn.Conv1d) else low
+        out = out + low
+        if now.rows is None:
+            return out
+        bias = getattr(layer, "bias", None)
+        scaled = out if bias is None else out - _beside(bias, out, layer)
+        return torch.addcmul(out, scaled, _beside(now.rows - 1, out, layer))
+
+
+def _beside(values: Tensor, x: Tensor, layer: nn.Module) -> Tensor:
+    """One value per channel, in x's type, to multiply x with."""
+    values = values.to(x)
+    return values[:, None] if isinstance(layer, nn.Conv1d) else values
+
+
+def _root(squares: Tensor) -> Tensor:
+    """Square roots; 0 where rounding went below."""
+    return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
