@@ -2,107 +2,36 @@
 
 import errno
 import os
-import random
 import shutil
-import subprocess
-import sys
-import time
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import hf_hub_download
 from tqdm import tqdm
 
 from sa3_core.checkpoints import download as download_module
 from sa3_core.checkpoints.download import download_variant, is_complete
 from sa3_core.checkpoints.library import Library
 from sa3_core.checkpoints.variants import VARIANTS
-from sa3_core.errors import DownloadError, UnknownNameError
-from sa3_core.files.published import MIRROR_REPO, SOURCES
-from tests.helpers.fake_hub import REVISION, TOKEN, FakeHub, running_hub
+from sa3_core.errors import DownloadError
+from sa3_core.files.published import MIRROR_REPO
+from tests.helpers.fake_hub import REVISION, TOKEN, FakeHub
+from tests.helpers.hub_content import (
+    CHUNK,
+    FULL,
+    LARGE,
+    REPO,
+    T5,
+    TOTAL,
+    Stop,
+    content,
+    files_in,
+    stop_at,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
-REPO = "stabilityai/stable-audio-3-small-music"
-T5 = "t5gemma-b-b-ul2"
-LARGE = 300_000
-CHUNK = 50_000
-
-
-def content(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-FULL = {
-    "model_config.json": b'{"model_type": "diffusion_cond_inpaint"}',
-    "model.safetensors": content(1, LARGE),
-    f"{T5}/config.json": b"{}",
-    f"{T5}/generation_config.json": b'{"a": 1}',
-    f"{T5}/model.safetensors": content(2, 120_000),
-    f"{T5}/special_tokens_map.json": b"[]",
-    f"{T5}/tokenizer.json": content(3, 5_000),
-    f"{T5}/tokenizer.model": content(4, 900),
-    f"{T5}/tokenizer_config.json": b"{ }",
-}
-UNWANTED = {
-    "README.md": b"# Stable Audio 3",
-    ".gitattributes": b"*",
-    "LICENSE.md": b"terms",
-    "model.ckpt": content(5, 4_000),
-    f"{T5}/pytorch_model.bin": content(6, 4_000),
-    f"{T5}/modeling.py": b"print()",
-    f"{T5}/../../../evil.json": b"{}",
-    "..\\evil.json": b"{}",
-}
-TOTAL = sum(map(len, FULL.values()))
-
-
-class Stop(BaseException):
-    """What the host raises when the user cancels."""
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    """A hub with small-music and same-l in it; no token, no bar, small chunks."""
-    with running_hub() as fake:
-        monkeypatch.setattr(constants, "ENDPOINT", fake.url)
-        template = fake.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for holder in (constants, huggingface_hub.file_download):  # below 1.0 both have one
-            monkeypatch.setattr(holder, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub's own retries
-        fake.repos[REPO] = {**FULL, **UNWANTED}
-        fake.repos["stabilityai/SAME-L"] = {
-            name: FULL[name] for name in ("model_config.json", "model.safetensors")
-        }
-        yield fake
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "models été" / "stable_audio_3"
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def stop_at(limit: int):
-    def on_bytes(done: int, total: int) -> None:
-        if done >= limit:
-            raise Stop
-
-    return on_bytes
 
 
 # --- what arrives ------------------------------------------------------------------------------
@@ -379,105 +308,3 @@ def test_a_folder_that_cannot_be_written(hub: FakeHub, target: Path) -> None:
     target.write_bytes(b"a file where the folder should be")
     with pytest.raises(DownloadError, match="broke off"):
         download_variant("small-music", target)
-
-
-# --- refusals ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("token", [None, "hf_of_someone_else"])
-def test_gated_repositories_name_the_licence(
-    hub: FakeHub, target: Path, token: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if token:
-        monkeypatch.setenv("HF_TOKEN", token)
-    hub.gated.add(REPO)
-    with pytest.raises(DownloadError, match=rf"licence at https://huggingface\.co/{REPO} ") as got:
-        download_variant("small-music", target)
-    assert "HF_TOKEN" in str(got.value)
-    assert "hf auth login" in str(got.value)
-    assert "hf_of" not in str(got.value)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert files_in(download_variant("small-music", target)) == FULL
-
-
-@pytest.mark.parametrize("token", [None, TOKEN])
-def test_repositories_that_are_not_there(
-    hub: FakeHub, target: Path, token: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if token:
-        monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(DownloadError, match="SAME-S was not found") as got:
-        download_variant("same-s", target)
-    message = str(got.value)
-    assert "https://huggingface.co/stabilityai/SAME-S/tree/main and" in message
-    assert str(target / "same-s") in message
-    assert T5 not in message
-    with pytest.raises(DownloadError, match=rf"{MIRROR_REPO}/tree/main/medium and") as got:
-        download_variant("medium", target, "mirror")
-    assert f"model_config.json and the folder {T5} from" in str(got.value)
-
-
-def test_an_incomplete_repository(hub: FakeHub, target: Path) -> None:
-    del hub.repos[REPO][f"{T5}/model.safetensors"]
-    with pytest.raises(DownloadError, match=rf"holds no {T5}/model\.safetensors for small-music"):
-        download_variant("small-music", target)
-
-
-@pytest.mark.parametrize(("status", "advice"), [(403, "Check HF_TOKEN"), (500, "Try again later")])
-def test_other_refusals(hub: FakeHub, target: Path, status: int, advice: str) -> None:
-    hub.status[REPO] = status
-    with pytest.raises(DownloadError, match=rf"status {status}.*{advice}.*By hand"):
-        download_variant("small-music", target)
-
-
-def test_offline_mode(hub: FakeHub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set") as got:
-        download_variant("small-music", target)
-    assert f"https://huggingface.co/{REPO}/tree/main" in str(got.value)
-    assert str(target / "small-music") in str(got.value)
-    assert hub.seen == []
-
-
-def test_no_network(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running_hub() as closed:
-        pass
-    monkeypatch.setattr(constants, "ENDPOINT", closed.url)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    with pytest.raises(DownloadError, match=r"broke off.*Check the connection") as got:
-        download_variant("small-music", target)
-    assert f"https://huggingface.co/{REPO}/tree/main" in str(got.value)
-    assert str(target / "small-music") in str(got.value)
-
-
-def test_unknown_names(hub: FakeHub, target: Path) -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'small-music'"):
-        download_variant("small-musik", target)
-    with pytest.raises(UnknownNameError, match="upstream, mirror"):
-        download_variant("medium", target, "torrent")  # type: ignore[arg-type]
-    assert SOURCES == ("upstream", "mirror")
-    assert hub.seen == []
-    assert not target.exists()
-
-
-def test_the_environment_alone_selects_endpoint_and_token(hub: FakeHub, target: Path) -> None:
-    """As users of a mirror do it: HF_ENDPOINT and HF_TOKEN, nothing in the code."""
-    hub.gated.add(REPO)
-    code = (
-        "import sys; from pathlib import Path;"
-        " from sa3_core.checkpoints.download import download_variant;"
-        "download_variant('small-music', Path(sys.argv[1]))"
-    )
-    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
-    env.pop("HF_HUB_OFFLINE", None)
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(target)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    assert files_in(target / "small-music") == FULL
-    assert "%" not in run.stderr  # no progress bar but the caller's
