@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from setuptools import find_packages
 
 import sa3_core
 from tests.helpers.support import ROOT
@@ -34,6 +35,15 @@ def test_type_checkers_see_the_same_names():
         for alias in node.names
     }
     assert seen == sa3_core._MODULE_OF
+
+
+def test_every_package_is_installed():
+    """By the finder of pyproject.toml, which leaves nodes and tests out."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    pattern = text.partition('[tool.setuptools.packages.find]\ninclude = ["')[2].partition('"')[0]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "sa3_core").rglob("*.py")}
+    wanted = {folder.as_posix().replace("/", ".") for folder in folders}
+    assert set(find_packages(str(ROOT), include=[pattern])) == wanted
 
 
 def test_no_public_name_is_shadowed_by_a_module():
