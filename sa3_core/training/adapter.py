@@ -236,5 +236,5 @@ def write_adapter(path: Path, adapter: TrainedAdapter, notes: Mapping[str, Any])
     bad = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise AdapterError(f"{path.name} was not saved: {bad[0]} is not finite in float16.")
-    with whole_file(path) as file:
-        file.write(save(tensors, {"lora_config": json.dumps(config)}))
+    with whole_file(path) as whole:
+        whole.file.write(save(tensors, {"lora_config": json.dumps(config)}))

@@ -12,6 +12,7 @@ Source: arXiv 2106.09685 (LoRA), 2402.09353 (DoRA), 2405.17604 (LoRA-XS), 2412.0
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -142,8 +143,9 @@ class Branch(nn.Module):
         else:
             # Run again on the way back: the squared weight is not to be kept.
             weight = self._weight
-            squares = checkpoint(
-                lambda g: g.square() @ weight().square(), gain, use_reentrant=False
+            squares = cast(
+                Tensor,
+                checkpoint(lambda g: g.square() @ weight().square(), gain, use_reentrant=False),
             )
             weighted = left * gain.square()[:, None]
         cross = ((weighted.T @ self._weight()) * right).sum(dim=0)

@@ -1,0 +1,1 @@
+"""Folders of sound with captions, and of latents that models are trained on."""

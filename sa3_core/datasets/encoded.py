@@ -1,0 +1,160 @@
+"""Encoded clips on disk: `<name>.npy`, `<name>.json` and one `silence.npy` per folder.
+
+The reference's format, read and written; more keys in the JSON are ours and ignored there.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import LatentFileError
+from ..files.whole_file import whole_file
+from ..geometry import LATENT_CHANNELS
+
+SILENCE = "silence.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedClip:
+    """One clip.
+
+    Attributes:
+        name: of its files, without suffix.
+        latents: [256, T] float32.
+        valid: frames of the clip itself; the rest is padding.
+        seconds: its duration as the model is told it.
+        prompt: its caption.
+        autoencoder: `same-s`, `same-l`; None where the file does not tell.
+    """
+
+    name: str
+    latents: Tensor
+    valid: int
+    seconds: float
+    prompt: str
+    autoencoder: str | None = None
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file that appears only when it is whole."""
+    with whole_file(path) as whole:
+        np.save(whole.file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
+    """Write a .json file that appears only when it is whole."""
+    with whole_file(path) as whole:
+        whole.file.write(json.dumps(notes, ensure_ascii=False).encode())
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """A clip's JSON.
+
+    Raises:
+        LatentFileError: it is missing or no JSON object.
+    """
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LatentFileError(f"{path} is missing. Encode that clip again.") from error
+    except (OSError, ValueError) as error:
+        raise LatentFileError(f"{path} is not readable JSON ({error}).") from error
+    if not isinstance(notes, dict):
+        raise LatentFileError(f"{path} holds no JSON object. Encode that clip again.")
+    return notes
+
+
+def read_folder(folder: Path, autoencoder: str | None = None) -> list[EncodedClip]:
+    """Every clip of a folder, below it too, sorted by path; each one checked.
+
+    Args:
+        folder: of encoded clips.
+        autoencoder: the one of the model that is trained; clips of another are refused.
+
+    Raises:
+        LatentFileError: no clip, or one that is damaged, incomplete or of another autoencoder.
+    """
+    paths = [path for path in folder.rglob("*.npy") if path.name != SILENCE]
+    if not paths:
+        raise LatentFileError(f"{folder} holds no encoded clips (.npy with .json). Encode first.")
+    clips = [read_clip(path) for path in sorted(paths, key=lambda path: path.as_posix())]
+    kinds = {clip.autoencoder for clip in clips if clip.autoencoder}
+    wanted = {autoencoder} if autoencoder else kinds
+    if len(kinds | wanted) > 1:
+        raise LatentFileError(
+            f"{folder} holds clips of {' and '.join(sorted(kinds))}"
+            + (f"; the model needs {autoencoder}" if autoencoder else "")
+            + ". Latents of one autoencoder mean nothing to another: encode all with one."
+        )
+    return clips
+
+
+def read_clip(path: Path) -> EncodedClip:
+    """One clip, checked.
+
+    Args:
+        path: its .npy file.
+
+    Raises:
+        LatentFileError: saying what is wrong with which file.
+    """
+    latents = _read_latents(path)
+    notes_path = path.with_suffix(".json")
+    notes = read_notes(notes_path)
+    missing = [key for key in ("prompt", "seconds_total", "padding_mask") if key not in notes]
+    if missing:
+        raise LatentFileError(f"{notes_path} lacks {', '.join(missing)}. Encode that clip again.")
+    prompt, seconds, mask = notes["prompt"], notes["seconds_total"], notes["padding_mask"]
+    if not isinstance(prompt, str):
+        raise LatentFileError(f"{notes_path}: prompt is {prompt!r}; it must be text.")
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not math.isfinite(seconds) or seconds <= 0:
+        raise LatentFileError(f"{notes_path}: seconds_total is {seconds!r}; it must be above 0.")
+    kind = notes.get("autoencoder")
+    valid = _valid_frames(notes_path, mask, latents.shape[1])
+    return EncodedClip(
+        path.stem, latents, valid, float(seconds), prompt, kind if isinstance(kind, str) else None
+    )
+
+
+def read_silence(folder: Path) -> Tensor | None:
+    """Encoded silence [256, T] of a folder, or None where it has none."""
+    path = folder / SILENCE
+    if not path.is_file():
+        return None
+    return _read_latents(path)
+
+
+def _read_latents(path: Path) -> Tensor:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LatentFileError(f"{path} is no readable array ({error}). Encode it again.") from error
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2 or array.shape[0] != LATENT_CHANNELS or not array.shape[1]:
+        raise LatentFileError(
+            f"{path} has the shape {list(array.shape)}; a clip is [{LATENT_CHANNELS}, frames]."
+        )
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise LatentFileError(f"{path} holds values that are not finite numbers. Encode it again.")
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+
+
+def _valid_frames(path: Path, mask: Any, frames: int) -> int:
+    """Number of leading ones of a padding mask, which must be as long as the latents."""
+    bits = mask if isinstance(mask, list) else []
+    ones = sum(bit == 1 for bit in bits)
+    if len(bits) != frames or not ones or bits != [1] * ones + [0] * (frames - ones):
+        raise LatentFileError(
+            f"{path}: padding_mask must be {frames} numbers, one per frame: ones, at least one, "
+            "then zeros. Encode that clip again."
+        )
+    return ones

@@ -1,0 +1,147 @@
+"""A folder of recordings: what is in it, and what each of them is called."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from ..errors import InputError
+
+SUFFIXES = frozenset(
+    (".wav", ".mp3", ".flac", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".aac", ".wma", ".mka")
+)
+FILE_LIST = "filelist.txt"  # at the root, one path per line: replaces the walk
+_TAGS = ("title", "artist", "album", "genre", "comment", "description")
+
+
+@dataclass(frozen=True)
+class CaptionRule:
+    """Where captions come from, where neither JSON, text file nor tags give one.
+
+    Attributes:
+        pattern: a prompt with {stem}, {folder} or {path} in it, or one fixed sentence; '' = none.
+        trigger: a word put in front of every caption.
+        tags: take the file's embedded tags.
+    """
+
+    pattern: str = ""
+    trigger: str = ""
+    tags: bool = True
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file of a folder.
+
+    Attributes:
+        path: the file.
+        relative: its path from the folder, with forward slashes.
+        caption: '' where nothing gives one.
+    """
+
+    path: Path
+    relative: str
+    caption: str
+
+
+def list_recordings(folder: Path, rule: CaptionRule = CaptionRule()) -> list[Recording]:  # noqa: B008
+    """Every sound file below a folder, sorted by its path there; hidden ones are left out.
+
+    Args:
+        folder: what to look through; a `filelist.txt` in it names the files instead.
+        rule: of captions.
+
+    Raises:
+        InputError: no such folder, no sound in it, or a listed file that is not there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {str(folder)!r}. Check the path.")
+    paths = sorted(_paths(folder), key=lambda path: path.relative_to(folder).as_posix())
+    if not paths:
+        raise InputError(
+            f"{folder} holds no sound files ({', '.join(sorted(SUFFIXES))}). Choose the folder "
+            "that the recordings are in."
+        )
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return [
+        Recording(path, name, caption_of(path, name, rule))
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    listing = folder / FILE_LIST
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8-sig").splitlines():
+            if line.strip():
+                path = folder / line.strip()
+                if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                    raise InputError(f"{listing} names {line.strip()!r}, which is not below it.")
+                yield path
+        return
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
+            yield path
+
+
+def caption_of(path: Path, relative: str, rule: CaptionRule) -> str:
+    """A file's caption: JSON beside it, text beside it, its tags, the rule's pattern; '' = none.
+
+    Args:
+        path: the sound file.
+        relative: its path in the dataset.
+        rule: what else may give a caption.
+
+    Raises:
+        InputError: a caption file that cannot be read.
+    """
+    found = _from_json(path.with_suffix(".json")) or _from_text(path.with_suffix(".txt"))
+    if not found and rule.tags:
+        found = _from_tags(path)
+    if not found and rule.pattern:
+        place = {"{stem}": path.stem, "{folder}": path.parent.name, "{path}": relative}
+        found = rule.pattern
+        for name, value in place.items():
+            found = found.replace(name, value)
+    if not found:
+        return ""
+    return f"{rule.trigger}, {found}" if rule.trigger else found
+
+
+def _from_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no readable text ({error}). Save it as UTF-8.") from error
+
+
+def _from_json(path: Path) -> str:
+    """`prompt` or `caption`, else every text and number as `Name: value`."""
+    text = _from_text(path)
+    if not text:
+        return ""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is no readable JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f'{path} must hold a JSON object, such as {{"prompt": "warm pad"}}.')
+    for name in ("prompt", "caption"):
+        if isinstance(values.get(name), str) and values[name].strip():
+            return values[name].strip()
+    plain = {k: v for k, v in values.items() if isinstance(v, str | int | float) and str(v).strip()}
+    return ", ".join(f"{name}: {value}" for name, value in plain.items())
+
+
+def _from_tags(path: Path) -> str:
+    try:
+        with av.open(str(path)) as container:
+            tags = {key.lower(): value.strip() for key, value in container.metadata.items()}
+    except (FFmpegError, OSError):
+        return ""  # the file itself is reported as unreadable when it is decoded
+    found = {name: tags[name] for name in _TAGS if tags.get(name)}
+    return ", ".join(f"{name.capitalize()}: {value}" for name, value in found.items())
