@@ -47,7 +47,7 @@ class Recording:
     caption: str
 
 
-def list_recordings(folder: Path, rule: CaptionRule = CaptionRule()) -> list[Recording]:  # noqa: B008
+def list_recordings(folder: Path, rule: CaptionRule = CaptionRule()) -> list[Recording]:
     """Every sound file below a folder, sorted by its path there; hidden ones are left out.
 
     Args:
