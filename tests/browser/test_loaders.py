@@ -16,6 +16,7 @@ def wait_for_status(ui, node_id, part):
     return ui.page.evaluate(STATUS, node_id)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_node_says_whether_its_model_is_there(ui, renderer):
     ui.use_renderer(renderer)

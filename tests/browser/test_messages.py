@@ -44,6 +44,7 @@ def wait_for(ui, *parts) -> None:
     ui.page.wait_for_function(script, arg=list(parts), timeout=30_000)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_what_nodes_say_stays_after_the_run(ui, renderer):
     prepare(ui, renderer)

@@ -75,6 +75,7 @@ def assert_whole(ui, count=1) -> None:
     toggle.click()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_undo_and_redo(ui, renderer):
     ui.use_renderer(renderer)
