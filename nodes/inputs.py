@@ -13,6 +13,7 @@ from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, SOURCES
 from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
+from ..sa3_core.sampling.noise import MAX_SEED
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES
@@ -22,7 +23,7 @@ WITH_MODEL = "with the model"
 PRECISIONS = [AUTO, *DTYPES]
 END, START = "at the end", "before the start"
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
-SEED_MAX = 2**64 - 1
+SEED_MAX = MAX_SEED
 
 Regions = io.Custom("SA3_REGIONS")
 
@@ -301,7 +302,10 @@ def sampling_inputs() -> list[Any]:
             min=0,
             max=SEED_MAX,
             control_after_generate=True,
-            tooltip="Item i of a batch uses seed + i; results do not depend on device or batch.",
+            tooltip=(
+                "Item i of a batch uses seed + i; results do not depend on device or batch. Only "
+                "the low 32 bits count: 4294967296 makes the same take as 0."
+            ),
         ),
         steps_input(),
         io.Combo.Input(

@@ -92,7 +92,8 @@ def plain_config(path: Path, metadata: Mapping[str, str]) -> AdapterConfig:
     elif "lora_config" in metadata:
         raw = _json_object(path.name, "lora_config", metadata["lora_config"])
     elif path.stem == "adapter_model" and beside.is_file():
-        raw = _json_object(path.name, beside.name, beside.read_text(encoding="utf-8"))
+        text = beside.read_text(encoding="utf-8-sig", errors="replace")
+        raw = _json_object(path.name, beside.name, text)
     pattern = raw.get("alpha_pattern") or {}
     try:
         for expression in pattern:
@@ -113,7 +114,7 @@ def plain_config(path: Path, metadata: Mapping[str, str]) -> AdapterConfig:
 def _json_object(file: str, entry: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"{file}: its {entry} is not readable JSON ({error}).") from error
     if not isinstance(value, dict):
         raise AdapterError(f"{file}: its {entry} is not a JSON object but {text[:40]!r}.")

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 CHANNELS = 2
 _LOUD = 8.0  # a peak above this is hardly audio at full scale 1.0
+_FULL_SCALE = {torch.int8: 2**7, torch.uint8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
 _ZEROS, _ROLLOFF = 6, 0.99  # the resampling filter: zero crossings on each side, cutoff
 _MOST_GROWTH, _MOST_GROWN = 48, 2**24  # below 1 kHz a rate is an error; short audio does no harm
 _MAX_RATIO = 2**21  # either side of a reduced ratio of rates; its filter has 100 MB
@@ -61,8 +62,11 @@ def prepare_source(waveform: Tensor | None, sample_rate: int) -> Tensor:
 def as_batch(waveform: Tensor | None) -> Tensor:
     """Check that a waveform holds usable samples; return it as float32 [B, A, N].
 
+    Whole numbers are divided by the full scale of their type, as files of them are.
+
     Raises:
-        AudioError: no waveform, another number of axes, no samples, NaN or infinite ones.
+        AudioError: no waveform, a type without a full scale, another number of axes, no samples,
+            NaN or infinite ones.
     """
     if waveform is None:
         raise AudioError(
@@ -73,7 +77,7 @@ def as_batch(waveform: Tensor | None) -> Tensor:
             f"The audio has the shape {list(waveform.shape)}; it must be [batch, channels, "
             "samples] or [channels, samples]."
         )
-    audio = waveform.float()
+    audio = _as_floats(waveform)
     audio = audio if audio.ndim == 3 else audio[None]
     if audio.numel() == 0:
         raise AudioError(
@@ -86,6 +90,21 @@ def as_batch(waveform: Tensor | None) -> Tensor:
             "that made it."
         )
     return audio
+
+
+def _as_floats(waveform: Tensor) -> Tensor:
+    """Samples of any type as float32, full scale at 1."""
+    if waveform.is_floating_point():
+        return waveform.float()
+    scale = _FULL_SCALE.get(waveform.dtype)
+    if scale is None:
+        raise AudioError(
+            f"The audio's samples are {waveform.dtype}, which has no full scale. Give floats with "
+            "full scale at 1, or 16 or 32 bit integers."
+        )
+    if waveform.dtype == torch.uint8:
+        return (waveform.float() - scale) / scale
+    return (waveform.double() / scale).float()
 
 
 def resample(audio: Tensor, sample_rate: int, target: int, zeros: int = _ZEROS) -> Tensor:

@@ -31,8 +31,8 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: the file is not a JSON object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a readable JSON file ({error}).") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold a JSON object, holds a {type(data).__name__}.")

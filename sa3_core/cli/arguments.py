@@ -14,7 +14,7 @@ from ..networks.config import OBJECTIVES
 from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
-from .values import LastLora, parse_interval, parse_layers, parse_lora, parse_seconds
+from .values import LastLora, parse_interval, parse_layers, parse_lora, parse_seconds, parse_seed
 
 _DTYPES = (AUTO, *DTYPES)
 DEFAULT_SECONDS = 30.0
@@ -163,7 +163,7 @@ def _add_noise(parser: argparse.ArgumentParser) -> None:
         "--decoder-noise", action="store_true", help="turn the decoder's random terms on"
     )
     parser.add_argument(
-        "--noise-seed", type=int, default=0, metavar="N", help="seed of the decoder noise"
+        "--noise-seed", type=parse_seed, default=0, metavar="N", help="seed of the decoder noise"
     )
 
 
@@ -201,7 +201,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         batch,
         "--seed",
         "one seed (item i gets seed + i), or one per item (default: 0)",
-        type=int,
+        type=parse_seed,
         metavar="N",
     )
     _add_sampling(parser.add_argument_group("sampling"))

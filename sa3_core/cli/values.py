@@ -13,6 +13,7 @@ from ..adapters.use import AdapterUse
 from ..checks import check_interval
 from ..editing.regions import parse_time
 from ..errors import InputError
+from ..sampling.noise import check_seed
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
@@ -51,6 +52,14 @@ def parse_layers(text: str) -> LayerFilter:
         return LayerFilter(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error.named(lambda _: "the filter"))) from None
+
+
+def parse_seed(text: str) -> int:
+    """Read a seed, with the range that the nodes' widgets have."""
+    try:
+        return check_seed(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_seconds(text: str) -> float:

@@ -49,6 +49,13 @@ def parse_durations(text: str) -> list[float]:
     Raises:
         InputError: an entry that is no time, or zero.
     """
+    decimal = re.search(r"(?<![\d,.:])\d+,\d+(?![\d,.:])", text)
+    if decimal is not None:
+        whole, part = decimal[0].split(",")
+        raise InputError(
+            f"durations: {decimal[0]!r} can be read in two ways; write {whole}.{part} for one "
+            f"duration, or '{whole}, {part}' with a space for two."
+        )
     try:
         values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
     except InputError as error:

@@ -15,6 +15,7 @@ from ..checks import check_count, check_number, check_whole
 from ..errors import InputError
 from ..geometry import LATENT_CHANNELS
 
+MAX_SEED = 2**64 - 1  # what ComfyUI's widgets hold
 _SEED_SPACE = 2**63  # what a torch generator takes
 _PARALLEL = 1e-6  # radians below which two noises count as one direction
 
@@ -50,11 +51,25 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", entry)
         if match is None:
             raise InputError(f"seeds: {entry!r} is no seed; write e.g. 7, 9, 20-23.")
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = (check_seed(number) for number in (match[1], match[2] or match[1]))
         if not first <= last < first + 1000:
             raise InputError(f"seeds: the range {entry!r} must go up and hold at most 1000 seeds.")
         seeds.extend(range(first, last + 1))
     return seeds
+
+
+def check_seed(text: str) -> int:
+    """A seed as the widgets take it.
+
+    Raises:
+        InputError: no whole number, below 0 or above 2^64 - 1.
+    """
+    plain = text.strip()
+    if not re.fullmatch(r"[0-9]{1,20}", plain) or int(plain) > MAX_SEED:
+        raise InputError(
+            f"{plain[:40]!r} is no seed; a seed is a whole number from 0 to {MAX_SEED}."
+        )
+    return int(plain)
 
 
 class ItemNoise:

@@ -197,10 +197,10 @@ _ONLY = {  # config.json name -> the one value that is implemented
 def _read_settings(file: Path) -> dict[str, Any]:
     """The encoder's section of config.json, RoPE settings flattened as older files have them."""
     try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
+        whole = json.loads(file.read_text(encoding="utf-8-sig"))
         section = dict(whole["encoder"])
         rope = dict(section.get("rope_parameters") or {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{file} cannot be read as a T5Gemma config ({error!r}). Download the folder again."
         ) from error

@@ -482,3 +482,74 @@ def test_reading_other_sample_types(tmp_path: Path) -> None:
         audio, rate = read_audio(tmp_path / "x.wav")
         assert rate == 22050
         assert audio.tolist() == [expected], codec
+
+
+# --- files that are cut short, tags of other alphabets ------------------------------------------
+WHOLE = {
+    "wav": "pcm_s16le",
+    "w64": "pcm_s16le",
+    "caf": "pcm_s16le",
+    "avi": "pcm_s16le",
+    "aiff": "pcm_s16be",
+    "au": "pcm_s16be",
+    "flac": "flac",
+}
+
+
+def whole_sound(path, codec, layout="s16"):
+    """A second of stereo sound in a container of FFmpeg's."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=44100, layout="stereo")
+        stream.codec_context.format = layout
+        ramp = np.arange(2 * 44100, dtype=np.int16).reshape(1, -1)
+        samples = ramp if layout == "s16" else ramp.reshape(2, -1).astype(np.float32) / 2**15
+        frame = av.AudioFrame.from_ndarray(samples, format=layout, layout="stereo")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_file_that_is_cut_short_is_not_a_shorter_piece(tmp_path, kind, share):
+    path = whole_sound(tmp_path / f"whole.{kind}", WHOLE[kind])
+    assert read_audio(path)[0].shape[-1] == 44100
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(AudioError, match=r"whole\.\w+ cannot be read: "):
+        read_audio(path)
+
+
+@pytest.mark.parametrize(("kind", "label"), [("mp3", "mp3-V0"), ("opus", "opus-96k")])
+def test_a_compressed_file_that_is_cut_short_says_so(tmp_path, caplog, kind, label):
+    path = tmp_path / f"whole.{kind}"
+    write_audio(path, torch.rand(2, 4 * 48000) - 0.5, 48000, FORMATS[label])
+    read_audio(path)
+    assert not caplog.records
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    read_audio(path)
+    assert "is it cut short?" in caplog.text
+
+
+def test_a_wav_written_to_a_pipe_states_no_length_and_is_read(tmp_path):
+    path = whole_sound(tmp_path / "pipe.wav", "pcm_s16le")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = data[4:8] = b"\xff" * 4
+    path.write_bytes(data)
+    assert read_audio(path)[0].shape[-1] == 44100
+
+
+def test_tags_that_are_not_utf8_do_not_keep_a_file_from_being_read(tmp_path):
+    path = whole_sound(tmp_path / "tagged.wav", "pcm_s16le")
+    data = path.read_bytes()
+    tag = (
+        b"LIST" + (16).to_bytes(4, "little") + b"INFOINAM" + (4).to_bytes(4, "little") + b"caf\xe9"
+    )
+    size = len(data) + len(tag) - 8
+    path.write_bytes(data[:4] + size.to_bytes(4, "little") + data[8:] + tag)
+    assert read_audio(path)[0].shape[-1] == 44100

@@ -9,7 +9,7 @@ import torch
 import torchaudio.transforms
 from torch import Tensor
 
-from sa3_core.audio.waveform import fit_length, peak, prepare_source, resample
+from sa3_core.audio.waveform import as_batch, fit_length, peak, prepare_source, resample
 from sa3_core.errors import AudioError
 from tests.helpers.support import ROOT, rel_l2
 
@@ -101,13 +101,12 @@ def test_other_dtypes_become_float32(dtype: torch.dtype) -> None:
     assert torch.equal(out, audio.float())
 
 
-def test_integer_samples_are_used_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_integer_samples_are_brought_to_full_scale_1(caplog: pytest.LogCaptureFixture) -> None:
     audio = torch.tensor([[[0, 20000, -32768]]], dtype=torch.int16)
     with caplog.at_level(logging.WARNING):
         out = prepare_source(audio, 44100)
-    assert torch.equal(out[:, 0], audio[:, 0].float())
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "32768" in caplog.text
+    assert torch.equal(out[:, 0], audio[:, 0].float() / 2**15)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("level", "warned"), [(0.5, False), (8.0, False), (40.0, True)])
@@ -180,3 +179,25 @@ def test_fit_length_refuses_nothing() -> None:
 def test_peak() -> None:
     assert peak(torch.tensor([[0.25, -1.5]])) == 1.5
     assert peak(torch.zeros(2, 0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least", "most"),
+    [
+        (torch.uint8, 0, 255),
+        (torch.int8, -128, 127),
+        (torch.int16, -(2**15), 2**15 - 1),
+        (torch.int32, -(2**31), 2**31 - 1),
+    ],
+)
+def test_whole_numbers_are_divided_by_their_full_scale(dtype, least, most):
+    audio = as_batch(torch.tensor([[least, most]], dtype=dtype))
+    assert audio.dtype == torch.float32
+    assert audio[0, 0, 0] == -1
+    assert audio[0, 0, 1] == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_types_without_a_full_scale_are_refused(dtype):
+    with pytest.raises(AudioError, match="no full scale"):
+        as_batch(torch.ones(1, 2, 8, dtype=dtype))

@@ -296,3 +296,12 @@ def test_read_config_refuses_what_is_no_object(tmp_path):
             read_config(path)
     with pytest.raises(ConfigError):
         read_config(tmp_path / "none.json")
+
+
+def test_a_byte_order_mark_is_fine_and_deep_json_is_refused(tmp_path):
+    path = tmp_path / "model_config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"model": {}}')
+    assert read_config(path) == {"model": {}}
+    path.write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+    with pytest.raises(ConfigError, match=r"model_config\.json"):
+        read_config(path)

@@ -181,3 +181,15 @@ def test_inverting_leaves_the_rest_and_twice_is_the_same():
     assert invert_regions([Region(4, 20)], 10.0) == [Region(0, 4)]
     with pytest.raises(RegionError, match="cover all"):
         invert_regions([Region(0, 10)], 10.0)
+
+
+@pytest.mark.parametrize("text", ["10,5", "3, 10,5", "10,50;4"])
+def test_a_decimal_comma_in_durations_asks_which_was_meant(text):
+    with pytest.raises(InputError, match=r"'10,50?' can be read in two ways; write 10\.50?"):
+        parse_durations(text)
+
+
+def test_lists_of_durations_are_read_as_before():
+    assert parse_durations("10, 5") == [10, 5]
+    assert parse_durations("10,20,30") == [10, 20, 30]
+    assert parse_durations("0:45,20.5") == [45, 20.5]

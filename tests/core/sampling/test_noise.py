@@ -137,3 +137,10 @@ def test_seeds_are_read_with_ranges_that_count_both_ends():
 def test_seeds_that_cannot_be_read_are_named(text, message):
     with pytest.raises(InputError, match=message):
         parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["18446744073709551616", "9" * 30, "7, 18446744073709551616"])
+def test_seeds_beyond_the_widgets_range_are_refused(text):
+    with pytest.raises(InputError, match="whole number from 0 to 18446744073709551615"):
+        parse_seeds(text)
+    assert parse_seeds("18446744073709551615") == [2**64 - 1]
