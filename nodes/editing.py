@@ -12,7 +12,7 @@ from .bridge.host.running import show
 from .bridge.work.continuing import continue_audio, make_loop
 from .bridge.work.mask_picture import mask_picture
 from .bridge.work.masking import Masked, MaskSettings, mask_regions
-from .bridge.work.pasting import paste_source, restore
+from .bridge.work.pasting import paste_onto, paste_source
 from .inputs import (
     CATEGORY,
     END,
@@ -308,7 +308,7 @@ class SA3PasteBack(io.ComfyNode):
     ) -> io.NodeOutput:
         """Paste from the latent's source, or from the sockets."""
         if source is None and latent is not None:
-            out, notes = restore(audio, latent, True, crossfade_ms / 1000)
+            out, notes = paste_onto(audio, latent, crossfade_ms / 1000)
         else:
             request = RegionRequest(
                 regions, one_list_per_line, region_list, bpm, beats_per_bar, invert

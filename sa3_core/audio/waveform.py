@@ -162,11 +162,15 @@ def _taps(up: int, down: int, zeros: int) -> np.ndarray:
 
 def check_rate(sample_rate: int) -> int:
     """Return a sample rate in Hz as an int or raise AudioError."""
-    if not math.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
+    try:
+        rate = math.nan if isinstance(sample_rate, str) else float(sample_rate)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        rate = math.nan
+    if not rate.is_integer() or rate <= 0:
         raise AudioError(
             f"The audio's sample rate is {sample_rate!r}; it must be a positive whole number of Hz."
         )
-    return int(sample_rate)
+    return int(rate)
 
 
 def fit_length(audio: Tensor, samples: int) -> Tensor:

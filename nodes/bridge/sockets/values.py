@@ -1,14 +1,15 @@
 """ComfyUI's values (LATENT, CONDITIONING, AUDIO) to and from the core's."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ....sa3_core.audio.waveform import as_batch, check_rate
 from ....sa3_core.editing.source_rider import SourceRider
-from ....sa3_core.errors import InputError
+from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
     HEADROOM_SECONDS,
     HOP,
@@ -22,6 +23,8 @@ from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 log = logging.getLogger(__name__)
 
 SOURCE_KEY = "sa3_source"  # a SourceRider, or a dict of its names where another node copied it
+
+_WHOSE_FAULT = "The node before it is at fault: report it to its authors."
 
 Latent = dict[str, Any]
 Audio = dict[str, Any]
@@ -40,16 +43,59 @@ def audio_value(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Audio:
     return {"waveform": waveform.float().cpu(), "sample_rate": sample_rate}
 
 
+def audio_samples(audio: Any, node: str) -> tuple[Tensor, int]:
+    """The AUDIO's waveform [B, A, N] as float32 and its sample rate in Hz.
+
+    Raises:
+        AudioError: no AUDIO at all (a video without sound gives None), or none that can be used.
+    """
+    if audio is None:
+        raise AudioError(
+            f"{node} got no audio: the file has no audio track, or the node before gave none. "
+            "Choose a source with sound."
+        )
+    if not isinstance(audio, Mapping) or not {"waveform", "sample_rate"} <= set(audio):
+        raise AudioError(
+            f"{node} got {_described(audio)} as AUDIO; it must hold waveform and sample_rate. "
+            f"Connect a node whose output is audio. {_WHOSE_FAULT}"
+        )
+    waveform, rate = audio["waveform"], audio["sample_rate"]
+    if not isinstance(waveform, Tensor):
+        raise AudioError(
+            f"{node} got AUDIO whose waveform is {_described(waveform)}; it must be a torch tensor "
+            f"[batch, channels, samples]. {_WHOSE_FAULT}"
+        )
+    try:
+        return as_batch(waveform), check_rate(rate)
+    except AudioError as error:
+        raise AudioError(f"{node}: {error}") from error
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict of {', '.join(sorted(map(str, value))[:6]) or 'nothing'}"
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}".replace(
+        "builtins.", ""
+    )
+
+
 def latent_samples(latent: Latent, node: str) -> Tensor:
     """The LATENT's [B, 256, T] tensor.
 
     Raises:
-        InputError: it belongs to another model family.
+        InputError: no LATENT at all, or one of another model family.
     """
-    samples = latent["samples"]
-    if getattr(samples, "is_nested", False):
+    samples = latent.get("samples") if isinstance(latent, Mapping) else None
+    if not isinstance(samples, Tensor):
+        given = latent if samples is None else samples
+        raise InputError(
+            f"{node} got {_described(given)} as LATENT; it must hold samples, a torch tensor "
+            f"[batch, {LATENT_CHANNELS}, frames]. Use Empty Latent by Duration or SAME Encode. "
+            f"{_WHOSE_FAULT}"
+        )
+    if samples.is_nested:
         raise InputError(f"{node} got a nested latent (video with audio); give it an audio latent.")
-    if samples.ndim != 3 or samples.shape[1] != LATENT_CHANNELS:
+    if samples.ndim != 3 or samples.shape[1] != LATENT_CHANNELS or 0 in samples.shape:
         raise InputError(
             f"{node} got a latent of shape {tuple(samples.shape)}; Stable Audio 3 works on "
             f"[batch, {LATENT_CHANNELS}, frames]. Use Empty Latent by Duration or SAME Encode."
@@ -69,7 +115,13 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
     seconds = latent.get("seconds")
     if seconds is None:
         return None
-    values = [float(s) for s in seconds] if isinstance(seconds, (list, tuple)) else [float(seconds)]
+    try:
+        values = [float(s) for s in (seconds if isinstance(seconds, (list, tuple)) else [seconds])]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The latent's seconds are {seconds!r}; they must be one number per item. "
+            f"{_WHOSE_FAULT}"
+        ) from error
     batch = latent["samples"].shape[0]
     if len(values) == batch:
         return tuple(values)
@@ -110,6 +162,11 @@ def keep_of(latent: Latent) -> Tensor | None:
     mask = latent.get("noise_mask")
     if mask is None:
         return None
+    if not isinstance(mask, Tensor):
+        raise InputError(
+            f"The latent's noise_mask is {_described(mask)}; it must be a torch tensor [batch, 1, "
+            f"frames]. Use Inpaint Mask. {_WHOSE_FAULT}"
+        )
     frames = latent["samples"].shape[-1]
     if mask.ndim == 2:
         mask = mask[:, None]

@@ -1,7 +1,9 @@
 """Counts the tokens of a prompt for the browser, with a tokenizer that is on disk already."""
 
 import asyncio
+import json
 import logging
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TOKENS_ROUTE = "/sa3/tokens"
 MAX_CHARACTERS = 100_000
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _lock = threading.Lock()  # tokenizers are not made for several threads
 _opened: dict[Path, Tokenizer] = {}
@@ -26,15 +29,19 @@ _opened: dict[Path, Tokenizer] = {}
 async def answer_tokens(request: web.Request) -> web.Response:
     """Takes {"text": str, "lines": bool}; names no file, so there is no path to check."""
     try:
-        asked = await request.json()
+        asked = json.loads((await request.read()).decode())  # JSON is UTF-8, whatever is stated
         text, lines = asked["text"], bool(asked.get("lines", False))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return web.json_response({"error": "give a JSON object with a text"}, status=400)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _refused("give a JSON object with a text, in UTF-8")
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-        return web.json_response(
-            {"error": f"text must be a string of at most {MAX_CHARACTERS} characters"}, status=400
-        )
+        return _refused(f"text must be a string of at most {MAX_CHARACTERS} characters")
+    if not text.isascii() and _SURROGATE.search(text):
+        return _refused("text holds half of a character (a lone surrogate); write it whole")
     return web.json_response(await asyncio.to_thread(count_tokens, text, lines))
+
+
+def _refused(why: str) -> web.Response:
+    return web.json_response({"error": why}, status=400)
 
 
 def count_tokens(text: str, lines: bool = False) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ....sa3_core.audio.waveform import as_batch, fit_length, prepare_source
+from ....sa3_core.audio.waveform import fit_length, prepare_source
 from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.autoencode import encode_items
 from ....sa3_core.editing.source_rider import SourceRider
-from ....sa3_core.errors import AudioError, InputError
+from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import (
     HEADROOM_SECONDS,
     HOP,
@@ -27,6 +27,7 @@ from ..sockets.values import (
     SOURCE_KEY,
     Audio,
     Latent,
+    audio_samples,
     audio_value,
     latent_samples,
     latent_seconds,
@@ -57,17 +58,6 @@ def empty_latent(
     return latent_value(zeros, checked, **_headroom(headroom))
 
 
-def source_of(audio: Any, node: str) -> tuple[Tensor, int]:
-    """The AUDIO's waveform [B, A, N] and sample rate.
-
-    Raises:
-        AudioError: no audio (a video without sound).
-    """
-    if audio is None:
-        raise AudioError(f"{node} got no audio; does the source file have an audio track?")
-    return audio["waveform"], int(audio["sample_rate"])
-
-
 def item_sources(audio: Any, node: str) -> tuple[list[Tensor], SourceRider]:
     """Every item of an AUDIO as the models take it, and the rider that carries the original.
 
@@ -78,8 +68,7 @@ def item_sources(audio: Any, node: str) -> tuple[list[Tensor], SourceRider]:
     Raises:
         AudioError: no audio, or none that can be used.
     """
-    waveform, rate = source_of(audio, node)
-    waveform = as_batch(waveform)
+    waveform, rate = audio_samples(audio, node)
     lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
     items = [
         prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
@@ -147,4 +136,10 @@ def audio_lengths(audio: Audio) -> list[int]:
     lengths = audio.get("lengths")
     if lengths is None or len(lengths) != waveform.shape[0]:
         return [waveform.shape[-1]] * waveform.shape[0]
-    return [min(int(n), waveform.shape[-1]) for n in lengths]
+    try:
+        return [min(int(n), waveform.shape[-1]) for n in lengths]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The audio's lengths are {lengths!r}; they must be whole numbers of samples, one per "
+            "item. The node before it is at fault: report it to its authors."
+        ) from error

@@ -14,9 +14,10 @@ from ....sa3_core.audio.file import write_audio
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import Loudness, matching_gains, measure
 from ....sa3_core.audio.pictures import wave_columns
-from ....sa3_core.audio.waveform import as_batch, check_rate, fit_length, peak, resample
+from ....sa3_core.audio.waveform import fit_length, peak, resample
 from ....sa3_core.errors import InputError
-from .coding import audio_lengths, source_of
+from ..sockets.values import audio_samples
+from .coding import audio_lengths
 from .look import describe
 
 NODE = "Compare Audio"
@@ -73,7 +74,7 @@ def compare(inputs: Mapping[str, Any], regions: Any, item: int) -> tuple[dict[st
 
 def _items(audio: Any) -> tuple[list[tuple[str, Tensor, int]], list[str]]:
     """The first items of one batch as takes."""
-    waveform = as_batch(source_of(audio, NODE)[0])
+    waveform, _ = audio_samples(audio, NODE)
     count = min(len(waveform), MAX_TAKES)
     left = len(waveform) - count
     notes = [f"The first {count} of {len(waveform)} items are played."] if left else []
@@ -86,15 +87,14 @@ def _one_each(given: Mapping[str, Any], item: int) -> list[tuple[str, Tensor, in
 
 def _item(audio: Any, item: int, label: str = "A") -> tuple[Tensor, int]:
     """An item [A, n] with its rate; a batch of one serves for every item."""
-    waveform, rate = source_of(audio, NODE)
-    waveform = as_batch(waveform)
+    waveform, rate = audio_samples(audio, NODE)
     if len(waveform) > 1 and item >= len(waveform):
         raise InputError(
             f"item is {item}, but {label.lower()} has {len(waveform)} items (the first is 0)."
         )
     index = min(item, len(waveform) - 1)
     lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
-    return waveform[index, :_MOST_CHANNELS, : lengths[index]].cpu(), check_rate(rate)
+    return waveform[index, :_MOST_CHANNELS, : lengths[index]].cpu(), rate
 
 
 def _write(take: _Take, rate: int, samples: int, gain: float) -> dict[str, Any]:

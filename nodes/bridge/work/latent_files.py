@@ -5,15 +5,14 @@ from typing import Any
 
 import folder_paths
 
-from ....sa3_core.audio.waveform import as_batch
 from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.latent_file import SUFFIXES, Latents, read_latents, write_latents
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import seconds_of_frames
 from ..host.folders import file_state
 from ..host.running import intermediate
-from ..sockets.values import Audio, Latent, durations, latent_samples, latent_value
-from .coding import audio_lengths, source_of
+from ..sockets.values import Audio, Latent, audio_samples, durations, latent_samples, latent_value
+from .coding import audio_lengths
 from .names import output_names
 
 FORMATS = ("safetensors", "npy")
@@ -136,8 +135,7 @@ def load_latents(file: str, seconds: float) -> tuple[Latent, list[str]]:
 
 def split_audio(audio: Any) -> list[Audio]:
     """Every item of an AUDIO batch as an AUDIO of its own, cut to its own length."""
-    waveform, rate = source_of(audio, "Split Audio Batch")
-    waveform = as_batch(waveform)
+    waveform, rate = audio_samples(audio, "Split Audio Batch")
     lengths = audio_lengths({**audio, "waveform": waveform})
     return [
         {"waveform": waveform[b : b + 1, :, :length], "sample_rate": rate}

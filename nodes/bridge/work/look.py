@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ....sa3_core.audio.loudness import Loudness, measure
 from ....sa3_core.audio.pictures import FLOOR_DB, LOWEST_HZ, coloured, spectrogram, wave_columns
-from ....sa3_core.audio.waveform import as_batch, check_rate
 from ....sa3_core.errors import AudioError
 from ....sa3_core.files.whole_file import FreeName, whole_file, write_failure
 from ..host.running import check_interrupted, intermediate
-from .coding import audio_lengths, source_of
+from ..sockets.values import audio_samples
+from .coding import audio_lengths
 from .names import output_names
 from .saving import graph_tags
 
@@ -50,8 +50,7 @@ def look(audio: Any, prefix: str | None, hidden: Any) -> Look:
         prefix: folder and name in the output folder to keep the picture under; None = temporary.
         hidden: the node's hidden inputs (prompt and workflow).
     """
-    waveform, rate = source_of(audio, NODE)
-    waveform, rate = as_batch(waveform), check_rate(rate)
+    waveform, rate = audio_samples(audio, NODE)
     lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
     rows = min(len(waveform), MAX_ITEMS)
     image = Image.new("RGB", (LEFT + WIDTH, rows * ROW - GAP), BACKGROUND)

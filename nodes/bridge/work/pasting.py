@@ -13,9 +13,19 @@ from ....sa3_core.editing.regions import new_duration
 from ....sa3_core.editing.source_rider import ItemSource
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import SAMPLE_RATE
-from ..sockets.values import Audio, Latent, audio_value, batch_of, latent_seconds, rider_of
+from ..sockets.values import (
+    Audio,
+    Latent,
+    audio_samples,
+    audio_value,
+    batch_of,
+    latent_samples,
+    latent_seconds,
+    rider_of,
+)
 from .coding import audio_lengths, item_sources
 
+NODE = "Paste Back"
 ABSENT = "Nothing was pasted back: the latent carries no source (use Paste Back)."
 STALE = (
     "Nothing was pasted back: the latent was cut or lengthened after it was masked. Mask it last."
@@ -53,6 +63,27 @@ def restore(audio: Audio, latent: Latent, keep: bool, crossfade: float) -> tuple
     return paste(audio, sources, rider.feather or crossfade), [DONE, *turned]
 
 
+def paste_onto(audio: Any, latent: Any, crossfade: float) -> tuple[Audio, list[str]]:
+    """Put the source that rides on a latent back over audio of any decoder.
+
+    Args:
+        audio: decoded from `latent`, at 44.1 kHz.
+        latent: as `restore` takes it.
+        crossfade: seconds.
+    """
+    latent_samples(latent, NODE)
+    latent_seconds(latent)
+    return restore(_given(audio), latent, True, crossfade)
+
+
+def _given(audio: Any) -> Audio:
+    """An AUDIO from a socket, checked."""
+    waveform, rate = audio_samples(audio, NODE)
+    if waveform is audio["waveform"]:
+        return audio
+    return {**audio, "waveform": waveform, "sample_rate": rate}
+
+
 def paste_source(
     audio: Audio, source: Any, request: RegionRequest, crossfade: float
 ) -> tuple[Audio, list[str]]:
@@ -68,9 +99,10 @@ def paste_source(
         InputError: no source, or counts that do not fit.
         RegionError: regions that cannot be used.
     """
+    audio = _given(audio)
     if source is None:
-        raise InputError("Paste Back needs the edited latent, or a source and its regions.")
-    _, rider = item_sources(source, "Paste Back")
+        raise InputError(f"{NODE} needs the edited latent, or a source and its regions.")
+    _, rider = item_sources(source, NODE)
     sources, made = rider.items_of(rider.waveform.shape[0]), audio_lengths(audio)
     rows = broadcast(len(sources), len(made), "sources")
     chosen = [sources[row] for row in rows]

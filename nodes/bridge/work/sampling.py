@@ -25,6 +25,7 @@ from ..sockets.model import core_model, require_sa3
 from ..sockets.values import (
     Latent,
     durations,
+    latent_samples,
     start_latent,
     text_conditioning,
     warn_about_duration,
@@ -152,6 +153,8 @@ def schedule(
     if settings.noise_level == 0:
         return torch.zeros(0)
     limit = max_seconds(info.sample_size)
+    if latent is not None:
+        latent_samples(latent, "SA3 Scheduler")
     longest = max(durations(latent)) if latent is not None else check_seconds(seconds, limit)
     return schedule_for(info.config, settings.resolve(info.objective), [longest])[0]
 

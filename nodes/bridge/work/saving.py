@@ -11,7 +11,8 @@ from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, wr
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
 from ....sa3_core.audio.waveform import as_batch
-from .coding import audio_lengths, source_of
+from ..sockets.values import audio_samples
+from .coding import audio_lengths
 from .names import output_names
 
 NODE = "Save Audio"
@@ -33,12 +34,13 @@ def save(
     Returns:
         The saved files as ComfyUI shows them, and sentences for the node.
     """
-    waveform, rate = source_of(audio, NODE)
+    waveform, rate = audio_samples(audio, NODE)
+    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
     form = FORMATS[format_name]
     tags = graph_tags(hidden)
     names = output_names(prefix, hidden)
     files, notes = [], []
-    for index, (item, length) in enumerate(zip(waveform, audio_lengths(audio), strict=True)):
+    for index, (item, length) in enumerate(zip(waveform, lengths, strict=True)):
         samples, said = _at_loudness(item[:, :length], rate, lufs)
         report = write_audio(names.item(index, form.suffix), samples, rate, form, tags)
         notes += [_note(report) + said]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from sa3_core.audio.file import read_audio, write_audio
 from sa3_core.audio.formats import FORMATS
 from sa3_core.audio.waveform import resample
 from sa3_core.errors import AudioError
+from sa3_core.files import whole_file
 from tests.helpers.support import ROOT
 
 TRY_ALL = """
@@ -105,3 +107,41 @@ def test_more_than_a_wav_holds_is_said():
     long = torch.zeros(1, 1).expand(8, 2**27)
     with pytest.raises(AudioError, match=r"needs 4\.3 GB; a WAV file holds at most 4\.2 GB"):
         file._check_fits(long, 44100, FORMATS["wav-32f"])
+
+
+class FullDisk:
+    """An open file on a disk that has room for so many bytes."""
+
+    def __init__(self, file, room):
+        self._file, self._room = file, room
+
+    def write(self, data):
+        self._room -= len(data)
+        if self._room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *stopped):
+        self._file.close()
+
+
+@pytest.mark.parametrize("name", FORMATS.names)
+@pytest.mark.parametrize("room", [0, 10, 100, 1000, 5000, 12_000])
+def test_a_disk_that_fills_up_is_said_wherever_it_happens(tmp_path, monkeypatch, name, room):
+    real = whole_file._open_part
+
+    def open_part(folder):
+        temporary, opened, lock = real(folder)
+        return temporary, FullDisk(opened, room), lock
+
+    monkeypatch.setattr(whole_file, "_open_part", open_part)
+    audio = torch.rand(2, 100_000, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with pytest.raises(AudioError, match=r"^a was not saved: the disk is full\. Free some space"):
+        write_audio(tmp_path / "a", audio, 44100, FORMATS[name], {"prompt": "x" * 500})
+    assert not list(tmp_path.iterdir())
