@@ -50,6 +50,14 @@ class StepInputs:
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, text=self.text.to(device), **moved)
 
+    def select(self, items: Sequence[int]) -> "StepInputs":
+        """Some items, in that order."""
+        chosen = list(items)
+        names = ("clips", "t", "noise", "scored", "given", "dropped")
+        picked = {name: getattr(self, name)[chosen] for name in names}
+        seconds = [self.seconds[item] for item in chosen]
+        return replace(self, seconds=seconds, text=self.text.select(chosen), **picked)
+
 
 @dataclass(frozen=True, eq=False)
 class Loss:
