@@ -14,6 +14,7 @@ from ..networks.config import OBJECTIVES
 from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
+from .train_arguments import add_pre_encode, add_train
 from .values import LastLora, parse_interval, parse_layers, parse_lora, parse_seconds, parse_seed
 
 _DTYPES = (AUTO, *DTYPES)
@@ -51,6 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
     models = _command(commands, "models", "List models that were found and published ones.")
     _add_models_dir(models)
     _add_download(_command(commands, "download", "Get a published model from Hugging Face."))
+    pre_encode = _command(commands, "pre-encode", "Encode a folder of recordings for training.")
+    _add_model(pre_encode, "SAME autoencoder or full model")
+    _add_place(pre_encode)
+    add_pre_encode(pre_encode)
+    train = _command(commands, "train", "Train a LoRA on encoded recordings.")
+    _add_model(train, "a -base model")
+    _add_place(train)
+    add_train(train)
     _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))
     return parser
 

@@ -1,4 +1,4 @@
-"""`sa3`, the command line: `sa3 generate|encode|decode|models|download|merge`, thin over the core.
+"""`sa3`, the command line: `sa3 generate|encode|decode|pre-encode|train|...`, thin over the core.
 
 Paths of what was written go to stdout, all else to stderr. See `sa3 COMMAND --help`.
 """
@@ -24,6 +24,8 @@ _COMMANDS = {
     "decode": ("generate", "run_decode"),
     "models": ("models", "run_models"),
     "download": ("models", "run_download"),
+    "pre-encode": ("train", "run_pre_encode"),
+    "train": ("train", "run_train"),
     "merge": ("models", "run_merge"),
 }
 

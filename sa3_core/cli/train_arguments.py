@@ -1,0 +1,56 @@
+"""Arguments of the commands that learn: pre-encode and train."""
+
+import argparse
+from pathlib import Path
+
+from ..adapters.rules import ADAPTER_TYPES
+from ..datasets.encode import DEFAULT_SAMPLES
+from ..training.trainer import SCHEDULES
+
+
+def add_pre_encode(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `sa3 pre-encode`, without model and place."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="recordings with captions")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="encoded clips")
+    parser.add_argument(
+        "--sample-size",
+        "--sample_size",
+        type=int,
+        default=DEFAULT_SAMPLES,
+        metavar="N",
+        help="most samples of a clip; longer recordings are cut into pieces (default: 285 s)",
+    )
+    parser.add_argument("--pad", action="store_true", help="store every clip at the full length")
+    parser.add_argument(
+        "--caption",
+        default="",
+        metavar="TEXT",
+        help="where a recording has none; may hold {stem}, {folder}, {path}",
+    )
+    parser.add_argument("--trigger", default="", metavar="WORD", help="in front of every caption")
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `sa3 train`, without model and place."""
+    add = parser.add_argument
+    add("--data", required=True, type=Path, metavar="LATENTS", help="folder of `sa3 pre-encode`")
+    add("--out", required=True, type=Path, metavar="DIR", help="gets the LoRA and its state")
+    add("--text-encoder", metavar="DIR|FILE|NAME", help="T5Gemma (default: the model's)")
+    add("--adapter-type", "--type", "--adapter_type", choices=ADAPTER_TYPES, default="dora-rows")
+    add("--rank", type=int, default=16, metavar="N")
+    add("--alpha", type=float, metavar="X", help="default: the rank")
+    add("--dropout", type=float, default=0.0, metavar="X")
+    add("--include", nargs="+", default=[], metavar="PART", help="layers, e.g. 'layers[0-5]'")
+    add("--exclude", nargs="+", default=[], metavar="PART")
+    add("--steps", type=int, default=10_000, metavar="N")
+    add("--rate", "--lr", type=float, default=1e-4, metavar="X", help="learning rate")
+    add("--schedule", choices=SCHEDULES, default="constant", help="of the learning rate")
+    add("--batch", "--batch-size", "--batch_size", type=int, default=1, metavar="N")
+    add("--accumulate", type=int, default=1, metavar="N", help="parts a batch is computed in")
+    add("--clip-norm", type=float, default=0.0, metavar="X", help="of a step's gradient; 0 = any")
+    add("--crop", type=float, default=0.0, metavar="S", help="seconds; 0 = the longest clip")
+    add("--seed", type=int, default=42, metavar="N")
+    add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
+    add("--recompute", action="store_true", help="less memory, a third more time")
+    add("--resume", action="store_true", help="go on with what --out holds")
+    add("--allow-post-trained", action="store_true", help="train another model than a -base one")

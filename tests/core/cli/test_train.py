@@ -1,0 +1,78 @@
+"""`sa3 pre-encode` and `sa3 train` from recordings to a LoRA, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sa3_core.adapters.file import read_adapter
+from sa3_core.audio.file import write_audio
+from sa3_core.audio.formats import format_for
+from sa3_core.cli.main import main
+from tests.helpers.support import load_golden, tiny_checkpoint
+
+
+@pytest.fixture
+def latents(tmp_path) -> Path:
+    golden, sounds = load_golden("training/pre_encode_tiny-s"), tmp_path / "sounds"
+    sounds.mkdir()
+    path = sounds / "a.wav"
+    write_audio(path, golden["pcm.a"].float() / 32768, 44100, format_for(path, 16))
+    out = tmp_path / "latents"
+    command = ["pre-encode", str(sounds), "--model", str(tiny_checkpoint("tiny-s"))]
+    command += ["--out", str(out), "--sample_size", "81920", "--caption", "{stem} pad"]
+    assert main(command) == 0
+    return out
+
+
+def train(latents: Path, out: Path, *more: str) -> int:
+    command = ["train", "--model", str(tiny_checkpoint("tiny-s")), "--data", str(latents)]
+    command += ["--out", str(out), "--rank", "2", "--lr", "1e-3", "--batch", "2", *more]
+    return main(command)
+
+
+def test_stopped_and_resumed_is_the_same_lora(latents, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(latents, whole, "--steps", "4", "--allow-post-trained") == 0
+    assert train(latents, parts, "--steps", "2", "--allow-post-trained") == 0
+    assert train(latents, parts, "--steps", "4", "--allow-post-trained", "--resume") == 0
+    for name in ("lora.safetensors", "training.state"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    file = read_adapter(whole / "lora.safetensors")
+    assert (file.adapter_type, file.rank, len(file.layers)) == ("dora-rows", 2, 40)
+    assert any(bool((layer.low_rank.b != 0).any()) for layer in file.layers.values())
+    assert len((parts / "log.csv").read_text().splitlines()) == 5
+
+
+def test_refusals_say_what_to_do(latents, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(latents, out, "--steps", "1") == 1
+    assert "-base model" in capsys.readouterr().err
+    assert train(latents, out, "--resume") == 1
+    assert "no run to go on with" in capsys.readouterr().err
+    assert train(tmp_path / "sounds", out, "--allow-post-trained") == 1
+    assert "holds no encoded clips" in capsys.readouterr().err
+    assert train(latents, out, "--allow-post-trained", "--include", "nowhere") == 1
+    assert "leave no layer" in capsys.readouterr().err
+    assert not out.exists()
+    assert train(latents, out, "--steps", "1", "--allow-post-trained") == 0
+    assert train(latents, out, "--steps", "1", "--allow-post-trained") == 1
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_ctrl_c_saves(latents, tmp_path, monkeypatch):
+    from sa3_core.training.trainer import Trainer
+
+    run_step = Trainer.run_step
+
+    def stop(self):
+        if self.step == 1:
+            raise KeyboardInterrupt
+        return run_step(self)
+
+    monkeypatch.setattr(Trainer, "run_step", stop)
+    assert train(latents, tmp_path / "run", "--steps", "9", "--allow-post-trained") == 130
+    assert (
+        '"step": 1' in read_adapter(tmp_path / "run" / "lora.safetensors").metadata["lora_config"]
+    )
