@@ -54,11 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_download(_command(commands, "download", "Get a published model from Hugging Face."))
     pre_encode = _command(commands, "pre-encode", "Encode a folder of recordings for training.")
     _add_model(pre_encode, "SAME autoencoder or full model")
-    _add_place(pre_encode)
+    _add_place(pre_encode, chunk=False)
     add_pre_encode(pre_encode)
     train = _command(commands, "train", "Train a LoRA on encoded recordings.")
     _add_model(train, "a -base model")
-    _add_place(train)
+    _add_place(train, chunk=False)
     add_train(train)
     _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))
     return parser
@@ -127,7 +127,7 @@ def _add_model(parser: argparse.ArgumentParser, about: str) -> None:
     _add_models_dir(parser)
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_place(parser: argparse.ArgumentParser, chunk: bool = True) -> None:
     parser.add_argument(
         "--device",
         default=AUTO,
@@ -141,6 +141,8 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         help="precision of weights and computation; auto: the file's; on a CPU fp32, and bf16 for "
         "post-trained small models where the CPU has instructions for it",
     )
+    if not chunk:
+        return
     parser.add_argument(
         "--chunk",
         type=int,
