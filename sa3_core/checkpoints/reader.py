@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -237,8 +237,13 @@ def _require(parts: Mapping[str, object], need: tuple[str, ...], file: Path) -> 
 
 def _mapped_reader(file: Path) -> Callable[[list[str]], dict[str, Tensor]]:
     def read(keys: list[str]) -> dict[str, Tensor]:
-        with safe_open(str(file), framework="pt") as handle:
-            return {key: handle.get_tensor(key) for key in keys}
+        try:
+            with safe_open(str(file), framework="pt") as handle:
+                return {key: handle.get_tensor(key) for key in keys}
+        except (SafetensorError, OSError, AttributeError) as error:
+            raise CheckpointError(
+                f"{file.name} cannot be read ({error}). Delete it and download it again."
+            ) from error
 
     return read
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,24 +73,63 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text)
-    except ValueError as error:
+        header = json.loads(text, object_pairs_hook=partial(_unique, path))
+    except (ValueError, RecursionError) as error:
         raise _no_safetensors(path, text[:8]) from error
     if not isinstance(header, dict):
         raise _no_safetensors(path, text[:8])
     return header
 
 
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys all differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise CheckpointError(
+            f"{path.name} has a damaged header ({twice!r} is in it twice). Delete it and download "
+            "it again."
+        )
+    return found
+
+
+def _check_metadata(path: Path, metadata: object) -> None:
+    """Refuse a `__metadata__` that is not text by name."""
+    sound = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
+    if metadata is not None and not sound:
+        raise CheckpointError(
+            f"{path.name} has a damaged header (at '__metadata__': it must hold texts). Delete it "
+            "and download it again."
+        )
+
+
+def _check_places(path: Path, header: dict[str, Any]) -> None:
+    """Refuse tensors that lie on each other or leave a gap; reads nothing but the header."""
+    places = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+    end, before = 0, "the start"
+    for first, last, name in places:
+        if first != end:
+            fault = "overlap" if first < end else "leave a gap"
+            raise CheckpointError(
+                f"{path.name} has a damaged header ({before!r} and {name!r} {fault}). Delete it "
+                "and download it again."
+            )
+        end, before = last, name
+
+
 def _data_size(path: Path, header: dict[str, Any]) -> int:
     """Bytes of tensor data that the header promises; every entry is checked on the way."""
     end = 0
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
+    _check_metadata(path, header.get("__metadata__"))
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    for name, entry in tensors.items():
         try:
             first, last = entry["data_offsets"]
             count = math.prod(entry["shape"])
-            sound = 0 <= first <= last and count >= 0
+            sizes = (first, last, *entry["shape"])
+            sound = all(type(size) is int and 0 <= size < 2**63 for size in sizes)
+            sound = sound and first <= last and isinstance(entry["dtype"], str)
             bits = _BITS.get(entry["dtype"])  # unknown (newer) types are left to the reader
             if bits is not None:
                 sound = sound and (last - first) * 8 == count * bits
@@ -100,6 +140,7 @@ def _data_size(path: Path, header: dict[str, Any]) -> int:
             raise CheckpointError(
                 f"{path.name} has a damaged header (at {name!r}). Delete it and download it again."
             )
+    _check_places(path, tensors)
     return end
 
 

@@ -115,3 +115,38 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_header(tmp_path / "gone.safetensors")
     with pytest.raises(CheckpointError, match=r"cannot be read|no such file"):
         read_header(tmp_path)
+
+
+# --- headers that contradict themselves ----------------------------------------------------------
+def written(path, text, data=8):
+    """A file of a header's text and `data` bytes of tensors."""
+    raw = text.encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(data))
+    return path
+
+
+def entry(first, last, shape="[1]", dtype="F32"):
+    return f'{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{first},{last}]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (f'{{"a":{entry(0, 4)},"b":{entry(2, 6)},"c":{entry(4, 8)}}}', "'a' and 'b' overlap"),
+        (f'{{"a":{entry(0, 4)},"b":{entry(0, 4)},"c":{entry(4, 8)}}}', "'a' and 'b' overlap"),
+        (f'{{"a":{entry(4, 8)}}}', "'a' leave a gap"),
+        (f'{{"a":{entry(0, 4)},"a":{entry(4, 8)}}}', "'a' is in it twice"),
+        (f'{{"a":{entry(0, 4, "[1.0]")},"b":{entry(4, 8)}}}', "at 'a'"),
+        (f'{{"a":{entry(0, 4, "[true]")},"b":{entry(4, 8)}}}', "at 'a'"),
+        (f'{{"a":{entry(0, 8, "[-1,-2]")}}}', "at 'a'"),
+        (f'{{"a":{entry(0, "1e400")}}}', "at 'a'"),
+        (f'{{"a":{entry(0, 8, "[99999999999999999999999,0]")}}}', "at 'a'"),
+        (f'{{"__metadata__":[1],"a":{entry(0, 8, "[2]")}}}', "at '__metadata__'"),
+        (f'{{"__metadata__":{{"k":1}},"a":{entry(0, 8, "[2]")}}}', "at '__metadata__'"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "its header is damaged"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused_by_file_and_key(tmp_path, text, named):
+    with pytest.raises(CheckpointError, match="weights") as raised:
+        read_header(written(tmp_path / "weights.safetensors", text))
+    assert named in str(raised.value)
