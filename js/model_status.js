@@ -12,7 +12,6 @@ const LOADERS = {
   SA3LoadSAME: { combo: "autoencoder", list: "autoencoders", needsText: false },
 };
 const PLACE = { widget: "status", className: "sa3-status", lines: 3, margin: 4 };
-const WITH_MODEL = "with the model";
 
 let states = null; // a promise of the route's answer, shared by all nodes until a run ends
 
@@ -33,7 +32,7 @@ async function describe(node, loader) {
   if (!state.download) {
     const lines = [text("modelOnDisk", { size: gigabytes(state.bytes) })];
     const chosen = valueOf(node, "text_encoder");
-    if (loader.needsText && chosen === WITH_MODEL && !found.text_encoders.length) {
+    if (loader.needsText && chosen === found.with_model && !found.text_encoders.length) {
       lines.push(text("textEncoderMissing"));
     }
     return lines.join("\n");

@@ -19,7 +19,6 @@ from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES
 
 CATEGORY = "audio/stable audio 3"
-WITH_MODEL = "with the model"
 PRECISIONS = [AUTO, *DTYPES]
 END, START = "at the end", "before the start"
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name

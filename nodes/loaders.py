@@ -12,7 +12,8 @@ from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.sockets.quantised import quantised_formats
 from .bridge.work import loading
-from .inputs import CATEGORY, WITH_MODEL, download_input, precision_input
+from .bridge.work.loading import WITH_MODEL
+from .inputs import CATEGORY, download_input, precision_input
 
 
 class SA3LoadModel(io.ComfyNode):

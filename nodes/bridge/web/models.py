@@ -9,6 +9,7 @@ from aiohttp import web
 from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS, Variant
 from ..host.folders import library
+from ..work.loading import WITH_MODEL
 
 MODELS_ROUTE = "/sa3/models"
 
@@ -29,13 +30,14 @@ def model_states() -> dict[str, Any]:
 
     Returns:
         `models` and `autoencoders` by name, each {"bytes": on disk} or {"repo", "download": bytes
-        by source}; `text_encoders`: names found.
+        by source}; `text_encoders`: names found; `with_model`: the choice that takes the model's.
     """
     here = library()
     return {
         "models": _states(here, here.known_models(), "model"),
         "autoencoders": _states(here, here.known_autoencoders(), "autoencoder"),
         "text_encoders": here.text_encoders(),
+        "with_model": WITH_MODEL,
     }
 
 

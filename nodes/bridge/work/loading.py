@@ -18,6 +18,8 @@ from ..sockets.model import SA3BaseModel, load_patcher
 from ..sockets.quantised import FORMATS, storage_dtype
 from ..sockets.vae import SA3VAE, load_vae
 
+WITH_MODEL = "with the model"  # the loaders' choice of a text encoder or autoencoder
+
 
 @dataclass(frozen=True)
 class ModelChoice:
