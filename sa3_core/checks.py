@@ -133,6 +133,26 @@ def broadcast(count: int, batch: int, what: str) -> list[int]:
     )
 
 
+def unsound_items(values: Tensor) -> list[int]:
+    """Numbers, from 1, of the items of [B, ...] that hold NaN or infinite values."""
+    sound = torch.isfinite(values).flatten(1).all(dim=1)
+    return [item + 1 for item, good in enumerate(sound.tolist()) if not good]
+
+
+def check_sound(values: Tensor, what: str, advice: str) -> None:
+    """Refuse a batch [B, ...] with NaN or infinite values in it, naming the items.
+
+    Args:
+        values: of any dtype.
+        what: names them as a sentence's subject, in the singular ("The latent").
+        advice: the likely cause and what to do, as sentences.
+    """
+    bad = unsound_items(values)
+    if bad:
+        items = f"item {bad[0]}" if len(bad) == 1 else f"items {', '.join(map(str, bad))}"
+        raise InputError(f"{what} has NaN or infinite values in {items} of {len(values)}. {advice}")
+
+
 def _float(value: SupportsFloat) -> float:
     """A number as a float; NaN for what is none, text too."""
     try:

@@ -30,8 +30,8 @@ _RAMP = torch.tensor(
 
 
 def coloured(levels: Tensor) -> Tensor:
-    """Levels [H, W] in 0..1 as RGB [H, W, 3] uint8."""
-    place = levels.float().clamp(0, 1) * (len(_RAMP) - 1)
+    """Levels [H, W] in 0..1 as RGB [H, W, 3] uint8; NaN counts as 0."""
+    place = levels.float().nan_to_num(0.0).clamp(0, 1) * (len(_RAMP) - 1)
     below = place.floor().long().clamp(max=len(_RAMP) - 2)
     share = (place - below)[..., None]
     ramp = _RAMP.to(levels.device)

@@ -28,7 +28,7 @@ from ..files.published import (
     SAME_PREFIX,
     WEIGHTS_FILE,
 )
-from ..files.tensor_file import check_floats, read_header
+from ..files.tensor_file import check_finite, check_floats, read_header
 from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
 
@@ -82,18 +82,27 @@ class Checkpoint:
             dtype: of the result, None = each as in the file; rotary frequencies stay as they are.
 
         Raises:
-            CheckpointError: weights that are no floats, or half of a weight-norm pair.
+            CheckpointError: weights that are no floats or not finite (also as `dtype`), or half of
+                a weight-norm pair.
         """
         names = self.parts[part]
         raw = self.read(list(names.values()))
         found = {key: raw[file_key] for key, file_key in names.items()}
         check_floats(found, self.path.name)
+        check_finite({file_key: raw[file_key] for file_key in names.values()}, self.path.name)
         # Gains and directions are folded in float32, so that their product is rounded only once.
         found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
-        return {
+        made = {
             k: v if dtype is None or k.endswith("inv_freq") else v.to(dtype)
             for k, v in fold_weight_norm(found).items()
         }
+        # Sound values overflow in float16 alone; a direction of zeros has no norm to divide by.
+        narrow = dtype == torch.float16
+        check_finite(
+            {k: v for k, v in made.items() if k not in found or (narrow and v is not found[k])},
+            f"{self.path.name} as {dtype or 'stored'}",
+        )
+        return made
 
     def adaptable_names(self) -> dict[str, str]:
         """Checkpoint key -> key in the file of every weight that a LoRA may change."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_sound
 from ..geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -121,13 +122,14 @@ def decode_items(
     Yields:
         [1, 2, 4096 n_b] float32 on the CPU, n_b as `frames_needed` says.
     """
+    check_sound(frames, "The latent to decode", _UNSOUND_LATENT)
     total = frames.shape[-1]
     for item, length in enumerate(seconds):
         needed = frames_needed(autoencoder, length, total)
         noise = None
         if noise_seed is not None:
             noise = item_noise(autoencoder, noise_seed + item, length, total).slice(0, needed)
-        yield decode_chunked(
+        audio = decode_chunked(
             autoencoder,
             frames[item : item + 1, :, :needed].to(device, dtype),
             chunk,
@@ -135,6 +137,21 @@ def decode_items(
             on_chunk=on_chunk and partial(on_chunk, item),
             out_device="cpu",
         )
+        check_sound(audio, f"The audio decoded from item {item + 1}", _unsound_net(dtype))
+        yield audio
+
+
+_UNSOUND_CODE = "Load the autoencoder in float32, and check the loudness of the audio."
+_UNSOUND_LATENT = (
+    "Check the step that made it: a model in float16, or a LoRA or cfg that is too strong."
+)
+
+
+def _unsound_net(dtype: torch.dtype) -> str:
+    return (
+        f"The autoencoder computed in {str(dtype).removeprefix('torch.')}; load it in float32, and "
+        "check the loudness of what it was given."
+    )
 
 
 def encode_items(
@@ -156,6 +173,7 @@ def encode_items(
         key = item % len(sources), frames
         if key not in encoded:
             encoded[key] = encode_one(sources[key[0]], frames)
+            check_sound(encoded[key], "The latent encoded from the audio", _UNSOUND_CODE)
         rows.append(F.pad(encoded[key], (0, max(lengths) - frames)))
     return torch.cat(rows)
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..checks import unsound_items
 from ..errors import InputError, LatentFileError
 from ..files.published import DTYPES
 from ..files.whole_file import FreeName, name_of, whole_file, write_failure
@@ -97,13 +98,20 @@ def write_latents(place: Path | FreeName, latents: Latents) -> Path:
         The file written.
 
     Raises:
-        LatentFileError: another suffix, several items for `.npy`, no folder, disk full.
+        LatentFileError: values that are not finite, another suffix, several items for `.npy`, no
+            folder, disk full.
     """
     path = name_of(place)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise LatentFileError(_wrong_suffix(path))
     frames = latents.frames.detach().float().cpu().contiguous()
+    bad = unsound_items(frames)
+    if bad:
+        raise LatentFileError(
+            f"{path.name} is not written: item {bad[0]} of the {len(frames)} latents holds NaN or "
+            "infinite values. Check the step that made it."
+        )
     if suffix == ".npy":
         if frames.shape[0] != 1:
             raise LatentFileError(

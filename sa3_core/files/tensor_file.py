@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -178,6 +179,30 @@ def check_floats(tensors: Mapping[str, Tensor], what: str) -> None:
             raise CheckpointError(
                 f"{what}: {key!r} is {tensor.dtype}; weights must be float32, bfloat16 or float16. "
                 "Use an unquantised file."
+            )
+
+
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse weights that hold NaN or infinite values; every value is read once.
+
+    Args:
+        tensors: by key, of any dtype; only floats can be at fault.
+        what: file and part, for the message.
+
+    Raises:
+        CheckpointError: naming the first tensor at fault.
+    """
+    for key, tensor in tensors.items():
+        # A sum is ten times as fast as looking at each value, and NaN and infinity stay in it. It
+        # may overflow without them, so that a bad one is only a suspicion.
+        if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+            continue
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            raise CheckpointError(
+                f"{what}: {bad} of the {tensor.numel()} values of {key!r} are NaN or infinite. The "
+                "file is damaged, or was trained or converted until it overflowed. Use another "
+                "file, or convert it again from a sound one."
             )
 
 

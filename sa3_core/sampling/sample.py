@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_sound, unsound_items
+from ..errors import SA3Error
 from ..geometry import effective_frames
 from ..networks.config import ModelConfig
 from ..networks.model import SA3Model
@@ -52,8 +54,13 @@ def sample_latent(
         [B, C, T] float32 on the CPU; frames past an item's piece and headroom are 0.
 
     Raises:
-        InputError: counts, widths, durations or lengths that do not fit.
+        InputError: counts, widths, durations or lengths that do not fit, or a latent or prompt that
+            is not finite.
+        SA3Error: the model's result is not finite; names the step, the items and the likely cause.
     """
+    for text in (positive, negative):
+        if text is not None:
+            check_sound(text.tokens, "The encoded prompt", "Check the step that made it.")
     settings = settings.resolve(model.objective)
     plan = SamplingPlan.of(model, start, positive, negative, seeds)
     if settings.noise_level == 0:
@@ -77,17 +84,50 @@ def sample_latent(
     held = plan.kept() if settings.keep_mode == "hard" else None
     if held is not None:
         velocity = _hard_keep(velocity, held.to(x), source.to(x), first.to(x))
+    watch = _Watch(on_step)
     out = SAMPLERS[settings.sampler](
-        velocity, x, sigmas.to(model.device), noise=cut, on_step=on_step or _ignore
+        velocity, x, sigmas.to(model.device), noise=cut, on_step=watch
     ).cpu()
+    watch.check(out, model.dtype)
     if held is not None:
         out = torch.where(held > 0, source, out)
     out = out * plan.valid_mask()[:, None, : plan.active]
     return F.pad(out, (0, plan.total - plan.active))
 
 
-def _ignore(step: int, steps: int, denoised: Tensor) -> None:
-    pass
+class _Watch:
+    """Remembers which steps' predictions were finite, without waiting for the device."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        self._on_step = on_step
+        self._sound: list[Tensor] = []
+
+    def __call__(self, step: int, steps: int, denoised: Tensor) -> None:
+        # Half the memory of looking at each value; a sum that overflows only shifts the step named.
+        self._sound.append(torch.isfinite(denoised.sum()))
+        if self._on_step is not None:
+            self._on_step(step, steps, denoised)
+
+    def check(self, out: Tensor, dtype: torch.dtype) -> None:
+        """Raise SA3Error where the result is not finite."""
+        bad = unsound_items(out)
+        if not bad:
+            return
+        steps = len(self._sound)
+        first = next((i + 1 for i, good in enumerate(self._sound) if not bool(good)), steps)
+        cause = "Lower the strengths of LoRAs and cfg"
+        if dtype == torch.float16:
+            cause = (
+                "float16 overflows easily: load the model in bfloat16 or float32. If it stays, "
+                "lower the strengths of LoRAs and cfg"
+            )
+        elif dtype != torch.float32:
+            cause += ", or load the model in float32"
+        raise SA3Error(
+            f"Sampling gave NaN or infinite values from step {first} of {steps} on, in item"
+            f"{'' if len(bad) == 1 else 's'} {', '.join(map(str, bad))} of {len(out)}; it was "
+            f"computed in {str(dtype).removeprefix('torch.')}. {cause}."
+        )
 
 
 def _cropped(noise: Noise, frames: int) -> Noise:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import check_number, check_sound
 from ..errors import InputError
 from ..geometry import HEADROOM_SECONDS, LATENT_CHANNELS, MAX_HEADROOM
 
@@ -32,7 +32,7 @@ class StartLatent:
 
         Raises:
             InputError: not [B, 256, T], a mask that does not lie on its frames, or a headroom
-                out of range.
+                out of range, or values that are not finite.
         """
         check_number("headroom", self.headroom, 0.0, MAX_HEADROOM)
         frames, keep = self.frames, self.keep
@@ -46,4 +46,5 @@ class StartLatent:
                 f"The mask has shape {tuple(keep.shape)}, the latent {tuple(frames.shape)}; the "
                 f"mask must be [batch, 1, {frames.shape[-1]}], one value per frame of the latent."
             )
+        check_sound(frames, "The latent to start from", "Check the step that made it.")
         return self

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, SA3Error
 from ..files.published import DTYPES
-from ..files.tensor_file import check_keys_and_shapes
+from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
 from .tokenizers import (
@@ -130,6 +130,8 @@ def load_t5gemma(
     file = read_encoder_file(Path(path))
     encoder = _build_encoder(file.config)
     weights = _weights(file, dtype, device)
+    if dtype == torch.float16:
+        check_finite(weights, f"{file.path.name}, text encoder in float16")
     check_keys_and_shapes(weights, encoder, f"{file.path}, text encoder")
     encoder.load_state_dict(weights, assign=True)
     encoder.encoder.rotary_emb.to(device)

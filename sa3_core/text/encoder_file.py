@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
-from ..files.tensor_file import check_floats, read_header
+from ..files.tensor_file import check_finite, check_floats, read_header
 from .conditioning import TEXT_WIDTH
 from .tokenizers import SPIECE
 
@@ -143,6 +143,7 @@ def _infer_config(
     if missing:
         raise CheckpointError(f"{file.name} lacks {', '.join(missing)}. Download it again.")
     check_floats(tensors, f"{file.name}, text encoder")
+    check_finite(tensors, f"{file.name}, text encoder")
     for name in needed:
         shape = tuple(tensors[name].shape)
         if len(shape) != 2 or shape[1] != TEXT_WIDTH:

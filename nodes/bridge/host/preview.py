@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
@@ -37,11 +38,13 @@ class LivePreview:
         self.drawn = 0
 
     def __call__(self, denoised: Tensor) -> Preview | None:
-        """The picture of [B, C, V], or None where the budget is used up."""
+        """The picture of [B, C, V], or None where the budget is used up or nothing can be drawn."""
         denoised[:1, :1, :1].cpu()  # waits for the step itself, which is not ours to pay for
         begin = self._clock()
         if self._spent + self._dearest > SHARE * (begin - self._start):
             return None
+        if not torch.isfinite(denoised[:MAX_ITEMS]).all():
+            return None  # the sampler says so in the end
         picture = draw(denoised)
         cost = self._clock() - begin
         self._spent += cost
