@@ -11,13 +11,14 @@ from typing import Any, BinaryIO, Literal
 import av
 import numpy as np
 import torch
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from torch import Tensor
 
 from ..errors import AudioError
 from ..files.whole_file import FreeName, WholeFile, name_of, whole_file, write_failure
 from .formats import AudioFormat
+from .sink import output_container
 from .waveform import as_batch, check_rate, peak, resample
 
 _log = logging.getLogger(__name__)
@@ -261,43 +262,6 @@ def _check_fits(audio: Tensor, sample_rate: int, audio_format: AudioFormat) -> i
     return rate
 
 
-class _Sink:
-    """A file for FFmpeg that keeps why a write failed: PyAV says only that a callback did."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-@contextmanager
-def _container(file: BinaryIO, name: str) -> Iterator[OutputContainer]:
-    """FFmpeg's writer into an open file.
-
-    Raises:
-        OSError: the file could not be written, with the cause that the system gave.
-    """
-    sink = _Sink(file)
-    try:
-        with av.open(sink, "w", format=name) as container:
-            yield container
-    except (FFmpegError, OSError):
-        if sink.error is not None:
-            raise sink.error from None
-        raise
-    if sink.error is not None:  # FFmpeg forgives failures of some trailers
-        raise sink.error
-
-
 def _encode(
     file: BinaryIO,
     audio: Tensor,
@@ -308,7 +272,7 @@ def _encode(
     """Encode [A, N] into an open file."""
     layout = _LAYOUTS[len(audio) - 1]
     sample_format = audio_format.sample_format
-    with _container(file, audio_format.container) as container:
+    with output_container(file, audio_format.container) as container:
         container.metadata.update(tags)
         stream = container.add_stream(audio_format.codec, rate=rate, layout=layout)
         assert isinstance(stream, av.AudioStream)
