@@ -84,9 +84,9 @@ class GenerateRequest:
     def drawn(self) -> Seeds:
         """Which noise to draw."""
         seeds = self.seeds if len(self.seeds) > 1 else self.seeds[0]
-        if self.variation is None or self.variation[1] == 0:
-            return Seeds(seeds)
-        return Seeds(seeds, *self.variation)
+        towards, strength = self.variation or (0, 0.0)
+        check_number("variation_strength", strength, 0.0, 1.0)
+        return Seeds(seeds, towards, strength) if strength else Seeds(seeds)
 
     @property
     def batch(self) -> int:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..audio.file import write_audio
 from ..audio.formats import AudioFormat, format_for
+from ..audio.loudness import CEILING, gain_to, measure
 from ..checkpoints.library import Kind, Library
 from ..checkpoints.variants import VARIANTS
 from ..codec.autoencode import OnProgress
@@ -163,11 +164,22 @@ def audio_outputs(args: argparse.Namespace, count: int) -> tuple[list[Path], Aud
 
 
 def write_takes(
-    paths: Sequence[Path], takes: Sequence[Take], audio_format: AudioFormat
+    paths: Sequence[Path], takes: Sequence[Take], audio_format: AudioFormat, lufs: float = 0.0
 ) -> list[str]:
-    """Write one file per take; what to print."""
+    """Write one file per take, brought to a loudness (0 = as it is); what to print."""
     for path, take in zip(paths, takes, strict=True):
-        report = write_audio(path, take.audio, take.sample_rate, audio_format)
+        audio = take.audio
+        if lufs:
+            gain, held = gain_to(measure(audio, take.sample_rate), lufs)
+            audio = audio * gain
+            if held:
+                log.warning(
+                    "%s: %g LUFS would have peaked above %g dBTP; it is as loud as that allows.",
+                    path.name,
+                    lufs,
+                    CEILING,
+                )
+        report = write_audio(path, audio, take.sample_rate, audio_format)
         if report.clipped:
             log.warning(
                 "%s: the peak is %.2f and was clipped to %g in %d samples; a .wav without --bits "

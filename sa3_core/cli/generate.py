@@ -6,16 +6,18 @@ from dataclasses import replace
 
 from ..adapters.switch import AdapterSwitch
 from ..audio.file import read_audio
-from ..audio.waveform import prepare_source
+from ..audio.waveform import fit_length, prepare_source
 from ..checkpoints.load import load_autoencoder
+from ..checks import check_positive
 from ..codec.autoencode import decode, encode
 from ..codec.latent_file import Latents, read_latents, write_latents
-from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint
-from ..geometry import SAMPLE_RATE, seconds_of_samples
-from ..pipeline import GenerateRequest, Take, generate, load_pipeline
+from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint, Loop
+from ..editing.regions import bar_seconds
+from ..editing.windows import Extension
+from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
+from ..pipeline import GenerateRequest, Take, extend, generate, load_pipeline
 from ..sampling.schedule import parse_shift_options
 from ..sampling.settings import SampleSettings
-from .arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS
 from .files import (
     Bars,
     audio_outputs,
@@ -29,6 +31,7 @@ from .files import (
     pick_dtype,
     write_takes,
 )
+from .generate_arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, START
 from .loras import load_loras
 
 
@@ -46,76 +49,122 @@ def run_generate(args: argparse.Namespace) -> list[str]:
         find_text_encoder(args, model),
         find_autoencoder(args, model),
         args.objective,
-        pick_dtype(args.dtype),
+        pick_dtype(args.precision),
         pick_device(args.device),
     )
     if args.compile:
         pipeline = replace(pipeline, model=pipeline.model.compile(args.compile))
     noise_seed = args.noise_seed if args.decoder_noise else None
-    with AdapterSwitch(pipeline.model, uses) as switch, Bars() as on_progress:
-        result = generate(
-            pipeline,
-            request,
-            chunk,
-            noise_seed,
-            switch if uses else None,
-            on_progress,
-        )
-    written = []
-    if args.latents_out:
-        write_latents(args.latents_out, result.latents)
-        written.append(str(args.latents_out))
-    return write_takes(paths, result.takes, audio_format) + written
+    written: list[str] = []
+    with AdapterSwitch(pipeline.model, uses) as put, Bars() as on_progress:
+        switch = put if uses else None
+        if args.extend_audio:
+            source, extension = read_audio(args.extend_audio), _extension(args)
+            takes = extend(pipeline, request, source, extension, chunk, switch, on_progress)
+        else:
+            result = generate(pipeline, request, chunk, noise_seed, switch, on_progress)
+            takes = result.takes
+            if args.latents_out:
+                write_latents(args.latents_out, result.latents)
+                written.append(str(args.latents_out))
+    return write_takes(paths, takes, audio_format, args.loudness_lufs) + written
 
 
 def _request(args: argparse.Namespace) -> GenerateRequest:
     edit = _edit(args)
-    level = args.noise_level
+    level = args.denoise
     if level is None:
         level = DEFAULT_NOISE_LEVEL if args.init_audio else 1.0
     seconds: Sequence[float] = args.seconds or ()
-    if edit is None and not seconds:
+    if args.bars is not None:
+        seconds = (bar_seconds(args.bars, args.bpm, args.beats_per_bar),)
+    if args.loop_audio:
+        seconds = ()  # the loop's own
+    elif edit is None and not seconds and not args.extend_audio:
         seconds = (DEFAULT_SECONDS,)
-    settings = SampleSettings(
+    return GenerateRequest(
+        prompts=args.prompt,
+        negatives=args.negative or (),
+        seconds=seconds,
+        settings=_settings(args, level),
+        seeds=args.seeds or args.seed or (0,),
+        edit=edit,
+        headroom=args.headroom,
+        variation=(args.variation_seed, args.variation_strength),
+    )
+
+
+def _settings(args: argparse.Namespace, level: float) -> SampleSettings:
+    return SampleSettings(
         steps=args.steps,
         sampler=args.sampler,
         shift=args.shift,
         cfg=args.cfg,
         apg=args.apg,
         noise_level=level,
+        noise_schedule=args.noise_schedule,
+        cfg_interval=(args.cfg_start, args.cfg_end),
+        norm_threshold=args.norm_threshold,
+        rescale=args.rescale,
+        keep_mode=args.keep_mode,
         shift_options=parse_shift_options(" ".join(args.shift_options or ())),
-    )
-    return GenerateRequest(
-        prompts=args.prompt,
-        negatives=args.negative or (),
-        seconds=seconds,
-        settings=settings,
-        seeds=args.seed or (0,),
-        edit=edit,
-        headroom=args.headroom,
     )
 
 
 def _edit(args: argparse.Namespace) -> Edit | None:
+    common = {
+        "rule": args.rule,
+        "paste_back": args.keep_source_exactly,
+        "crossfade": args.crossfade_ms / 1000,
+    }
     if args.init_audio:
         return AudioToAudio(*read_audio(args.init_audio))
     if args.inpaint_audio:
         return Inpaint(
             *read_audio(args.inpaint_audio),
-            regions=[", ".join(args.region)],
+            regions=_regions(args),
             bpm=args.bpm,
             beats_per_bar=args.beats_per_bar,
-            rule=args.mask_rule,
-            paste_back=not args.no_paste_back,
+            invert=args.invert,
+            **common,
         )
     if args.continue_audio:
         return Continuation(
             *read_audio(args.continue_audio),
             add_seconds=args.add,
-            rule=args.mask_rule,
-            paste_back=not args.no_paste_back,
+            before=args.where == START,
+            context_seconds=args.context_seconds or 0.0,
+            **common,
         )
+    if args.loop_audio:
+        seconds = args.seconds[0] if args.seconds else None
+        if args.bars is not None:
+            seconds = bar_seconds(args.bars, args.bpm, args.beats_per_bar)
+        seam = Loop.seam_seconds if args.seam_seconds is None else args.seam_seconds
+        return Loop(*read_audio(args.loop_audio), seconds=seconds, seam_seconds=seam, **common)
     return None
+
+
+def _regions(args: argparse.Namespace) -> list[str]:
+    """One text for all items, or one per item."""
+    if not args.one_list_per_line:
+        return [", ".join(args.region)]
+    return [line for text in args.region for line in text.splitlines() if line.strip()]
+
+
+def _extension(args: argparse.Namespace) -> Extension:
+    given = {
+        "context": args.context_seconds,
+        "overlap": args.overlap_seconds,
+        "longest": args.window_seconds,
+    }
+    return Extension(
+        add=args.add,
+        before=args.where == START,
+        crossfade=args.crossfade_ms / 1000,
+        rule=args.rule,
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 def run_encode(args: argparse.Namespace) -> list[str]:
@@ -124,11 +173,15 @@ def run_encode(args: argparse.Namespace) -> list[str]:
     check_outputs([args.out], args.force)
     chunk = pick_chunk(args.chunk)
     source = prepare_source(*read_audio(args.audio))
+    seconds = seconds_of_samples(source.shape[-1])
+    if args.seconds is not None:
+        seconds = check_positive("seconds", args.seconds)
+        source = fit_length(source, samples_of(seconds))
     path = find_model(args, args.model, "autoencoder")
-    autoencoder = load_autoencoder(path, pick_dtype(args.dtype), pick_device(args.device))
+    autoencoder = load_autoencoder(path, pick_dtype(args.precision), pick_device(args.device))
     with Bars() as on_progress:
         frames = encode(autoencoder, source, chunk, on_progress)
-    write_latents(args.out, Latents(frames, (seconds_of_samples(source.shape[-1]),)))
+    write_latents(args.out, Latents(frames, (seconds,)))
     return [str(args.out)]
 
 
@@ -137,8 +190,9 @@ def run_decode(args: argparse.Namespace) -> list[str]:
     latents, chunk = read_latents(args.latents), pick_chunk(args.chunk)
     paths, audio_format = audio_outputs(args, len(latents.seconds))
     path = find_model(args, args.model, "autoencoder")
-    autoencoder = load_autoencoder(path, pick_dtype(args.dtype), pick_device(args.device))
+    autoencoder = load_autoencoder(path, pick_dtype(args.precision), pick_device(args.device))
     noise_seed = args.noise_seed if args.decoder_noise else None
     with Bars() as on_progress:
         pieces = decode(autoencoder, latents, chunk, noise_seed, on_progress)
-    return write_takes(paths, [Take(audio, SAMPLE_RATE) for audio in pieces], audio_format)
+    takes = [Take(audio, SAMPLE_RATE) for audio in pieces]
+    return write_takes(paths, takes, audio_format, args.loudness_lufs)

@@ -14,7 +14,8 @@ from functools import partial
 from tqdm import tqdm
 
 from ..errors import InputError, SA3Error
-from .arguments import build_parser, check_usage, flag_for
+from .arguments import build_parser, flag_for
+from .generate_arguments import check_usage
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -43,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after --help (0) and for wrong usage (2), as argparse does.
     """
     parser = build_parser()
-    args = parser.parse_args(argv)
-    check_usage(parser, args)
+    typed = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(typed)
+    if args.command == "generate":
+        check_usage(parser, args)
     module, function = _COMMANDS[args.command]
     with _warnings_on_stderr():
         try:
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
         except InputError as error:
-            return _say(f"error: {error.named(partial(flag_for, args))}", FAILED)
+            return _say(f"error: {error.named(partial(flag_for, args, typed))}", FAILED)
         except (SA3Error, OSError) as error:
             return _say(f"error: {error}", FAILED)
         except (MemoryError, RuntimeError) as error:
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             return _say(
                 "error: out of memory. Make the piece shorter or the batch smaller, use --chunk "
-                "128, or --dtype bf16.",
+                "128, or --precision bf16.",
                 FAILED,
             )
     return OK

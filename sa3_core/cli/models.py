@@ -54,7 +54,7 @@ def run_download(args: argparse.Namespace) -> list[str]:
         folder = download_variant(
             args.name,
             root,
-            args.source,
+            args.download_from,
             lambda done, total: on_progress(args.name, done, total),
         )
     return [str(folder)]
@@ -72,8 +72,8 @@ def run_merge(args: argparse.Namespace) -> list[str]:
             model,
             items,
             args.out,
-            pick_dtype(args.dtype),
-            args.copy_text_encoder,
+            pick_dtype(args.precision),
+            args.with_text_encoder,
             lambda done, total: on_progress("merge", done, total),
         )
     if single:

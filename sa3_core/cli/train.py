@@ -27,7 +27,7 @@ def run_pre_encode(args: argparse.Namespace) -> list[str]:
     """A folder of recordings to a folder of latents; one line per recording."""
     recordings = list_recordings(args.folder, CaptionRule(args.caption, args.trigger))
     path = find_model(args, args.model, "autoencoder")
-    autoencoder = load_autoencoder(path, DTYPES.get(args.dtype), pick_device(args.device))
+    autoencoder = load_autoencoder(path, DTYPES.get(args.precision), pick_device(args.device))
     with Bars() as on_progress:
         outcomes = encode_folder(
             recordings,
@@ -59,10 +59,10 @@ def run_train(args: argparse.Namespace) -> list[str]:
         raise InputError(f"{args.out} holds no run to go on with. Leave --resume out.")
     path = find_model(args, args.model, "model")
     device = pick_device(args.device)
-    if args.dtype == "fp16":
+    if args.precision == "fp16":
         raise InputError("is 'fp16', which training does not scale for yet; take bf16.", "dtype")
     exact = torch.float32 if device.type == "cpu" else torch.bfloat16
-    model = load_model(path, dtype=DTYPES.get(args.dtype, exact), device=device)
+    model = load_model(path, dtype=DTYPES.get(args.precision, exact), device=device)
     if model.objective != "rectified_flow" and not args.allow_post_trained:
         raise InputError(
             f"{model.name} is post-trained: training would pull it back towards many steps. Train "

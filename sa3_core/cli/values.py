@@ -13,7 +13,7 @@ from ..adapters.use import AdapterUse
 from ..checks import check_interval
 from ..editing.regions import parse_time
 from ..errors import InputError
-from ..sampling.noise import check_seed
+from ..sampling.noise import check_seed, parse_seeds
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
@@ -74,6 +74,14 @@ def parse_seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def parse_seed_list(text: str) -> list[int]:
+    """Read `7, 9, 20-23`."""
+    try:
+        return parse_seeds(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 class LastLora(argparse.Action):
     """Changes one field of the `--lora` given before."""
 
@@ -87,7 +95,8 @@ class LastLora(argparse.Action):
         loras: list[AdapterUse[str]] = list(getattr(namespace, "lora", None) or [])
         if not loras:
             raise argparse.ArgumentError(self, "must come after the --lora it applies to")
-        loras[-1] = replace(loras[-1], **{self.dest.removeprefix("lora_"): values})
+        value = True if self.nargs == 0 else values
+        loras[-1] = replace(loras[-1], **{self.dest.removeprefix("lora_"): value})
         namespace.lora = loras
 
 
