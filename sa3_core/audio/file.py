@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import AudioError
 from ..files.whole_file import FreeName, WholeFile, name_of, whole_file, write_failure
 from .formats import AudioFormat
+from .short import check_whole
 from .sink import output_container
 from .waveform import as_batch, check_rate, peak, resample
 
@@ -27,8 +28,6 @@ _BLOCK = 65536  # samples handed to the encoder at once
 _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by channel count
 _MOST_PER_CHANNEL = {"libopus": 256_000}  # bit/s; the encoder refuses more
 _ESTIMATE = 0.5  # seconds by which a length may be off that is an estimate
-_MOST_PAGE = 2**17  # bytes, of an Ogg file
-_MOST_CHUNKS = 1000  # in front of a file's sound
 _WAV_BYTES = 2**32 - 2**20  # lengths in a WAV have 32 bits
 # Containers that state their length: slack in seconds.
 _EXACT_LENGTH = {"flac": 0.0, "ogg": 0.1, "aiff": 0.0, "au": 0.0}
@@ -67,7 +66,10 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     """
     if not path.is_file():
         raise AudioError(f"There is no audio file {str(path)!r}. Check the path.")
-    _check_whole(path)
+    try:
+        check_whole(path)
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
     try:
         # Tags in another alphabet than UTF-8 are nobody's reason not to hear the sound.
         with av.open(str(path), metadata_errors="replace") as container:
@@ -100,69 +102,6 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     elif bad_packets:  # what other containers state is often an estimate
         _log.warning("%s: parts of it cannot be decoded; %.2f s were read.", path.name, found)
     return torch.from_numpy(audio), rate
-
-
-def _check_whole(path: Path) -> None:
-    """Refuse a file that is shorter than its own header says; FFmpeg reads it as a shorter piece.
-
-    Raises:
-        AudioError: naming both sizes.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            end = _stated_end(file)
-            if _lacks_last_page(file, size):  # recorders of streams leave it out, too
-                _log.warning("%s has no last page; is it cut short?", path.name)
-    except OSError as error:
-        raise _damaged(path, str(error)) from error
-    if end is not None and end > size:
-        raise _damaged(path, f"it is cut short, {size} of {end} bytes are there")
-
-
-def _stated_end(file: BinaryIO) -> int | None:
-    """Where the sound of a WAV, W64, CAF or AVI file ends by its header; None = not told."""
-    start = file.read(24)
-    if start[:4] == b"RIFF" and start[8:12] == b"WAVE":
-        return _chunk_end(file, 12, b"data", "little", 4)
-    if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        length = int.from_bytes(start[4:8], "little")
-        return 8 + length if 0 < length < 2**32 - 1 else None
-    if start[:4] == b"caff":
-        return _chunk_end(file, 8, b"data", "big", 8)
-    if start[:4] == b"riff":  # Sony Wave64: the whole file's size
-        return int.from_bytes(start[16:24], "little")
-    return None
-
-
-def _lacks_last_page(file: BinaryIO, size: int) -> bool:
-    """Whether an Ogg file ends without the page that is marked as its last."""
-    file.seek(0)
-    if file.read(4) != b"OggS":
-        return False
-    file.seek(max(0, size - _MOST_PAGE))
-    tail = file.read()
-    last = tail.rfind(b"OggS")
-    return last < 0 or len(tail) <= last + 5 or not tail[last + 5] & 4
-
-
-def _chunk_end(
-    file: BinaryIO, start: int, wanted: bytes, order: Literal["little", "big"], width: int
-) -> int | None:
-    """End of the chunk `wanted`; None where there is none or its size was left open."""
-    place = start
-    for _ in range(_MOST_CHUNKS):
-        file.seek(place)
-        head = file.read(4 + width)
-        if len(head) < 4 + width:
-            return None
-        length = int.from_bytes(head[4:], order)
-        if head[:4] == wanted:
-            # 0 or nearly all ones: written to a pipe, which could not tell the length yet
-            left_open = length == 0 or length >= 2 ** (8 * width - 1) - 2**12
-            return None if left_open else place + 4 + width + length
-        place += 4 + width + length + (length % 2 if order == "little" else 0)
-    return None
 
 
 def _decode(container: InputContainer, stream: av.AudioStream) -> tuple[list[np.ndarray], int]:
