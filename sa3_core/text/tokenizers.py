@@ -158,6 +158,9 @@ def estimate_tokens(prompt: str) -> int:
     return len(re.findall(r"\w+|[^\w\s]", prompt))
 
 
+MAX_CHARACTERS = 100_000  # of a prompt; reading one takes memory by its length
+
+
 def check_prompts(prompts: Sequence[str]) -> None:
     """Raise InputError unless `prompts` is a non-empty sequence of well-formed strings."""
     if isinstance(prompts, str) or not prompts:
@@ -165,6 +168,11 @@ def check_prompts(prompts: Sequence[str]) -> None:
     for number, prompt in enumerate(prompts, 1):
         if not isinstance(prompt, str):
             raise InputError(f"Prompt {number} is {prompt!r}; it must be text.")
+        if len(prompt) > MAX_CHARACTERS:
+            raise InputError(
+                f"Prompt {number} has {len(prompt)} characters; at most {MAX_CHARACTERS} are read, "
+                "and no more than its first 256 tokens count. Shorten it."
+            )
         try:
             prompt.encode()
         except UnicodeEncodeError as error:

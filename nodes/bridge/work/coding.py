@@ -1,5 +1,6 @@
 """Latents and audio: empty latents, encoding, decoding and trimming."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,11 @@ from ..sockets.values import (
     latent_value,
 )
 
+log = logging.getLogger(__name__)
+
 NO_LIMIT = 100_000.0
+MAX_ITEMS = 1000  # of one latent
+MAX_BYTES = 4e9  # of one latent: 950 items as long as the longest model's
 _UNCAPPED = int(NO_LIMIT * SAMPLE_RATE) + 10 * SAMPLE_RATE
 
 
@@ -51,7 +56,24 @@ def _headroom(seconds: float) -> dict[str, float]:
 def empty_latent(
     seconds: Sequence[float], batch_size: int, headroom: float = HEADROOM_SECONDS
 ) -> Latent:
-    """Zeros for every duration, `batch_size` items each."""
+    """Zeros for every duration, `batch_size` items each.
+
+    Raises:
+        InputError: a duration out of range, or more items or memory than MAX_ITEMS and MAX_BYTES.
+    """
+    count = len(seconds) * batch_size
+    if count > MAX_ITEMS:
+        raise InputError(
+            f"{len(seconds)} durations x batch_size {batch_size} are {count} items; at most "
+            f"{MAX_ITEMS} are made at once. Queue several smaller batches."
+        )
+    longest = aligned_frames([check_seconds(s, NO_LIMIT) for s in seconds], headroom)
+    size = 4 * count * LATENT_CHANNELS * longest
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{count} items of up to {max(seconds):g} s would take {size / 1e9:.1f} GB as latents; "
+            f"at most {MAX_BYTES / 1e9:g} GB are made at once. Choose fewer items or shorter ones."
+        )
     checked = [check_seconds(s, NO_LIMIT) for s in seconds for _ in range(batch_size)]
     frames = aligned_frames(checked, headroom)
     zeros = torch.zeros(len(checked), LATENT_CHANNELS, frames, device=mm.intermediate_device())
@@ -131,15 +153,24 @@ def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) 
 
 
 def audio_lengths(audio: Audio) -> list[int]:
-    """Samples that belong to each item of an AUDIO batch."""
+    """Samples that belong to each item of an AUDIO batch.
+
+    The lengths that ride along count only while the longest item fills the waveform, as our nodes
+    leave it. Where another node joined, resampled, cut or padded it, all of it counts.
+    """
     waveform = audio["waveform"]
     lengths = audio.get("lengths")
     if lengths is None or len(lengths) != waveform.shape[0]:
         return [waveform.shape[-1]] * waveform.shape[0]
     try:
-        return [min(int(n), waveform.shape[-1]) for n in lengths]
+        found = [int(n) for n in lengths]
     except (TypeError, ValueError) as error:
         raise InputError(
             f"The audio's lengths are {lengths!r}; they must be whole numbers of samples, one per "
             "item. The node before it is at fault: report it to its authors."
         ) from error
+    total = waveform.shape[-1]
+    if max(found) == total and min(found) > 0:
+        return found
+    log.warning("The audio was changed by another node: all %d samples of it count.", total)
+    return [total] * len(found)

@@ -123,7 +123,10 @@ def _trimmed(audio: Audio, seconds: Sequence[float]) -> Audio:
         min(length, max(1, round(duration * SAMPLE_RATE)))
         for length, duration in zip(audio_lengths(audio), seconds, strict=True)
     ]
-    return {**audio, "lengths": lengths}
+    waveform = audio["waveform"][..., : max(lengths)].clone()
+    for item, length in zip(waveform, lengths, strict=True):
+        item[:, length:] = 0  # as our nodes leave batches of unequal items
+    return {**audio, "waveform": waveform, "lengths": lengths}
 
 
 def paste(audio: Audio, sources: Sequence[ItemSource], crossfade: float) -> Audio:
