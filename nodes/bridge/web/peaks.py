@@ -6,15 +6,17 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 import numpy as np
+import torch
 from aiohttp import web
+from torch import Tensor
 
 from ....sa3_core.audio.file import read_audio
+from ....sa3_core.audio.pictures import outline, spectrogram, zero_crossings
 from ....sa3_core.errors import AudioError
 from ....sa3_core.geometry import SAMPLE_RATE, seconds_of_samples
 
@@ -25,15 +27,11 @@ _FINE = 128  # samples of the finest bin; 2.9 ms
 _MOST_BINS = 1 << 18  # in the finest level; 760 s, longer files get longer bins
 _LEVELS = 3
 _STEP = 8  # a level's bins are so many times longer than the next finer one's
-_NO_CROSSING = 255
-_BINS_AT_ONCE = 8192  # fresh memory costs more than the arithmetic
 
 _COLUMNS, _ROWS = 2048, 128  # of a spectrogram
-_FFT = 2048
+_SAMPLES_PER_COLUMN = 256  # at least
 _LOWEST, _HIGHEST = 40.0, 18_000.0  # Hz
 _FLOOR_DB = -90.0
-_WINDOWS_PER_COLUMN = 4  # at most, so that a long file's short sounds are not missed
-_FFTS_AT_ONCE = 512
 
 _KEPT = 16  # answers, up to 1 MB each
 
@@ -120,13 +118,11 @@ def compute(route: str, path: Path) -> bytes:
     Raises:
         AudioError: the file cannot be read.
     """
-    make: Callable[[np.ndarray, int], dict[str, Any]]
-    make = peaks if route == PEAKS_ROUTE else spectrogram
-    waveform, rate = read_audio(path)
-    return json.dumps(make(waveform.numpy(), rate)).encode()
+    make = peaks if route == PEAKS_ROUTE else sound_image
+    return json.dumps(make(*read_audio(path))).encode()
 
 
-def peaks(audio: np.ndarray, rate: int) -> dict[str, Any]:
+def peaks(audio: Tensor, rate: int) -> dict[str, Any]:
     """Lowest and highest samples per bin at several zoom levels, and zero crossings.
 
     Args:
@@ -143,7 +139,7 @@ def peaks(audio: np.ndarray, rate: int) -> dict[str, Any]:
     size = _FINE
     while samples > size * _MOST_BINS:
         size *= 2
-    low, high = _extremes(audio, size)
+    low, high = map(np.nan_to_num, outline(audio, np.append(np.arange(0, samples, size), samples)))
     levels = []
     for level in range(_LEVELS):
         pairs = np.stack([np.floor(low * 127), np.ceil(high * 127)], axis=1)
@@ -154,52 +150,16 @@ def peaks(audio: np.ndarray, rate: int) -> dict[str, Any]:
         "seconds": seconds_of_samples(math.ceil(samples * SAMPLE_RATE / rate)),
         "rate": rate,
         "levels": levels,
-        "crossings": _base64(_crossings(audio, size)),
+        "crossings": _base64(zero_crossings(audio, size)),
     }
-
-
-def _extremes(audio: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample of any channel per bin of `size` samples."""
-    low, high = np.inf, -np.inf
-    for channel in audio:
-        whole = len(channel) // size * size
-        bins, rest = channel[:whole].reshape(-1, size), channel[whole:]
-        lowest, highest = bins.min(axis=1), bins.max(axis=1)
-        if rest.size:
-            lowest = np.append(lowest, rest.min())
-            highest = np.append(highest, rest.max())
-        low, high = np.minimum(low, lowest), np.maximum(high, highest)
-    return np.nan_to_num(low), np.nan_to_num(high)
 
 
 def _coarser(values: np.ndarray, reduce: np.ufunc) -> np.ndarray:
     return reduce.reduceat(values, np.arange(0, len(values), _STEP))
 
 
-def _crossings(audio: np.ndarray, size: int) -> np.ndarray:
-    """First zero crossing of the mono mix per bin, as peaks() describes."""
-    block = size * _BINS_AT_ONCE
-    found = [_first_changes(audio, at, block, size) for at in range(0, audio.shape[1], block)]
-    return np.concatenate(found)
-
-
-def _first_changes(audio: np.ndarray, at: int, block: int, size: int) -> np.ndarray:
-    """The crossings of one block of samples."""
-    before = max(at - 1, 0)  # its last sample belongs to the first change
-    mix: Any = sum(audio[:, before : at + block])  # by rows: numpy is slow over two of them
-    below = mix < 0
-    if before == at:
-        below = np.append(below[:1], below)
-    count = len(below) - 1
-    changes = np.zeros(-(-count // size) * size, dtype=bool)
-    np.not_equal(below[1:], below[:-1], out=changes[:count])
-    bins = changes.reshape(-1, size)
-    first = bins.argmax(axis=1).clip(max=_NO_CROSSING - 1)
-    return np.where(bins.any(axis=1), first, _NO_CROSSING).astype(np.uint8)
-
-
-def spectrogram(audio: np.ndarray, rate: int) -> dict[str, Any]:
-    """Loudness over time and frequency of the mono mix.
+def sound_image(audio: Tensor, rate: int) -> dict[str, Any]:
+    """The spectrogram as the page draws it.
 
     Args:
         audio: [A, N] float32.
@@ -209,30 +169,10 @@ def spectrogram(audio: np.ndarray, rate: int) -> dict[str, Any]:
         `columns`, `rows` and `pixels`: base64 uint8, row by row with the highest frequency first,
         0 = -90 dB of a full-scale sine or less, 255 = 0 dB. Rows are spaced by pitch.
     """
-    mono = np.nan_to_num(sum(audio) / len(audio))
-    columns = max(1, min(_COLUMNS, len(mono) * 8 // _FFT))
-    hop = len(mono) / columns
-    windows = min(_WINDOWS_PER_COLUMN, math.ceil(hop / _FFT))
-    centres = (np.arange(columns * windows) + 0.5) * hop / windows
-    starts = np.round(centres).astype(np.int64)  # the padding moves them back by half a window
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(mono, _FFT // 2), _FFT)
-    top = min(_HIGHEST, rate / 2)
-    edges = np.round(np.geomspace(_LOWEST, top, _ROWS + 1) * _FFT / rate).astype(np.int64)
-    shape = np.hanning(_FFT).astype(np.float32)
-    rows = [
-        _loudest(frames[starts[i : i + _FFTS_AT_ONCE]] * shape, edges)
-        for i in range(0, len(starts), _FFTS_AT_ONCE)
-    ]
-    level = np.concatenate(rows).reshape(columns, windows, _ROWS).max(axis=1)
-    decibel = 20 * np.log10(np.maximum(level / (shape.sum() / 2), 1e-9))
-    pixels = (decibel / -_FLOOR_DB + 1).clip(0, 1) * 255
-    picture = pixels.round().astype(np.uint8).T[::-1]
-    return {"columns": columns, "rows": _ROWS, "pixels": _base64(picture)}
-
-
-def _loudest(frames: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Largest magnitude between each two edges (FFT bins), [frames, rows]."""
-    return np.maximum.reduceat(np.abs(np.fft.rfft(frames)), edges, axis=1)[:, : len(edges) - 1]
+    columns = max(1, min(_COLUMNS, audio.shape[1] // _SAMPLES_PER_COLUMN))
+    levels = spectrogram(audio.nan_to_num(), rate, columns, _ROWS, _LOWEST, _HIGHEST)
+    pixels = ((1 - levels / _FLOOR_DB).clamp(0, 1) * 255).round().to(torch.uint8)
+    return {"columns": columns, "rows": _ROWS, "pixels": _base64(pixels.numpy())}
 
 
 def _base64(values: np.ndarray) -> str:

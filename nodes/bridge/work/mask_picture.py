@@ -1,7 +1,6 @@
 """A small picture of a mask over its source, for the node."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from comfy_api.latest import ui
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ....sa3_core.audio.pictures import outline
 from ....sa3_core.editing.masks import masked_spans
 from ....sa3_core.editing.regions import Region
 from ..sockets.values import Latent, batch_of, durations, rider_of
@@ -68,9 +68,9 @@ def _peaks(latent: Latent) -> list[list[float]]:
         return [[0.0] * WIDTH for _ in seconds]
     rows = []
     for item, source in enumerate(rider.items_of(*batch_of(latent))[:MAX_ROWS]):
-        mono = source.waveform[0].abs().amax(dim=0)
         scale, at = seconds[item] / WIDTH, source.origin
-        places = (round((at + x * scale) * source.sample_rate) for x in range(WIDTH + 1))
-        edges = [min(max(0, place), len(mono)) for place in places]
-        rows.append([float(mono[a:b].max()) if b > a else 0.0 for a, b in pairwise(edges)])
+        places = [round((at + x * scale) * source.sample_rate) for x in range(WIDTH + 1)]
+        edges = np.clip(places, 0, source.waveform.shape[-1])
+        low, high = outline(source.waveform[0].cpu(), edges)
+        rows.append(np.maximum(high, -low).tolist())
     return rows

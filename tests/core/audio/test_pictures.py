@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from sa3_core.audio.pictures import (
     FLOOR_DB,
     coloured,
     latent_levels,
+    outline,
     row_edges,
     spectrogram,
     wave_columns,
@@ -73,3 +76,23 @@ def test_latent_levels_follow_the_energy():
     assert levels.shape == (64, 80)
     assert float(levels[:, 60:].mean()) == pytest.approx(3 * float(levels[:, :20].mean()))
     assert bool((latent_levels(torch.zeros(256, 3), 8, 8) == 0).all())
+
+
+def test_an_outline_holds_each_spans_own_samples_and_nothing_of_others():
+    audio = torch.rand(2, 50, generator=torch.Generator().manual_seed(0)) - 0.5
+    edges = np.array([3, 3, 10, 10, 11, 50, 50])
+    low, high = outline(audio, edges)
+    for index, (start, end) in enumerate(pairwise(edges)):
+        span = audio[:, start:end]
+        assert low[index] == (float(span.min()) if end > start else 0)
+        assert high[index] == (float(span.max()) if end > start else 0)
+    assert not outline(audio, np.array([7, 7]))[1].any()
+
+
+def test_a_spectrogram_between_given_frequencies():
+    levels = spectrogram(sine(1000.0, 1), 44100, 20, 128, lowest=40, highest=18_000)
+    edges = row_edges(18_000, 128, 40)
+    row = int(levels[:, 10].argmax())
+    assert float(edges[row]) * 1.03 > 1000 > float(edges[row + 1]) / 1.03
+    assert float(edges[0]) == pytest.approx(18_000)
+    assert float(edges[-1]) == pytest.approx(40)
