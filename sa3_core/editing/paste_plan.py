@@ -124,28 +124,6 @@ def rise(samples: int) -> Tensor:
     return torch.sin((torch.arange(samples) + 0.5) * (math.pi / 2 / max(samples, 1)))
 
 
-def paste_mask(layout: Layout, crossfade: float = CROSSFADE_SECONDS) -> Tensor:
-    """Weight of the made side: 0 where the source stands untouched, 1 where nothing of it is left.
-
-    Args:
-        layout: of the result.
-        crossfade: seconds.
-
-    Returns:
-        [layout.length] float32. The source's weight is sqrt(1 - weight^2).
-    """
-    fade = fade_samples(crossfade, layout.rate)
-    weight = torch.zeros(layout.length)
-    for index, (first, last) in enumerate(layout.spans):
-        left, right = seams(layout, index, fade)
-        weight[first:last] = 1.0
-        if left.kind == "cross":
-            weight[first : first + left.fade] = rise(left.fade)
-        if right.kind == "cross":
-            weight[last - right.fade : last] = rise(right.fade).flip(0)
-    return weight
-
-
 def _whole(position: float, rounded: Callable[[float], int], borders: Sequence[int]) -> int:
     """A border of a region in whole samples; one that means a border of the audio becomes it."""
     for border in borders:

@@ -7,7 +7,6 @@ in `masks.py`, rounding to samples in `paste_plan.py`.
 import math
 import re
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import NamedTuple
 
 from ..checks import check_positive
@@ -135,11 +134,6 @@ def regions_from_list(pairs: Iterable[Sequence[float]], duration: float) -> list
     return regions
 
 
-def format_regions(regions: Iterable[Region]) -> str:
-    """Write regions so that `parse_regions` reads the same floats back."""
-    return ", ".join(f"{_plain(start)}-{_plain(end)}" for start, end in regions)
-
-
 def merge_regions(regions: Iterable[Region]) -> list[Region]:
     """Join regions that overlap or touch; the result is sorted."""
     merged: list[Region] = []
@@ -246,9 +240,3 @@ def _checked(start: float, end: float, token: str, duration: float) -> Region:
 def _show(token: str) -> str:
     """A region's text in quotes, shortened."""
     return repr(token if len(token) <= _SHOWN else token[: _SHOWN - 3] + "...")
-
-
-def _plain(seconds: float) -> str:
-    """The shortest decimal that reads back as the same float, without an exponent."""
-    text = format(Decimal(repr(float(seconds))), "f")
-    return text[:-2] if text.endswith(".0") else text
