@@ -95,7 +95,6 @@ def test_tokens_are_filled_in_when_the_graph_is_queued(ui, renderer):
 
 
 def test_every_prefix_is_filled_in(ui):
-    ui.load({"nodes": [], "links": [], "version": 0.4})
     for name in ("SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"):
         node = ui.add_node(name)
         ui.set_widget(node, "filename_prefix", "a/%date:MM%")
