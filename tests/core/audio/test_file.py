@@ -15,26 +15,11 @@ from sa3_core.audio import file as audio_file
 from sa3_core.audio.file import read_audio, sidecar_needed, write_audio, write_sidecar
 from sa3_core.audio.formats import FORMATS, format_for
 from sa3_core.errors import AudioError, UnknownNameError
+from tests.helpers.sounds import noise, read_tags, sine
 
 LOSSY = [name for name in FORMATS.names if name.startswith(("mp3", "opus"))]
 PROMPT = json.dumps({"1": {"class_type": "SA3Sampler", "inputs": {"text": "é \\ \n = ;"}}})
 WORKFLOW = json.dumps({"nodes": [], "links": [], "extra": {"note": "日本"}, "version": 0.4})
-
-
-def noise(*shape: int, level: float = 0.3, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * level
-
-
-def sine(samples: int, rate: int, channels: int = 2) -> Tensor:
-    time = torch.arange(samples, dtype=torch.float64) / rate
-    tones = [torch.sin(2 * torch.pi * 220 * (i + 2) * time) for i in range(channels)]
-    return (0.5 * torch.stack(tones)).float()
-
-
-def read_tags(path: Path) -> dict[str, str]:
-    with av.open(str(path)) as container:
-        found = {**container.metadata, **container.streams.audio[0].metadata}
-    return {name.lower(): text for name, text in found.items()}
 
 
 # --- exact formats -----------------------------------------------------------------------------

@@ -6,29 +6,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from sa3_core.audio.file import read_audio, write_audio
 from sa3_core.audio.formats import FORMATS
 from sa3_core.errors import AudioError
+from tests.helpers.sounds import noise, sine
 
 LOSSY = [name for name in FORMATS.names if name.startswith(("mp3", "opus"))]
-
-
-def noise(*shape: int, level: float = 0.3, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * level
-
-
-def sine(samples: int, rate: int, channels: int = 2) -> Tensor:
-    time = torch.arange(samples, dtype=torch.float64) / rate
-    tones = [torch.sin(2 * torch.pi * 220 * (i + 2) * time) for i in range(channels)]
-    return (0.5 * torch.stack(tones)).float()
-
-
-def read_tags(path: Path) -> dict[str, str]:
-    with av.open(str(path)) as container:
-        found = {**container.metadata, **container.streams.audio[0].metadata}
-    return {name.lower(): text for name, text in found.items()}
 
 
 def test_reading_what_is_no_audio(tmp_path: Path) -> None:
