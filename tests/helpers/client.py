@@ -10,11 +10,12 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+
+from tests.helpers.loops import finish
 
 Graph = dict[str, dict[str, Any]]  # a workflow in API format: node id -> class_type, inputs
 ENDS = {
@@ -170,8 +171,7 @@ class ComfyClient:
             TimeoutError: it did not end in time; it is interrupted then.
         """
         work = self._run(graph, workflow, timeout, on_event, interrupt_when)
-        with ThreadPoolExecutor(1) as pool:  # the caller's thread may own an event loop
-            run = pool.submit(asyncio.run, work).result()
+        run = finish(work)
         run.history = self.wait_for_history(run.prompt_id)
         return run
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.helpers.loops import finish
 from tests.helpers.support import ROOT, comfyui_root
 
 PACK = "sa3_pack"
@@ -51,5 +50,4 @@ def node_classes(pack: ModuleType) -> list[type[Any]]:
     async def read() -> list[type[Any]]:
         return await (await pack.comfy_entrypoint()).get_node_list()
 
-    with ThreadPoolExecutor(1) as pool:  # this thread may own an event loop
-        return pool.submit(asyncio.run, read()).result()
+    return finish(read())

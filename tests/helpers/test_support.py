@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import make_checkpoint, support
+from tests.helpers.loops import finish
 
 
 def test_rel_l2_is_relative_and_refuses_other_shapes(rel_l2):
@@ -60,3 +61,21 @@ def test_an_unknown_golden_name_says_what_there_is(golden):
 
 def test_tests_is_our_package_whatever_else_is_installed():
     assert Path(support.__file__).parents[1] in map(Path, sys.modules["tests"].__path__)
+
+
+def test_coroutines_run_where_no_loop_runs_yet():
+    """Browser tests leave a loop running in the tests' thread: only `loops.finish` works then."""
+    call = "asyncio" + ".run("
+    files = (support.ROOT / "tests").rglob("*.py")
+    named = [path.name for path in files if call in path.read_text("utf-8")]
+    assert named == []
+
+
+def test_a_coroutine_is_finished_inside_a_running_loop():
+    async def inner() -> int:
+        return 3
+
+    async def outer() -> int:
+        return finish(inner())
+
+    assert finish(outer(), 10) == 3

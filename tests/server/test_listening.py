@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +14,7 @@ from PIL import Image
 from sa3_core.audio.loudness import integrated
 from tests.helpers.client import node
 from tests.helpers.graphs import base_graph, read, sampler, saved
+from tests.helpers.loops import finish
 
 PREVIEWS = (1, 4)  # server.py BinaryEventTypes.PREVIEW_IMAGE and PREVIEW_IMAGE_WITH_METADATA
 
@@ -69,8 +68,7 @@ def test_previews_follow_the_hosts_setting_and_the_nodes(comfy):
         graph = {**base_graph(), "o": sampler(steps=4, seed=seed, **inputs)}
         graph |= saved("o", "o")
         work = _previews(comfy.client.url, graph, method)
-        with ThreadPoolExecutor(1) as pool:  # the caller's thread may own an event loop
-            return pool.submit(asyncio.run, work).result(120)
+        return finish(work, 120)
 
     assert 1 <= count("auto", 101) <= 4
     assert count("none", 102) == 0

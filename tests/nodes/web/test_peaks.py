@@ -7,24 +7,17 @@ import base64
 import importlib
 import json
 import os
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from aiohttp import web
 
+from tests.helpers.loops import finish
+
 RATE = 44100
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in a thread of its own: browser tests leave a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +139,14 @@ def test_a_file_is_decoded_once_until_it_changes(module, tone, monkeypatch):
     async def ask(route: str, times: int) -> list[bytes]:
         return await asyncio.gather(*(cache.get(route, tone) for _ in range(times)))
 
-    first = run(ask(module.PEAKS_ROUTE, 3))
+    first = finish(ask(module.PEAKS_ROUTE, 3))
     assert len(calls) == 1
     assert len(set(first)) == 1
     assert json.loads(first[0])["rate"] == RATE
     data, state = tone.read_bytes(), tone.stat()
     tone.write_bytes(data[:-80_000] + bytes(80_000))  # another sound of the same length
     os.utime(tone, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
-    assert run(ask(module.PEAKS_ROUTE, 1)) != first[:1]
-    run(ask(module.SPECTROGRAM_ROUTE, 1))
+    assert finish(ask(module.PEAKS_ROUTE, 1)) != first[:1]
+    finish(ask(module.SPECTROGRAM_ROUTE, 1))
     assert len(calls) == 3
     assert len(cache._answers) == 2

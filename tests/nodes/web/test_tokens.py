@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+
+from tests.helpers.loops import finish
 
 
 def ask(pack, body: bytes, content_type: str = "application/json") -> tuple[int, dict]:
@@ -22,7 +23,7 @@ def ask(pack, body: bytes, content_type: str = "application/json") -> tuple[int,
             answer = await client.post("/", data=body, headers={"Content-Type": content_type})
             return answer.status, await answer.json()
 
-    return asyncio.run(post())
+    return finish(post())
 
 
 def text_of(value: str) -> bytes:
