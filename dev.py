@@ -258,11 +258,11 @@ def task_test(args: argparse.Namespace, rest: list[str]) -> int:
     pytest = ["-rfEs", "--durations=10", f"--timeout={3600 if args.all else 300}"]
     if not args.all and "-m" not in rest:
         pytest += ["-m", "not soak"]
-    code = run_tests([*pytest, *rest], env)
-    if rest or args.comfyui or "SA3_BROWSER" not in env or code not in (0, 1):
-        return code
-    print(f"== Page {FRONTEND}", flush=True)
-    return max(code, run_tests([*SMOKE, "tests/browser"], {**env, **newest_page()}))
+    if rest or args.comfyui:
+        return run_tests([*pytest, *rest], env)
+    if "SA3_BROWSER" in env:
+        env |= found("SA3_NEWEST_PAGE", "newest_page.py", FRONTEND)
+    return call([PYTHON, "-m", "tests.tools.suite", *pytest], {**os.environ, **env})
 
 
 def run_tests(arguments: Sequence[str], env: dict[str, str]) -> int:
