@@ -108,8 +108,9 @@ class SA3SAMEEncode(io.ComfyNode):
             display_name="SAME Encode",
             category=CATEGORY,
             description=(
-                "Encodes audio of any sample rate, mono or stereo, into a latent of the wanted "
-                "duration (cropped or padded with silence at the end, headroom included)."
+                "Encodes audio of any sample rate into a latent of the wanted duration (cropped or "
+                "padded with silence at the end, headroom included). More than two channels are "
+                "mixed down to stereo, the centre and surrounds at -3 dB."
             ),
             search_aliases=["vae encode audio", "audio to latent"],
             inputs=[
@@ -119,6 +120,7 @@ class SA3SAMEEncode(io.ComfyNode):
                 headroom_input(),
             ],
             outputs=[io.Latent.Output()],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -126,7 +128,8 @@ class SA3SAMEEncode(io.ComfyNode):
         cls, audio: Any, vae: Any, seconds: float = 0.0, headroom: float = HEADROOM_SECONDS
     ) -> io.NodeOutput:
         """Encode; the source rides along on the latent."""
-        return io.NodeOutput(coding.encode(vae, audio, seconds, headroom))
+        latent, notes = coding.encode(vae, audio, seconds, headroom)
+        return io.NodeOutput(latent, ui=show(cls, notes))
 
 
 class SA3SAMEDecode(io.ComfyNode):

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .audio.waveform import as_batch, fit_length
+from .audio.waveform import as_source, fit_length
 from .checkpoints.library import Library
 from .checkpoints.load import load_autoencoder, load_model
 from .checks import broadcast, check_number, check_seconds
@@ -231,7 +231,8 @@ def extend(
         chunk, switch, on_progress: as for `generate`.
 
     Returns:
-        One take per item at the source's rate and channels, its own samples untouched.
+        One take per item at the source's rate and channels (stereo where it had more), its own
+        samples untouched.
 
     Raises:
         InputError: lengths that leave nothing to make, or counts that do not fit.
@@ -241,7 +242,7 @@ def extend(
     if request.seconds or request.edit is not None:
         raise InputError("An extension lasts its source and what is added; give no seconds.")
     settings = request.settings.resolve(model.objective)
-    waveform, rate = as_batch(source[0]), source[1]
+    waveform, rate = as_source(source[0]), source[1]
     if waveform.shape[0] != 1:
         raise InputError(f"{waveform.shape[0]} sources were given; an edit takes one.")
     windows = extension.windows(waveform.shape[-1] / rate, model.max_seconds, rate)

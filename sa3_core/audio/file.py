@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import AudioError
 from ..files.whole_file import FreeName, WholeFile, name_of, whole_file, write_failure
+from .downmix import LAYOUTS, to_stereo
 from .formats import AudioFormat
 from .short import check_whole
 from .sink import output_container
@@ -25,7 +26,6 @@ from .waveform import as_batch, check_rate, peak, resample
 _log = logging.getLogger(__name__)
 
 _BLOCK = 65536  # samples handed to the encoder at once
-_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by channel count
 _MOST_PER_CHANNEL = {"libopus": 256_000}  # bit/s; the encoder refuses more
 _ESTIMATE = 0.5  # seconds by which a length may be off that is an estimate
 _WAV_BYTES = 2**32 - 2**20  # lengths in a WAV have 32 bits
@@ -64,6 +64,23 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
     Raises:
         AudioError: the file is missing, unreadable, damaged or has no sound in it.
     """
+    audio, rate, _ = _read(path)
+    return audio, rate
+
+
+def read_source(path: Path) -> tuple[Tensor, int, str]:
+    """Decode a file as `read_audio` does, mixed down to stereo by the file's own layout.
+
+    Returns:
+        [1 or 2, N] float32, sample rate in Hz, and what was done to the channels ("" = nothing).
+    """
+    audio, rate, layout = _read(path)
+    mixed, note = to_stereo(audio, layout)
+    return mixed, rate, note
+
+
+def _read(path: Path) -> tuple[Tensor, int, tuple[str, ...]]:
+    """Samples [A, N], sample rate in Hz and names of the channels."""
     if not path.is_file():
         raise AudioError(f"There is no audio file {str(path)!r}. Check the path.")
     try:
@@ -77,7 +94,7 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
                 raise AudioError(f"{path.name} holds no audio. Choose a file with sound in it.")
             stream = container.streams.audio[0]
             blocks, bad_packets = _decode(container, stream)
-            rate = stream.rate
+            rate, layout = stream.rate, tuple(channel.name for channel in stream.layout.channels)
             stated = float(stream.duration * stream.time_base) if stream.duration else 0.0
             slack = _EXACT_LENGTH.get(container.format.name)
     except (FFmpegError, OSError) as error:
@@ -101,7 +118,7 @@ def read_audio(path: Path) -> tuple[Tensor, int]:
         )
     elif bad_packets:  # what other containers state is often an estimate
         _log.warning("%s: parts of it cannot be decoded; %.2f s were read.", path.name, found)
-    return torch.from_numpy(audio), rate
+    return torch.from_numpy(audio), rate, layout
 
 
 def _decode(container: InputContainer, stream: av.AudioStream) -> tuple[list[np.ndarray], int]:
@@ -209,7 +226,7 @@ def _encode(
     tags: Mapping[str, str],
 ) -> None:
     """Encode [A, N] into an open file."""
-    layout = _LAYOUTS[len(audio) - 1]
+    layout = LAYOUTS[len(audio)][0]
     sample_format = audio_format.sample_format
     with output_container(file, audio_format.container) as container:
         container.metadata.update(tags)

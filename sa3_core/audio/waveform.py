@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import AudioError
 from ..geometry import SAMPLE_RATE
+from .downmix import to_stereo
 
 _log = logging.getLogger(__name__)
 
@@ -28,26 +29,20 @@ def prepare_source(waveform: Tensor | None, sample_rate: int) -> Tensor:
     """Bring a source to what SAME encodes: 44.1 kHz stereo float32, its level untouched.
 
     Args:
-        waveform: [B, A, N] or [A, N], one or two channels, any dtype and level.
+        waveform: [B, A, N] or [A, N], any dtype and level; more than two channels are mixed down.
         sample_rate: of the waveform, in Hz.
 
     Returns:
         [B, 2, N'] float32 on the waveform's device; [A, N] becomes a batch of one.
 
     Raises:
-        AudioError: no waveform, no samples, NaN or infinite ones, more than two channels, or a
-            sample rate that cannot be used.
+        AudioError: no waveform, no samples, NaN or infinite ones, more channels than any usual
+            layout has, or a sample rate that cannot be used.
 
     Source:
         stable-audio-3:stable_audio_3/inference/audio_utils.py (prepare_audio).
     """
-    audio = as_batch(waveform)
-    channels = audio.shape[1]
-    if channels > CHANNELS:
-        raise AudioError(
-            f"The audio has {channels} channels; the model takes mono or stereo. Mix it down to "
-            "two channels first."
-        )
+    audio = as_source(waveform)
     level = peak(audio)
     if level > _LOUD:
         _log.warning(
@@ -56,7 +51,19 @@ def prepare_source(waveform: Tensor | None, sample_rate: int) -> Tensor:
             level,
         )
     audio = resample(audio, sample_rate, SAMPLE_RATE)
-    return audio.expand(-1, CHANNELS, -1).contiguous() if channels == 1 else audio
+    return audio.expand(-1, CHANNELS, -1).contiguous() if audio.shape[1] == 1 else audio
+
+
+def as_source(waveform: Tensor | None) -> Tensor:
+    """Check a waveform as `as_batch` does; more than two channels are mixed down, and said.
+
+    Returns:
+        [B, 1 or 2, N] float32.
+    """
+    audio, note = to_stereo(as_batch(waveform))
+    if note:
+        _log.warning(note)
+    return audio
 
 
 def as_batch(waveform: Tensor | None) -> Tensor:

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from ..audio.file import read_source as read_stereo
 from ..audio.file import write_audio
 from ..audio.formats import AudioFormat, format_for
 from ..audio.loudness import CEILING, gain_to, measure
@@ -114,6 +116,14 @@ def pick_chunk(chunk: int) -> int | None:
     if chunk < 0:
         raise InputError(f"is {chunk}; it must be 1 latent frame or more, or 0 for auto.", "chunk")
     return chunk or None
+
+
+def read_source(path: Path) -> tuple[Tensor, int]:
+    """An audio file as [1 or 2, N] with its sample rate; says where channels were mixed down."""
+    audio, rate, note = read_stereo(path)
+    if note:
+        log.warning("%s: %s", path.name, note)
+    return audio, rate
 
 
 def numbered(out: Path, count: int) -> list[Path]:

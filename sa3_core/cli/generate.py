@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..adapters.switch import AdapterSwitch
-from ..audio.file import read_audio
 from ..audio.waveform import fit_length, prepare_source
 from ..checkpoints.load import load_autoencoder
 from ..checks import check_positive
@@ -29,6 +28,7 @@ from .files import (
     pick_chunk,
     pick_device,
     pick_dtype,
+    read_source,
     write_takes,
 )
 from .generate_arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, START
@@ -59,7 +59,7 @@ def run_generate(args: argparse.Namespace) -> list[str]:
     with AdapterSwitch(pipeline.model, uses) as put, Bars() as on_progress:
         switch = put if uses else None
         if args.extend_audio:
-            source, extension = read_audio(args.extend_audio), _extension(args)
+            source, extension = read_source(args.extend_audio), _extension(args)
             takes = extend(pipeline, request, source, extension, chunk, switch, on_progress)
         else:
             result = generate(pipeline, request, chunk, noise_seed, switch, on_progress)
@@ -118,10 +118,10 @@ def _edit(args: argparse.Namespace) -> Edit | None:
         "crossfade": args.crossfade_ms / 1000,
     }
     if args.init_audio:
-        return AudioToAudio(*read_audio(args.init_audio))
+        return AudioToAudio(*read_source(args.init_audio))
     if args.inpaint_audio:
         return Inpaint(
-            *read_audio(args.inpaint_audio),
+            *read_source(args.inpaint_audio),
             regions=_regions(args),
             bpm=args.bpm,
             beats_per_bar=args.beats_per_bar,
@@ -130,7 +130,7 @@ def _edit(args: argparse.Namespace) -> Edit | None:
         )
     if args.continue_audio:
         return Continuation(
-            *read_audio(args.continue_audio),
+            *read_source(args.continue_audio),
             add_seconds=args.add,
             before=args.where == START,
             context_seconds=args.context_seconds or 0.0,
@@ -141,7 +141,7 @@ def _edit(args: argparse.Namespace) -> Edit | None:
         if args.bars is not None:
             seconds = bar_seconds(args.bars, args.bpm, args.beats_per_bar)
         seam = Loop.seam_seconds if args.seam_seconds is None else args.seam_seconds
-        return Loop(*read_audio(args.loop_audio), seconds=seconds, seam_seconds=seam, **common)
+        return Loop(*read_source(args.loop_audio), seconds=seconds, seam_seconds=seam, **common)
     return None
 
 
@@ -172,7 +172,7 @@ def run_encode(args: argparse.Namespace) -> list[str]:
     check_latents_out(args.out, 1)
     check_outputs([args.out], args.force)
     chunk = pick_chunk(args.chunk)
-    source = prepare_source(*read_audio(args.audio))
+    source = prepare_source(*read_source(args.audio))
     seconds = seconds_of_samples(source.shape[-1])
     if args.seconds is not None:
         seconds = check_positive("seconds", args.seconds)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..audio.file import read_audio
+from ..audio.file import read_source
 from ..audio.waveform import peak, prepare_source
 from ..codec.autoencode import SAMEAutoencoder, encode
 from ..errors import AudioError, InputError
@@ -118,7 +118,8 @@ class _Job:
         if not recording.caption:
             return Outcome(name, "rejected", "no caption: put a .txt file of the same name beside")
         try:
-            sound = prepare_source(*read_audio(recording.path)).clamp(-1, 1)
+            audio, rate, mixed = read_source(recording.path)
+            sound = prepare_source(audio, rate).clamp(-1, 1)
         except AudioError as error:
             return Outcome(name, "rejected", str(error))
         seconds = sound.shape[-1] / SAMPLE_RATE
@@ -134,7 +135,8 @@ class _Job:
         pieces = [p for p in sound.split(self._frames * HOP, dim=-1) if p.shape[-1] >= _SHORTEST]
         made = [self._write(recording, content, i, p) for i, p in enumerate(pieces)]
         names = tuple(f"{content}{index:04d}" for index in range(len(pieces)))
-        note = f"cut into {len(pieces)} pieces" if len(pieces) > 1 else ""
+        notes = [f"cut into {len(pieces)} pieces"] if len(pieces) > 1 else []
+        note = "; ".join([*notes, mixed] if mixed else notes)
         return Outcome(name, "encoded" if any(made) else "kept", note, seconds, names)
 
     def _content(self, sound: Tensor) -> str:

@@ -1,7 +1,7 @@
 """What an edit is given and what sampling starts from: another take, regions, more, a loop.
 
-keep = 1 means given, 0 to be made. A source is a waveform [A, N] or [1, A, N] at any sample rate,
-mono or stereo; `prepared` is the same at 44.1 kHz in stereo.
+keep = 1 means given, 0 to be made. A source is a waveform [A, N] or [1, A, N] at any sample rate
+(more than two channels are mixed down); `prepared` is the same at 44.1 kHz in stereo.
 """
 
 import logging
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..audio.waveform import as_batch, prepare_source
+from ..audio.waveform import as_source, prepare_source
 from ..errors import InputError
 from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
 from .continuation import continue_source
@@ -141,7 +141,7 @@ def plan_items(edit: Edit, seconds: Sequence[float | None]) -> list[ItemPlan]:
         RegionError: see `parse_regions` and `plan_loop`.
         InputError: several sources, a duration for a continuation or a loop, or nothing to add.
     """
-    source = as_batch(edit.waveform)
+    source = as_source(edit.waveform)
     if source.shape[0] != 1:
         raise InputError(f"{source.shape[0]} sources were given; an edit takes one.")
     if isinstance(edit, Continuation | Loop):

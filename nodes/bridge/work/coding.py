@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
 import torch
 from torch import Tensor
 
+from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.waveform import fit_length, prepare_source
 from ....sa3_core.checks import check_seconds
 from ....sa3_core.codec.autoencode import encode_items
@@ -80,33 +82,54 @@ def empty_latent(
     return latent_value(zeros, checked, **_headroom(headroom))
 
 
-def item_sources(audio: Any, node: str) -> tuple[list[Tensor], SourceRider]:
-    """Every item of an AUDIO as the models take it, and the rider that carries the original.
+@dataclass(frozen=True)
+class Sources:
+    """The items of an AUDIO as sources.
 
-    Returns:
-        One [1, 2, n_b] at 44.1 kHz per item, cut to its own length, and the rider with nothing
-        marked on it.
+    Attributes:
+        items: one [1, 2, n_b] at 44.1 kHz per item, as the models take it, cut to its own length.
+        rider: carries the original, mixed down where it had more than two channels; nothing is
+            marked on it.
+        notes: sentences for the node.
+    """
+
+    items: list[Tensor]
+    rider: SourceRider
+    notes: list[str]
+
+
+def item_sources(audio: Any, node: str) -> Sources:
+    """Every item of an AUDIO as a source.
 
     Raises:
         AudioError: no audio, or none that can be used.
     """
     waveform, rate = audio_samples(audio, node)
+    waveform, mixed = to_stereo(waveform)
     lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
     items = [
         prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
     ]
     unequal = any(length != waveform.shape[-1] for length in lengths)
-    return items, SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
+    rider = SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
+    return Sources(items, rider, [mixed] if mixed else [])
 
 
-def encode(vae: Any, audio: Any, seconds: float, headroom: float = HEADROOM_SECONDS) -> Latent:
-    """Encode audio at an exact duration; the source rides along by reference."""
+def encode(
+    vae: Any, audio: Any, seconds: float, headroom: float = HEADROOM_SECONDS
+) -> tuple[Latent, list[str]]:
+    """Encode audio at an exact duration; the source rides along by reference.
+
+    Returns:
+        The LATENT, and sentences for the node.
+    """
     same = require_same(vae, "SAME Encode")
-    sources, rider = item_sources(audio, "SAME Encode")
-    durations = [seconds_of_samples(source.shape[-1]) for source in sources]
+    sources = item_sources(audio, "SAME Encode")
+    durations = [seconds_of_samples(source.shape[-1]) for source in sources.items]
     if seconds:
-        durations = [check_seconds(seconds, NO_LIMIT)] * len(sources)
-    return encode_sources(same, sources, durations, rider, headroom)
+        durations = [check_seconds(seconds, NO_LIMIT)] * len(durations)
+    latent = encode_sources(same, sources.items, durations, sources.rider, headroom)
+    return latent, sources.notes
 
 
 def encode_sources(

@@ -10,6 +10,7 @@ from typing import Any
 import folder_paths
 from torch import Tensor
 
+from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.file import write_audio
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import Loudness, matching_gains, measure
@@ -24,7 +25,6 @@ NODE = "Compare Audio"
 MAX_TAKES = 4
 FORMAT = FORMATS["flac-24"]
 OUTLINE = 400  # columns of a take's outline
-_MOST_CHANNELS = 2  # what the player draws and every browser plays
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,19 @@ def compare(inputs: Mapping[str, Any], regions: Any, item: int) -> tuple[dict[st
     Raises:
         InputError: nothing is connected, or a batch has no such item.
     """
-    given = {label: audio for label, audio in inputs.items() if audio is not None}
-    if not given:
+    connected = {label: audio for label, audio in inputs.items() if audio is not None}
+    if not connected:
         raise InputError(f"{NODE} has nothing to play. Connect audio to a, b, c or d.")
-    single = len(given) == 1
-    chosen, notes = _items(next(iter(given.values()))) if single else (_one_each(given, item), [])
+    single = len(connected) == 1
+    first = next(iter(connected.values()))
+    chosen, notes = _items(first) if single else (_one_each(connected, item), [])
     rate = max(rate for _, _, rate in chosen)
-    takes = [
-        _Take(label, wave, measure(wave, rate))
-        for label, wave in ((label, resample(wave, own, rate)) for label, wave, own in chosen)
-    ]
+    takes = []
+    for label, given, own in chosen:
+        stereo, mixed = to_stereo(given)  # what every browser plays
+        notes += [f"{label}: {mixed}"] if mixed else []
+        wave = resample(stereo, own, rate)
+        takes.append(_Take(label, wave, measure(wave, rate)))
     longest = max(take.wave.shape[-1] for take in takes)
     gains = matching_gains([take.loudness.lufs for take in takes])
     shown = [_write(take, rate, longest, gain) for take, gain in zip(takes, gains, strict=True)]
@@ -94,7 +97,7 @@ def _item(audio: Any, item: int, label: str = "A") -> tuple[Tensor, int]:
         )
     index = min(item, len(waveform) - 1)
     lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
-    return waveform[index, :_MOST_CHANNELS, : lengths[index]].cpu(), rate
+    return waveform[index, :, : lengths[index]].cpu(), rate
 
 
 def _write(take: _Take, rate: int, samples: int, gain: float) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def continue_audio(
         RegionError: the source does not fill a latent frame.
     """
     same = require_same(vae, "Continue Audio")
-    _, rider = item_sources(audio, "Continue Audio")
+    given = item_sources(audio, "Continue Audio")
+    rider = given.rider
     items = rider.items_of(rider.waveform.shape[0])
     continued = [
         continue_source(item.waveform, item.sample_rate, add_seconds, before, context_seconds)
@@ -64,7 +65,8 @@ def continue_audio(
         for source in sources
         for start, end in source.regions
     ]
-    return _masked(latent, keep, asked)
+    masked = _masked(latent, keep, asked)
+    return replace(masked, notes=[*given.notes, *masked.notes])
 
 
 def make_loop(
@@ -83,7 +85,8 @@ def make_loop(
         RegionError: the source is shorter than the loop, or the seam does not fit.
     """
     same = require_same(vae, "Loop")
-    _, rider = item_sources(audio, "Loop")
+    given = item_sources(audio, "Loop")
+    rider = given.rider
     rate, items = rider.sample_rate, rider.items_of(rider.waveform.shape[0])
     lengths = rider.own_lengths()
     plans = [
@@ -107,7 +110,7 @@ def make_loop(
         [keep_mask([p.region], frames, s, rule) for p, s in zip(plans, seconds, strict=True)]
     )
     masked = _masked(latent, keep, [[plan.region] for plan in plans])
-    return Masked(masked.latent, masked.asked, [*map(_loop_text, plans), *masked.notes])
+    return replace(masked, notes=[*given.notes, *map(_loop_text, plans), *masked.notes])
 
 
 def _loop_text(plan: LoopPlan) -> str:

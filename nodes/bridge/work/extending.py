@@ -113,8 +113,8 @@ def extend(
     settings = settings.resolve(info.objective)
     positive = text_conditioning(texts[0], "positive")
     negative = None if texts[1] is None else text_conditioning(texts[1], "negative")
-    _, rider = item_sources(audio, NODE)
-    sources = rider.items_of(rider.waveform.shape[0])
+    given = item_sources(audio, NODE)
+    sources = given.rider.items_of(given.rider.waveform.shape[0])
     rate, batch = sources[0].sample_rate, max(len(sources), positive.batch)
     rows = broadcast(len(sources), batch, "sources")
     prompts = broadcast(positive.batch, batch, "prompts")
@@ -138,7 +138,7 @@ def extend(
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
     value = audio_value(torch.cat(padded), rate)
-    notes = [extension.describe(windows) for windows in plans]
+    notes = [*given.notes, *(extension.describe(windows) for windows in plans)]
     return {**value, "lengths": [result.shape[-1] for result in results]}, notes
 
 

@@ -27,7 +27,7 @@ from ..sockets.values import (
     latent_samples,
     rider_of,
 )
-from .coding import aligned_frames, encode_sources, item_sources
+from .coding import Sources, aligned_frames, encode_sources, item_sources
 
 NODE = "Inpaint Mask"
 NO_SOURCE = (
@@ -91,26 +91,33 @@ def mask_regions(
         RegionError: regions that cannot be used.
     """
     if latent is None:
-        latent, asked = _encoded(audio, vae, request)
+        if audio is None or vae is None:
+            raise InputError(f"{NODE} needs a latent, or audio together with a vae to encode it.")
+        sources = item_sources(audio, NODE)
+        latent, asked = _encoded(sources, vae, request)
+        notes = sources.notes
     else:
         latent_samples(latent, NODE)
+        notes = []
         if audio is not None:
-            latent = {**latent, SOURCE_KEY: _with_marks(item_sources(audio, NODE)[1], latent)}
+            sources = item_sources(audio, NODE)
+            latent = {**latent, SOURCE_KEY: _with_marks(sources.rider, latent)}
+            notes = sources.notes
         asked = request.resolve(durations(latent))
         latent = lengthen(repeat_item(latent, len(asked)), asked)
-    return set_mask(latent, asked, settings)
+    masked = set_mask(latent, asked, settings)
+    return replace(masked, notes=[*notes, *masked.notes])
 
 
-def _encoded(audio: Any, vae: Any, request: RegionRequest) -> tuple[Latent, list[list[Region]]]:
+def _encoded(
+    sources: Sources, vae: Any, request: RegionRequest
+) -> tuple[Latent, list[list[Region]]]:
     """Encode audio at the length that the regions give it."""
-    if audio is None or vae is None:
-        raise InputError(f"{NODE} needs a latent, or audio together with a vae to encode it.")
-    sources, rider = item_sources(audio, NODE)
-    own = [seconds_of_samples(source.shape[-1]) for source in sources]
+    own = [seconds_of_samples(source.shape[-1]) for source in sources.items]
     asked = request.resolve(own)
     own = [own[i] for i in broadcast(len(own), len(asked), "sources")]
     seconds = [new_duration(regions, s) for regions, s in zip(asked, own, strict=True)]
-    return encode_sources(require_same(vae, NODE), sources, seconds, rider), asked
+    return encode_sources(require_same(vae, NODE), sources.items, seconds, sources.rider), asked
 
 
 def _with_marks(rider: SourceRider, latent: Latent) -> SourceRider:

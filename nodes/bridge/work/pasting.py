@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.checks import broadcast
 from ....sa3_core.editing.region_request import RegionRequest
 from ....sa3_core.editing.regions import new_duration
@@ -73,15 +74,18 @@ def paste_onto(audio: Any, latent: Any, crossfade: float) -> tuple[Audio, list[s
     """
     latent_samples(latent, NODE)
     latent_seconds(latent)
-    return restore(_given(audio), latent, True, crossfade)
+    given, mixed = _given(audio)
+    out, notes = restore(given, latent, True, crossfade)
+    return out, [*mixed, *notes]
 
 
-def _given(audio: Any) -> Audio:
-    """An AUDIO from a socket, checked."""
+def _given(audio: Any) -> tuple[Audio, list[str]]:
+    """An AUDIO from a socket, checked and mixed down, and what to say about that."""
     waveform, rate = audio_samples(audio, NODE)
+    waveform, note = to_stereo(waveform)
     if waveform is audio["waveform"]:
-        return audio
-    return {**audio, "waveform": waveform, "sample_rate": rate}
+        return audio, []
+    return {**audio, "waveform": waveform, "sample_rate": rate}, [note] if note else []
 
 
 def paste_source(
@@ -99,10 +103,11 @@ def paste_source(
         InputError: no source, or counts that do not fit.
         RegionError: regions that cannot be used.
     """
-    audio = _given(audio)
+    audio, mixed = _given(audio)
     if source is None:
         raise InputError(f"{NODE} needs the edited latent, or a source and its regions.")
-    _, rider = item_sources(source, NODE)
+    given = item_sources(source, NODE)
+    rider = given.rider
     sources, made = rider.items_of(rider.waveform.shape[0]), audio_lengths(audio)
     rows = broadcast(len(sources), len(made), "sources")
     chosen = [sources[row] for row in rows]
@@ -114,7 +119,7 @@ def paste_source(
         replace(source, regions=tuple(asked)) for source, asked in zip(chosen, regions, strict=True)
     ]
     pieces = [new_duration(r, s) for r, s in zip(regions, own, strict=True)]
-    return paste(_trimmed(audio, pieces), items, crossfade), [DONE]
+    return paste(_trimmed(audio, pieces), items, crossfade), [*given.notes, *mixed, DONE]
 
 
 def _trimmed(audio: Audio, seconds: Sequence[float]) -> Audio:

@@ -7,6 +7,7 @@ from typing import Any
 from comfy.cli_args import args
 from torch import Tensor
 
+from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, write_sidecar
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
@@ -41,9 +42,12 @@ def save(
     names = output_names(prefix, hidden)
     files, notes = [], []
     for index, (item, length) in enumerate(zip(waveform, lengths, strict=True)):
-        samples, said = _at_loudness(item[:, :length], rate, lufs)
+        samples, mixed = item[:, :length], ""
+        if len(samples) > form.max_channels:
+            samples, mixed = to_stereo(samples)
+        samples, said = _at_loudness(samples, rate, lufs)
         report = write_audio(names.item(index, form.suffix), samples, rate, form, tags)
-        notes += [_note(report) + said]
+        notes += [_note(report) + said, *([mixed] if mixed else [])]
         if tags and sidecar_needed(form, tags):
             beside = write_sidecar(report.path, tags)
             notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sa3_core.audio.file import read_audio
+from sa3_core.audio.downmix import to_stereo
+from sa3_core.audio.file import read_audio, write_audio
+from sa3_core.audio.formats import FORMATS
 from sa3_core.audio.loudness import measure
 from sa3_core.codec.latent_file import read_latents
 from tests.helpers.cli_support import GENERATE, PROMPT, close_to, read_path
@@ -262,3 +264,21 @@ def test_errors_name_the_flag_that_was_typed(sa3, source, argv, message):
     code, out, err = sa3(*GENERATE, *argv)
     assert (code, out) == (1, [])
     assert message in err
+
+
+def test_surround_sources_are_mixed_down_and_said(sa3, source, tmp_path):
+    five = torch.cat([source, source.flip(-1), source * 0.5]) * 0.4
+    write_audio(tmp_path / "six.wav", five, 44100, FORMATS["wav-32f"])
+    mixed, _ = to_stereo(five)
+    run = ("generate", "--model", "tiny-s", "--prompt", PROMPT, "--steps", 1, "--force")
+    for kind in (
+        ("--inpaint-audio", "six.wav", "--region", "0.5-1"),
+        ("--extend-audio", "six.wav", "--add", 0.5, "--overlap-seconds", 0.2),
+    ):
+        code, _, err = sa3(*run, "--out", "out.wav", *kind)
+        assert code == 0, err
+        assert "six.wav: The 6 channels (FL FR FC LFE BL BR) were mixed down" in err
+        assert torch.equal(read_audio(tmp_path / "out.wav")[0][:, :20000], mixed[:, :20000])
+    code, _, err = sa3("encode", "six.wav", "--model", "tiny-s", "--out", "a.safetensors")
+    assert code == 0, err
+    assert "6 channels" in err

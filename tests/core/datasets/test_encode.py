@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sa3_core.audio.downmix import to_stereo
 from sa3_core.audio.file import write_audio
 from sa3_core.audio.formats import format_for
 from sa3_core.checkpoints.load import load_autoencoder
@@ -200,3 +201,15 @@ def test_a_clip_without_notes_or_with_a_pickle_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(LatentFileError, match="no readable array"):
         read_folder(tmp_path)
+
+
+def test_surround_recordings_are_mixed_down_and_said(same, tmp_path):
+    place = tmp_path / "sounds"
+    place.mkdir()
+    sound = torch.rand(6, 9 * HOP, generator=torch.Generator().manual_seed(1)) * 0.2
+    for name, audio in (("six", sound), ("two", to_stereo(sound)[0])):
+        write_audio(place / f"{name}.wav", audio, 44100, format_for(place / "a.wav"))
+        (place / f"{name}.txt").write_text("pad", encoding="utf-8")
+    six, two = encode_folder(list_recordings(place), same, tmp_path / "out", SIZE)
+    assert (six.status, two.note) == ("encoded", "the same sound as six.wav")
+    assert six.note.startswith("The 6 channels (FL FR FC LFE BL BR) were mixed down")

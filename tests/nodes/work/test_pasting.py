@@ -284,7 +284,7 @@ def test_denoise_zero_gives_the_source_back_and_says_so(small, nodes):
 @pytest.mark.parametrize(
     ("waveform", "message"),
     [
-        (torch.zeros(1, 3, 9000), "3 channels"),
+        (torch.zeros(1, 9, 9000), "9 channels"),
         (torch.zeros(1, 2, 0), "empty"),
         (torch.full((1, 2, 9000), float("nan")), "NaN"),
     ],
