@@ -258,11 +258,11 @@ def task_test(args: argparse.Namespace, rest: list[str]) -> int:
     pytest = ["-rfEs", "--durations=10", f"--timeout={3600 if args.all else 300}"]
     if not args.all and "-m" not in rest:
         pytest += ["-m", "not soak"]
-    if rest or args.comfyui:
+    if args.comfyui or rest not in ([], ["tests/core"]):
         return run_tests([*pytest, *rest], env)
     if "SA3_BROWSER" in env:
         env |= found("SA3_NEWEST_PAGE", "newest_page.py", FRONTEND)
-    return call([PYTHON, "-m", "tests.tools.suite", *pytest], {**os.environ, **env})
+    return call([PYTHON, "-m", "tests.tools.suite", *rest, *pytest], {**os.environ, **env})
 
 
 def run_tests(arguments: Sequence[str], env: dict[str, str]) -> int:

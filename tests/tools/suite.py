@@ -1,9 +1,10 @@
 """The whole suite as processes side by side: pages wait for browsers while the core computes.
 
-    python -m tests.tools.suite [pytest arguments]
+    python -m tests.tools.suite [tests/core] [pytest arguments]
 
-`dev.py test` starts it without paths. The environment names ComfyUI (SA3_COMFYUI) and, where they
-could be had, a browser (SA3_BROWSER) and the newest page (SA3_NEWEST_PAGE).
+`dev.py test` starts it without other paths; `tests/core` means the core's parts alone. The
+environment names ComfyUI (SA3_COMFYUI) and, where they could be had, a browser (SA3_BROWSER) and
+the newest page (SA3_NEWEST_PAGE).
 """
 # ruff: noqa: T201 - a command, it prints
 
@@ -24,6 +25,8 @@ from tests.helpers.harness import FRONTEND
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER, NEWEST_PAGE = "SA3_BROWSER", "SA3_NEWEST_PAGE"
+CORE = "tests/core"
+NET_ROOMS = ("codec", "networks", "sampling", "training")
 AT_ONCE = 2
 """Processes side by side. A third one starves the browser of a machine with two cores."""
 NOTHING_COLLECTED = 5  # pytest's exit code where `-k` leaves no test of a part
@@ -38,12 +41,19 @@ class Part:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+def core_parts() -> list[Part]:
+    """The core's tests in two halves of about the same length."""
+    nets = [f"{CORE}/{room}" for room in NET_ROOMS]
+    others = [f"--ignore={room}" for room in nets]
+    return [Part("core nets", nets), Part("core", [CORE, *others])]
+
+
 def parts(env: Mapping[str, str]) -> list[Part]:
     """What the suite consists of, the longest first: every test once, and smoke on a newer page."""
     found = [
         Part("page", ["tests/browser"]),
-        Part("core", ["tests/core"]),
-        Part("host", ["tests", "--ignore=tests/browser", "--ignore=tests/core"]),
+        Part("host", ["tests", "--ignore=tests/browser", f"--ignore={CORE}"]),
+        *core_parts(),
     ]
     if BROWSER in env:
         newest = {FRONTEND: env.get(NEWEST_PAGE, "")}
@@ -128,8 +138,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the suite on this machine; see the top of this file."""
     threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
     env = {"OMP_NUM_THREADS": threads, **os.environ}
-    wanted = parts(env)
-    suite = Suite([sys.executable, "-m", "pytest", *arguments], env)
+    wanted = core_parts() if CORE in arguments else parts(env)
+    options = [argument for argument in arguments if argument != CORE]
+    suite = Suite([sys.executable, "-m", "pytest", *options], env)
     code = suite.run([part for part in wanted if part.env.get(FRONTEND, "own")])
     print("".join(suite.failures), end="", flush=True)
     for name, result in suite.codes.items():
