@@ -141,7 +141,7 @@ class SA3VAE(comfy.sd.VAE):
             )
         return intermediate(_joined(items, frames * HOP))
 
-    def encode(self, pixel_samples: Tensor) -> Tensor:
+    def encode(self, pixel_samples: Tensor, *_ignored: Any, **_video: Any) -> Tensor:
         """Stock VAEEncodeAudio: [B, N, A] with 1 or 2 channels -> [B, 256, ceil(N / 4096)]."""
         return self.encode_audio(
             prepare_source(pixel_samples.movedim(-1, 1), SAMPLE_RATE), on_chunk=chunk_reporter()
@@ -170,7 +170,8 @@ class SA3VAE(comfy.sd.VAE):
         return x.to(self.device, self.vae_dtype)
 
     def _auto(self, frames: int, memory: Callable[..., float]) -> int | None:
-        free: Any = mm.get_free_memory(self.device)  # one number unless torch's share is asked for
+        # The patcher also counts what the host would evict for it.
+        free = self.patcher.get_free_memory(self.device)
         return auto_chunk(self.config, frames, free, self.vae_dtype, self.device, memory)
 
 
