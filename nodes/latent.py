@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..sa3_core.editing.regions import bar_seconds, parse_durations
 from ..sa3_core.geometry import HEADROOM_SECONDS
 from .bridge.host.running import show
+from .bridge.sockets.riding import settled
 from .bridge.work import coding, pasting
 from .inputs import (
     CATEGORY,
@@ -205,9 +206,10 @@ class SA3SAMEDecode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Decode, trim, paste the kept source back and turn a loop back."""
         seed = noise_seed if decoder_noise else None
+        latent, said = settled(latent, "SAME Decode Chunked")
         audio = coding.decode(vae, latent, chunk or None, seed)
         audio, notes = pasting.restore(audio, latent, keep_source_exactly, crossfade_ms / 1000)
-        return io.NodeOutput(audio, ui=show(cls, notes))
+        return io.NodeOutput(audio, ui=show(cls, said + notes))
 
 
 NODES = [SA3EmptyLatent, SA3SAMEEncode, SA3SAMEDecode]

@@ -133,12 +133,14 @@ class SA3SplitAudioBatch(io.ComfyNode):
             search_aliases=["audio batch to list", "unbatch audio"],
             inputs=[io.Audio.Input("audio", tooltip="A batch, its items of any lengths.")],
             outputs=[io.Audio.Output(is_output_list=True)],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, audio: Any) -> io.NodeOutput:
         """Cut the items out."""
-        return io.NodeOutput(takes.split_audio(audio))
+        items, notes = takes.split_audio(audio)
+        return io.NodeOutput(items, ui=show(cls, notes))
 
 
 NODES = [SA3SaveLatents, SA3LoadLatents, SA3SplitAudioBatch]

@@ -10,6 +10,7 @@ from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import parse_shift_options
 from ..sa3_core.sampling.settings import NOISE_SCHEDULES, SampleSettings
+from .bridge.host.running import show
 from .bridge.work.sampling import make_sampler, schedule
 from .inputs import (
     CATEGORY,
@@ -55,6 +56,7 @@ class SA3Scheduler(io.ComfyNode):
                 shift_options_input(),
             ],
             outputs=[io.Sigmas.Output()],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -78,7 +80,8 @@ class SA3Scheduler(io.ComfyNode):
             noise_schedule=noise_schedule,
             shift_options=parse_shift_options(shift_options),
         )
-        return io.NodeOutput(schedule(model, settings, latent, seconds))
+        sigmas, notes = schedule(model, settings, latent, seconds)
+        return io.NodeOutput(sigmas, ui=show(cls, notes))
 
 
 class SA3SamplerSelect(io.ComfyNode):

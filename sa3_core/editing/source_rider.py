@@ -4,7 +4,7 @@ B batch, A audio channels, N audio samples. What rides is handed on by reference
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -82,6 +82,7 @@ class SourceRider:
         feather: seconds of crossfade that replace those of whoever pastes; 0 = those.
         rotate: samples that a loop rotated each item by, undone in the end; None = none. Waveform
             and regions are then those of the rotated loop.
+        rows: row of `waveform` that each item has; None = its own, or the only one.
     """
 
     waveform: Tensor
@@ -92,6 +93,7 @@ class SourceRider:
     origin: tuple[float, ...] | None = None
     feather: float = 0.0
     rotate: tuple[int, ...] | None = None
+    rows: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, value: "SourceRider | Mapping[str, Any] | None") -> "SourceRider | None":
@@ -118,6 +120,7 @@ class SourceRider:
             _entries(value.get("origin"), float),
             float(value.get("feather") or 0.0),
             _entries(value.get("rotate"), int),
+            _entries(value.get("rows"), int),
         )
 
     def keys(self) -> list[str]:
@@ -156,7 +159,8 @@ class SourceRider:
             InputError: the batch is no longer the one that was marked.
         """
         samples = self.waveform.shape[-1]
-        rows = item_indices(self.waveform.shape[0], batch, index, "sources")
+        own = self.rows or tuple(range(self.waveform.shape[0]))
+        rows = [own[i] for i in item_indices(len(own), batch, index, "sources")]
         lengths = self.entries(self.lengths, batch, index, "lengths") or [samples] * batch
         whole = [(0, length) for length in lengths]
         spans = self.entries(self.spans, batch, index, "spans") or whole
@@ -174,6 +178,40 @@ class SourceRider:
             )
             for b, row in enumerate(rows)
         ]
+
+    def select(self, items: Sequence[int], batch: int) -> "SourceRider":
+        """The rider of a batch that was picked out of another one; shares the waveform.
+
+        Args:
+            items: which item of the other batch each one is.
+            batch: items of the other batch.
+
+        Raises:
+            InputError: the rider does not fit the other batch.
+        """
+        if list(items) == list(range(batch)) and self._fits(batch):
+            return self
+
+        def pick(values: Sequence[T] | None, what: str) -> tuple[T, ...] | None:
+            whole = self.entries(values, batch, None, what)
+            return None if whole is None else tuple(whole[item] for item in items)
+
+        own = self.rows or tuple(range(self.waveform.shape[0]))
+        return replace(
+            self,
+            rows=pick(own, "sources"),
+            regions=pick(self.regions, "regions"),
+            lengths=pick(self.lengths, "lengths"),
+            spans=pick(self.spans, "spans"),
+            origin=pick(self.origin, "origins"),
+            rotate=pick(self.rotate, "rotations"),
+        )
+
+    def _fits(self, batch: int) -> bool:
+        """Whether everything is there once per item, or once for all."""
+        lists = (self.rows, self.regions, self.lengths, self.spans, self.origin, self.rotate)
+        counts = [len(values) for values in lists if values is not None]
+        return {*counts, self.waveform.shape[0] if self.rows is None else batch} <= {1, batch}
 
     def entries(
         self, values: Sequence[T] | None, batch: int, index: Sequence[int] | None, what: str

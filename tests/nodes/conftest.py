@@ -17,7 +17,9 @@ from tests.helpers import editing_support
 @pytest.fixture(scope="session")
 def bridge(pack: ModuleType) -> SimpleNamespace:
     """The pack's bridge and core modules by name."""
-    names = [f"nodes.bridge.sockets.{name}" for name in ("model", "clip", "vae", "values")]
+    names = [
+        f"nodes.bridge.sockets.{name}" for name in ("model", "clip", "vae", "values", "riding")
+    ]
     names += [f"nodes.bridge.work.{name}" for name in ("sampling", "coding", "loading", "saving")]
     names += ["nodes.bridge.host.running", "nodes.bridge.host.dtypes", "sa3_core.errors"]
     names += [f"sa3_core.sampling.{name}" for name in ("settings", "noise", "start", "plan")]

@@ -12,7 +12,6 @@ from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
     HEADROOM_SECONDS,
-    HOP,
     LATENT_CHANNELS,
     SAMPLE_RATE,
     seconds_of_frames,
@@ -24,23 +23,20 @@ log = logging.getLogger(__name__)
 
 SOURCE_KEY = "sa3_source"  # a SourceRider, or a dict of its names where another node copied it
 
-_WHOSE_FAULT = "The node before it is at fault: report it to its authors."
+SILENT_KEY = "sa3_silent_ends"  # on an AUDIO of ours: its items end in silence
+
+WHOSE_FAULT = "The node before it is at fault: report it to its authors."
 
 Latent = dict[str, Any]
 Audio = dict[str, Any]
 
 
-def latent_value(samples: Tensor, seconds: Sequence[float] | None = None, **extra: Any) -> Latent:
-    """A LATENT of ours: samples [B, 256, T], `seconds` one float per item."""
-    value: Latent = {"samples": samples, "type": "audio", "downscale_ratio_temporal": HOP}
-    if seconds is not None:
-        value["seconds"] = [float(s) for s in seconds]
-    return {**value, **extra}
-
-
-def audio_value(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Audio:
-    """An AUDIO: waveform [B, A, N] float32 on the CPU."""
-    return {"waveform": waveform.float().cpu(), "sample_rate": sample_rate}
+def audio_value(
+    waveform: Tensor, sample_rate: int = SAMPLE_RATE, lengths: Sequence[int] | None = None
+) -> Audio:
+    """An AUDIO: waveform [B, A, N] float32 on the CPU, silent past each item's own length."""
+    value: Audio = {"waveform": waveform.float().cpu(), "sample_rate": sample_rate}
+    return value if lengths is None else {**value, "lengths": list(lengths), SILENT_KEY: True}
 
 
 def audio_samples(audio: Any, node: str) -> tuple[Tensor, int]:
@@ -57,13 +53,13 @@ def audio_samples(audio: Any, node: str) -> tuple[Tensor, int]:
     if not isinstance(audio, Mapping) or not {"waveform", "sample_rate"} <= set(audio):
         raise AudioError(
             f"{node} got {_described(audio)} as AUDIO; it must hold waveform and sample_rate. "
-            f"Connect a node whose output is audio. {_WHOSE_FAULT}"
+            f"Connect a node whose output is audio. {WHOSE_FAULT}"
         )
     waveform, rate = audio["waveform"], audio["sample_rate"]
     if not isinstance(waveform, Tensor):
         raise AudioError(
             f"{node} got AUDIO whose waveform is {_described(waveform)}; it must be a torch tensor "
-            f"[batch, channels, samples]. {_WHOSE_FAULT}"
+            f"[batch, channels, samples]. {WHOSE_FAULT}"
         )
     try:
         return as_batch(waveform), check_rate(rate)
@@ -91,7 +87,7 @@ def latent_samples(latent: Latent, node: str) -> Tensor:
         raise InputError(
             f"{node} got {_described(given)} as LATENT; it must hold samples, a torch tensor "
             f"[batch, {LATENT_CHANNELS}, frames]. Use Empty Latent by Duration or SAME Encode. "
-            f"{_WHOSE_FAULT}"
+            f"{WHOSE_FAULT}"
         )
     if samples.is_nested:
         raise InputError(f"{node} got a nested latent (video with audio); give it an audio latent.")
@@ -119,8 +115,7 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
         values = [float(s) for s in (seconds if isinstance(seconds, (list, tuple)) else [seconds])]
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"The latent's seconds are {seconds!r}; they must be one number per item. "
-            f"{_WHOSE_FAULT}"
+            f"The latent's seconds are {seconds!r}; they must be one number per item. {WHOSE_FAULT}"
         ) from error
     batch = latent["samples"].shape[0]
     if len(values) == batch:
@@ -165,7 +160,7 @@ def keep_of(latent: Latent) -> Tensor | None:
     if not isinstance(mask, Tensor):
         raise InputError(
             f"The latent's noise_mask is {_described(mask)}; it must be a torch tensor [batch, 1, "
-            f"frames]. Use Inpaint Mask. {_WHOSE_FAULT}"
+            f"frames]. Use Inpaint Mask. {WHOSE_FAULT}"
         )
     frames = latent["samples"].shape[-1]
     if mask.ndim == 2:
@@ -180,9 +175,9 @@ def keep_of(latent: Latent) -> Tensor | None:
     return 1 - mask[:, :1].float().cpu().round()
 
 
-def start_latent(latent: Latent, node: str) -> StartLatent:
-    """What the sampler starts from."""
-    samples = latent_samples(latent, node)
+def start_latent(latent: Latent) -> StartLatent:
+    """What the sampler starts from, of a settled LATENT."""
+    samples = latent["samples"]
     index = latent.get("batch_index")
     return StartLatent(
         frames=samples.float().cpu(),

@@ -1,6 +1,5 @@
 """Latents and audio: empty latents, encoding, decoding and trimming."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,19 +24,9 @@ from ....sa3_core.geometry import (
     target_frames,
 )
 from ..host.running import chunk_reporter
+from ..sockets.riding import audio_batch, latent_value
 from ..sockets.vae import SA3VAE, require_same
-from ..sockets.values import (
-    SOURCE_KEY,
-    Audio,
-    Latent,
-    audio_samples,
-    audio_value,
-    latent_samples,
-    latent_seconds,
-    latent_value,
-)
-
-log = logging.getLogger(__name__)
+from ..sockets.values import SOURCE_KEY, Audio, Latent, audio_value, latent_seconds
 
 NO_LIMIT = 100_000.0
 MAX_ITEMS = 1000  # of one latent
@@ -104,15 +93,15 @@ def item_sources(audio: Any, node: str) -> Sources:
     Raises:
         AudioError: no audio, or none that can be used.
     """
-    waveform, rate = audio_samples(audio, node)
-    waveform, mixed = to_stereo(waveform)
-    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
+    batch = audio_batch(audio, node)
+    waveform, mixed = to_stereo(batch.waveform)
+    rate, lengths = batch.rate, batch.lengths
     items = [
         prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
     ]
     unequal = any(length != waveform.shape[-1] for length in lengths)
     rider = SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
-    return Sources(items, rider, [mixed] if mixed else [])
+    return Sources(items, rider, [*batch.notes, *([mixed] if mixed else [])])
 
 
 def encode(
@@ -159,10 +148,9 @@ def encode_sources(
 
 
 def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) -> Audio:
-    """Decode a latent; items shorter than the longest end in silence and know their length."""
+    """Decode a settled latent; the shorter of its items end in silence and know their length."""
     same = require_same(vae, "SAME Decode Chunked")
-    samples = latent_samples(latent, "SAME Decode Chunked")
-    seconds = latent_seconds(latent)
+    samples, seconds = latent["samples"], latent_seconds(latent)
     audio = same.decode_latent(samples, chunk, noise_seed, chunk_reporter("decoding"), seconds)
     if seconds is None:
         return audio_value(audio)
@@ -172,28 +160,4 @@ def decode(vae: Any, latent: Latent, chunk: int | None, noise_seed: int | None) 
     audio = audio[..., : max(lengths)]
     for item, length in zip(audio, lengths, strict=True):
         item[:, length:] = 0
-    return {**audio_value(audio), "lengths": lengths}
-
-
-def audio_lengths(audio: Audio) -> list[int]:
-    """Samples that belong to each item of an AUDIO batch.
-
-    The lengths that ride along count only while the longest item fills the waveform, as our nodes
-    leave it. Where another node joined, resampled, cut or padded it, all of it counts.
-    """
-    waveform = audio["waveform"]
-    lengths = audio.get("lengths")
-    if lengths is None or len(lengths) != waveform.shape[0]:
-        return [waveform.shape[-1]] * waveform.shape[0]
-    try:
-        found = [int(n) for n in lengths]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"The audio's lengths are {lengths!r}; they must be whole numbers of samples, one per "
-            "item. The node before it is at fault: report it to its authors."
-        ) from error
-    total = waveform.shape[-1]
-    if max(found) == total and min(found) > 0:
-        return found
-    log.warning("The audio was changed by another node: all %d samples of it count.", total)
-    return [total] * len(found)
+    return audio_value(audio, lengths=lengths)

@@ -17,8 +17,7 @@ from ....sa3_core.audio.loudness import Loudness, matching_gains, measure
 from ....sa3_core.audio.pictures import wave_columns
 from ....sa3_core.audio.waveform import fit_length, peak, resample
 from ....sa3_core.errors import InputError
-from ..sockets.values import audio_samples
-from .coding import audio_lengths
+from ..sockets.riding import AudioBatch, audio_batch
 from .look import describe
 
 NODE = "Compare Audio"
@@ -54,8 +53,13 @@ def compare(inputs: Mapping[str, Any], regions: Any, item: int) -> tuple[dict[st
     if not connected:
         raise InputError(f"{NODE} has nothing to play. Connect audio to a, b, c or d.")
     single = len(connected) == 1
-    first = next(iter(connected.values()))
-    chosen, notes = _items(first) if single else (_one_each(connected, item), [])
+    batches = {label: audio_batch(audio, NODE) for label, audio in connected.items()}
+    notes = list(dict.fromkeys(note for batch in batches.values() for note in batch.notes))
+    if single:
+        chosen, more = _items(next(iter(batches.values())))
+        notes += more
+    else:
+        chosen = [_item(batch, item, label) for label, batch in batches.items()]
     rate = max(rate for _, _, rate in chosen)
     takes = []
     for label, given, own in chosen:
@@ -75,29 +79,20 @@ def compare(inputs: Mapping[str, Any], regions: Any, item: int) -> tuple[dict[st
     return {"sa3_takes": shown, "sa3_regions": marked, "sa3_seconds": length}, notes
 
 
-def _items(audio: Any) -> tuple[list[tuple[str, Tensor, int]], list[str]]:
+def _items(batch: AudioBatch) -> tuple[list[tuple[str, Tensor, int]], list[str]]:
     """The first items of one batch as takes."""
-    waveform, _ = audio_samples(audio, NODE)
-    count = min(len(waveform), MAX_TAKES)
-    left = len(waveform) - count
-    notes = [f"The first {count} of {len(waveform)} items are played."] if left else []
-    return [("ABCD"[i], *_item(audio, i)) for i in range(count)], notes
+    total = len(batch.waveform)
+    count = min(total, MAX_TAKES)
+    notes = [f"The first {count} of {total} items are played."] if total > count else []
+    return [_item(batch, i, "ABCD"[i]) for i in range(count)], notes
 
 
-def _one_each(given: Mapping[str, Any], item: int) -> list[tuple[str, Tensor, int]]:
-    return [(label, *_item(audio, item, label)) for label, audio in given.items()]
-
-
-def _item(audio: Any, item: int, label: str = "A") -> tuple[Tensor, int]:
-    """An item [A, n] with its rate; a batch of one serves for every item."""
-    waveform, rate = audio_samples(audio, NODE)
-    if len(waveform) > 1 and item >= len(waveform):
-        raise InputError(
-            f"item is {item}, but {label.lower()} has {len(waveform)} items (the first is 0)."
-        )
-    index = min(item, len(waveform) - 1)
-    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
-    return waveform[index, :, : lengths[index]].cpu(), rate
+def _item(batch: AudioBatch, item: int, label: str) -> tuple[str, Tensor, int]:
+    """An item [A, n] with its label and rate; a batch of one serves for every item."""
+    total = len(batch.waveform)
+    if total > 1 and item >= total:
+        raise InputError(f"item is {item}, but {label.lower()} has {total} items (the first is 0).")
+    return label, batch.item(min(item, total - 1)).cpu(), batch.rate
 
 
 def _write(take: _Take, rate: int, samples: int, gain: float) -> dict[str, Any]:

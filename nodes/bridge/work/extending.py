@@ -137,9 +137,9 @@ def extend(
         results.append(extend_source(waveform, rate, windows, extension, make))
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
-    value = audio_value(torch.cat(padded), rate)
+    value = audio_value(torch.cat(padded), rate, [result.shape[-1] for result in results])
     notes = [*given.notes, *(extension.describe(windows) for windows in plans)]
-    return {**value, "lengths": [result.shape[-1] for result in results]}, notes
+    return value, notes
 
 
 def _reporter(windows: int) -> Callable[[], OnPart]:

@@ -11,8 +11,8 @@ from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import seconds_of_frames
 from ..host.folders import file_state
 from ..host.running import intermediate
-from ..sockets.values import Audio, Latent, audio_samples, durations, latent_samples, latent_value
-from .coding import audio_lengths
+from ..sockets.riding import audio_batch, latent_value, settled
+from ..sockets.values import Audio, Latent, durations
 from .names import output_names
 
 FORMATS = ("safetensors", "npy")
@@ -34,8 +34,8 @@ def save_latents(
     Returns:
         The files as Load SA3 Latents names them, and sentences for the node.
     """
-    samples = latent_samples(latent, "Save SA3 Latents").float().cpu()
-    seconds = durations(latent)
+    latent, notes = settled(latent, "Save SA3 Latents")
+    samples, seconds = latent["samples"].float().cpu(), durations(latent)
     names = output_names(prefix, hidden)
     parts = [Latents(samples, seconds)]
     if format_name == "npy":
@@ -44,7 +44,7 @@ def save_latents(
     for index, part in enumerate(parts):
         path = write_latents(names.item(index, f".{format_name}"), part)
         files.append(f"{(Path(names.subfolder) / path.name).as_posix()} [output]")
-    notes = [f"saved {file}" for file in files]
+    notes += [f"saved {file}" for file in files]
     if format_name == "npy":
         notes.append("npy holds no duration: set it when loading.")
     if latent.get("noise_mask") is not None:
@@ -133,11 +133,11 @@ def load_latents(file: str, seconds: float) -> tuple[Latent, list[str]]:
     ]
 
 
-def split_audio(audio: Any) -> list[Audio]:
-    """Every item of an AUDIO batch as an AUDIO of its own, cut to its own length."""
-    waveform, rate = audio_samples(audio, "Split Audio Batch")
-    lengths = audio_lengths({**audio, "waveform": waveform})
-    return [
-        {"waveform": waveform[b : b + 1, :, :length], "sample_rate": rate}
-        for b, length in enumerate(lengths)
+def split_audio(audio: Any) -> tuple[list[Audio], list[str]]:
+    """Every item of an AUDIO batch as an AUDIO of its own, cut to its own length; what to say."""
+    batch = audio_batch(audio, "Split Audio Batch")
+    items = [
+        {"waveform": batch.item(b)[None], "sample_rate": batch.rate}
+        for b in range(len(batch.waveform))
     ]
+    return items, batch.notes

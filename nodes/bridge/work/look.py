@@ -17,8 +17,7 @@ from ....sa3_core.audio.pictures import FLOOR_DB, LOWEST_HZ, coloured, spectrogr
 from ....sa3_core.errors import AudioError
 from ....sa3_core.files.whole_file import FreeName, whole_file, write_failure
 from ..host.running import check_interrupted, intermediate
-from ..sockets.values import audio_samples
-from .coding import audio_lengths
+from ..sockets.riding import audio_batch
 from .names import output_names
 from .saving import graph_tags
 
@@ -50,14 +49,14 @@ def look(audio: Any, prefix: str | None, hidden: Any) -> Look:
         prefix: folder and name in the output folder to keep the picture under; None = temporary.
         hidden: the node's hidden inputs (prompt and workflow).
     """
-    waveform, rate = audio_samples(audio, NODE)
-    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
+    batch = audio_batch(audio, NODE)
+    waveform, rate = batch.waveform, batch.rate
     rows = min(len(waveform), MAX_ITEMS)
     image = Image.new("RGB", (LEFT + WIDTH, rows * ROW - GAP), BACKGROUND)
-    notes = []
+    notes = batch.notes
     for index in range(rows):
         check_interrupted()
-        item = waveform[index, :, : lengths[index]].cpu()
+        item = batch.item(index).cpu()
         found = measure(item, rate)
         name = f"item {index + 1}: " if len(waveform) > 1 else ""
         text = f"{name}{item.shape[-1] / rate:.2f} s, {describe(found)}"

@@ -17,6 +17,7 @@ from ....sa3_core.editing.source_rider import SourceRider, as_regions
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, seconds_of_samples
 from ..host.running import intermediate
+from ..sockets.riding import settled, stamped
 from ..sockets.vae import require_same
 from ..sockets.values import (
     SOURCE_KEY,
@@ -24,7 +25,6 @@ from ..sockets.values import (
     batch_of,
     durations,
     keep_of,
-    latent_samples,
     rider_of,
 )
 from .coding import Sources, aligned_frames, encode_sources, item_sources
@@ -97,12 +97,11 @@ def mask_regions(
         latent, asked = _encoded(sources, vae, request)
         notes = sources.notes
     else:
-        latent_samples(latent, NODE)
-        notes = []
+        latent, notes = settled(latent, NODE)
         if audio is not None:
             sources = item_sources(audio, NODE)
             latent = {**latent, SOURCE_KEY: _with_marks(sources.rider, latent)}
-            notes = sources.notes
+            notes += sources.notes
         asked = request.resolve(durations(latent))
         latent = lengthen(repeat_item(latent, len(asked)), asked)
     masked = set_mask(latent, asked, settings)
@@ -198,7 +197,7 @@ def set_mask(latent: Latent, asked: Sequence[Sequence[Region]], settings: MaskSe
         feather = settings.feather if settings.feather > 0 else rider.feather
         out[SOURCE_KEY] = replace(rider, regions=as_regions(regions), feather=feather)
         notes += _silent_ends(keep, rider, latent, seconds)
-    return Masked(out, [list(regions) for regions in asked], notes)
+    return Masked(stamped(out), [list(regions) for regions in asked], notes)
 
 
 def _earlier_regions(

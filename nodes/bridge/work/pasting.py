@@ -14,17 +14,16 @@ from ....sa3_core.editing.regions import new_duration
 from ....sa3_core.editing.source_rider import ItemSource
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import SAMPLE_RATE
+from ..sockets.riding import audio_batch, audio_lengths, settled
 from ..sockets.values import (
     Audio,
     Latent,
-    audio_samples,
     audio_value,
     batch_of,
-    latent_samples,
     latent_seconds,
     rider_of,
 )
-from .coding import audio_lengths, item_sources
+from .coding import item_sources
 
 NODE = "Paste Back"
 ABSENT = "Nothing was pasted back: the latent carries no source (use Paste Back)."
@@ -72,20 +71,20 @@ def paste_onto(audio: Any, latent: Any, crossfade: float) -> tuple[Audio, list[s
         latent: as `restore` takes it.
         crossfade: seconds.
     """
-    latent_samples(latent, NODE)
-    latent_seconds(latent)
+    latent, said = settled(latent, NODE)
     given, mixed = _given(audio)
     out, notes = restore(given, latent, True, crossfade)
-    return out, [*mixed, *notes]
+    return out, [*mixed, *said, *notes]
 
 
 def _given(audio: Any) -> tuple[Audio, list[str]]:
     """An AUDIO from a socket, checked and mixed down, and what to say about that."""
-    waveform, rate = audio_samples(audio, NODE)
-    waveform, note = to_stereo(waveform)
+    batch = audio_batch(audio, NODE)
+    waveform, note = to_stereo(batch.waveform)
+    notes = [*batch.notes, *([note] if note else [])]
     if waveform is audio["waveform"]:
-        return audio, []
-    return {**audio, "waveform": waveform, "sample_rate": rate}, [note] if note else []
+        return audio, notes
+    return {**audio, "waveform": waveform, "sample_rate": batch.rate}, notes
 
 
 def paste_source(
@@ -158,8 +157,8 @@ def paste(audio: Audio, sources: Sequence[ItemSource], crossfade: float) -> Audi
     ]
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
-    value = audio_value(torch.cat(padded), sources[0].sample_rate)
-    return {**value, "lengths": [result.shape[-1] for result in results]}
+    lengths = [result.shape[-1] for result in results]
+    return audio_value(torch.cat(padded), sources[0].sample_rate, lengths)
 
 
 def _turned_back(audio: Audio, sources: Sequence[ItemSource]) -> Audio:

@@ -22,10 +22,10 @@ from ..host.running import intermediate, loaded, step_reporter
 from ..sockets.compiling import COMPILE_OPTIONS
 from ..sockets.lora_patch import INTERVAL_KEY, PatcherSets
 from ..sockets.model import core_model, require_sa3
+from ..sockets.riding import settled, stamped
 from ..sockets.values import (
     Latent,
     durations,
-    latent_samples,
     start_latent,
     text_conditioning,
     warn_about_duration,
@@ -61,11 +61,12 @@ def sample(
     """
     model = require_sa3(patcher, NODE)
     info = model.info
-    start = start_latent(latent, NODE)
+    latent, said = settled(latent, NODE)
+    start = start_latent(latent)
     text = text_conditioning(positive, "positive")
     against = None if negative is None else text_conditioning(negative, "negative")
     settings = settings.resolve(info.objective)
-    notes = _notes(patcher, latent, settings, positive, negative, info.objective)
+    notes = said + _notes(patcher, latent, settings, positive, negative, info.objective)
     report = step_reporter(settings.steps, live_preview(previews))
     send_text("loading the model")
     out = run(patcher, start, settings, text, against, seeds, report)
@@ -138,25 +139,27 @@ def _result(latent: Latent, start: StartLatent, samples: Tensor) -> Latent:
         out["noise_mask"] = mask[..., : samples.shape[-1]]
     if "batch_index" in out and len(out["batch_index"]) != batch:
         del out["batch_index"]
-    return out
+    return stamped(out)
 
 
 def schedule(
     patcher: Any, settings: SampleSettings, latent: Latent | None, seconds: float
-) -> Tensor:
+) -> tuple[Tensor, list[str]]:
     """SIGMAS for a MODEL of ours, for the longest item of the latent or for `seconds`.
 
     Returns:
-        [steps + 1] float32 on the CPU; empty where denoise is 0.
+        [steps + 1] float32 on the CPU, empty where denoise is 0; and sentences for the node.
     """
     info = require_sa3(patcher, "SA3 Scheduler").info
     if settings.noise_level == 0:
-        return torch.zeros(0)
-    limit = max_seconds(info.sample_size)
-    if latent is not None:
-        latent_samples(latent, "SA3 Scheduler")
-    longest = max(durations(latent)) if latent is not None else check_seconds(seconds, limit)
-    return schedule_for(info.config, settings.resolve(info.objective), [longest])[0]
+        return torch.zeros(0), []
+    notes: list[str] = []
+    if latent is None:
+        longest = check_seconds(seconds, max_seconds(info.sample_size))
+    else:
+        latent, notes = settled(latent, "SA3 Scheduler")
+        longest = max(durations(latent))
+    return schedule_for(info.config, settings.resolve(info.objective), [longest])[0], notes
 
 
 def make_sampler(name: str) -> Any:

@@ -12,8 +12,7 @@ from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, wr
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
 from ....sa3_core.audio.waveform import as_batch
-from ..sockets.values import audio_samples
-from .coding import audio_lengths
+from ..sockets.riding import audio_batch
 from .names import output_names
 
 NODE = "Save Audio"
@@ -35,18 +34,17 @@ def save(
     Returns:
         The saved files as ComfyUI shows them, and sentences for the node.
     """
-    waveform, rate = audio_samples(audio, NODE)
-    lengths = audio_lengths({"waveform": waveform, "lengths": audio.get("lengths")})
+    batch = audio_batch(audio, NODE)
     form = FORMATS[format_name]
     tags = graph_tags(hidden)
     names = output_names(prefix, hidden)
-    files, notes = [], []
-    for index, (item, length) in enumerate(zip(waveform, lengths, strict=True)):
-        samples, mixed = item[:, :length], ""
+    files, notes = [], batch.notes
+    for index in range(len(batch.waveform)):
+        samples, mixed = batch.item(index), ""
         if len(samples) > form.max_channels:
             samples, mixed = to_stereo(samples)
-        samples, said = _at_loudness(samples, rate, lufs)
-        report = write_audio(names.item(index, form.suffix), samples, rate, form, tags)
+        samples, said = _at_loudness(samples, batch.rate, lufs)
+        report = write_audio(names.item(index, form.suffix), samples, batch.rate, form, tags)
         notes += [_note(report) + said, *([mixed] if mixed else [])]
         if tags and sidecar_needed(form, tags):
             beside = write_sidecar(report.path, tags)

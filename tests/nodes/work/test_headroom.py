@@ -10,4 +10,4 @@ def test_the_latent_is_as_long_as_the_piece_and_its_headroom(bridge, headroom, f
     latent = bridge.coding.empty_latent([1.0], 1, headroom)
     assert latent["samples"].shape == (1, 256, frames)
     assert ("headroom" in latent) == (headroom != 6.0), "graphs as they were keep their latents"
-    assert bridge.values.start_latent(latent, "Test").headroom == headroom
+    assert bridge.values.start_latent(latent).headroom == headroom

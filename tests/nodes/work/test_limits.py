@@ -29,13 +29,13 @@ CHANGES = {
 def test_audio_that_another_node_changed_counts_whole(bridge, change):
     audio = _audio()
     made = change(audio["waveform"])
-    assert bridge.coding.audio_lengths({**audio, "waveform": made}) == [made.shape[-1]] * len(made)
+    assert bridge.riding.audio_lengths({**audio, "waveform": made}) == [made.shape[-1]] * len(made)
 
 
 def test_lengths_that_fit_are_kept(bridge):
     audio = _audio()
-    assert bridge.coding.audio_lengths(audio) == [1000, 600]
-    assert bridge.coding.audio_lengths({**audio, "waveform": audio["waveform"] * 0.5}) == [
+    assert bridge.riding.audio_lengths(audio) == [1000, 600]
+    assert bridge.riding.audio_lengths({**audio, "waveform": audio["waveform"] * 0.5}) == [
         1000,
         600,
     ]
