@@ -25,6 +25,8 @@ from .shared_arguments import (
 from .train_arguments import add_pre_encode, add_train
 from .values import parse_lora, parse_seconds
 
+PACKAGE, OLD_PACKAGE = "comfyui-sa3", "stable-audio-3-studio"
+
 # The core's values whose flags are called otherwise, or have had another name.
 _FLAGS = {
     "add_seconds": ("--add",),
@@ -87,10 +89,15 @@ def flag_for(args: argparse.Namespace, argv: Sequence[str], name: str) -> str:
 
 
 def _version() -> str:
+    return installed_version(PACKAGE) or "(not installed)"
+
+
+def installed_version(package: str) -> str | None:
+    """Version of a package as pip knows it; None = it is not installed."""
     try:
-        return version("stable-audio-3-studio")
+        return version(package)
     except PackageNotFoundError:
-        return "(not installed)"
+        return None
 
 
 def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:

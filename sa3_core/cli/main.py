@@ -14,8 +14,10 @@ from functools import partial
 from tqdm import tqdm
 
 from ..errors import InputError, SA3Error
-from .arguments import build_parser, flag_for
+from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
 from .generate_arguments import check_usage
+
+log = logging.getLogger(__name__)
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_usage(parser, args)
     module, function = _COMMANDS[args.command]
     with _warnings_on_stderr():
+        _warn_of_old_package()
         try:
             # imported late: `sa3 models` need not wait for the nets
             run = getattr(importlib.import_module(f".{module}", __package__), function)
@@ -81,6 +84,15 @@ def _say(text: str, code: int) -> int:
     """One line on stderr."""
     print(f"sa3: {' '.join(text.split())}", file=sys.stderr)
     return code
+
+
+def _warn_of_old_package() -> None:
+    """Both packages put their files into one `sa3_core`: removing the old one would take ours."""
+    if installed_version(OLD_PACKAGE):
+        log.warning(
+            f"this program was once installed as {OLD_PACKAGE}, into the same folder. Run `pip "
+            f"uninstall {OLD_PACKAGE}`, then `pip install .` again."
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -18,6 +18,7 @@ from ..text.encoder import load_t5gemma
 from ..training.adapter import AdapterSettings, TrainedAdapter, write_adapter
 from ..training.batches import prompts_of
 from ..training.trainer import StepReport, Trainer, TrainSettings
+from .arguments import PACKAGE
 from .files import Bars, find_model, find_text_encoder, pick_device
 
 STATE, LORA, LOG = "training.state", "lora.safetensors", "log.csv"
@@ -92,7 +93,7 @@ def run_train(args: argparse.Namespace) -> list[str]:
     if args.resume:
         trainer.load_state(state)
     args.out.mkdir(parents=True, exist_ok=True)
-    notes = {"base_model": model.name, "trained_with": "stable-audio-3-studio"}
+    notes = {"base_model": model.name, "trained_with": PACKAGE}
     try:
         _loop(args, trainer, adapter, notes)
     finally:
