@@ -8,12 +8,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.checks import MAX_SEED
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, SOURCES
 from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
-from ..sa3_core.sampling.noise import MAX_SEED
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES

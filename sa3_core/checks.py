@@ -6,6 +6,7 @@ its own (`InputError.named`).
 
 import math
 import operator
+import re
 from collections.abc import Collection
 from typing import SupportsFloat, SupportsIndex
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+
+MAX_SEED = 2**64 - 1  # what ComfyUI's widgets hold
+_SHOWN = 42  # characters of a wrong value that an error repeats
 
 
 def check_number(
@@ -67,6 +71,36 @@ def check_whole(
         allowed = allowed if high is None else f" from {low} to {high}"
         raise InputError(f"is {value!r}; it must be a whole number{allowed}{note}.", name)
     return number
+
+
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as an int or raise InputError."""
+    try:
+        number = -1 if isinstance(seed, bool | str) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_SEED:
+        raise _no_seed(seed)
+    return number
+
+
+def read_seed(text: str) -> int:
+    """Return the seed that a text says or raise InputError."""
+    plain = text.strip()
+    if not re.fullmatch(r"[0-9]{1,20}", plain) or int(plain) > MAX_SEED:
+        raise _no_seed(plain)
+    return int(plain)
+
+
+def _no_seed(given: object) -> InputError:
+    shown = repr(given)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+    return InputError(f"{shown} is no seed; a seed is a whole number from 0 to {MAX_SEED}.")
+
+
+def later_seed(seed: int, by: int) -> int:
+    """A seed counted up; after the largest one come 0, 1, 2 ..."""
+    return (seed + by) % (MAX_SEED + 1)
 
 
 def check_level(value: SupportsFloat, name: str = "noise_level") -> float:

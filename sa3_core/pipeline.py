@@ -19,7 +19,7 @@ from torch import Tensor
 from .audio.waveform import as_source, fit_length
 from .checkpoints.library import Library
 from .checkpoints.load import load_autoencoder, load_model
-from .checks import broadcast, check_number, check_seconds
+from .checks import broadcast, check_number, check_seconds, check_seed, later_seed
 from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
 from .editing.continuation import ContinuationPlan
@@ -79,6 +79,10 @@ class GenerateRequest:
     edit: Edit | None = None
     variation: tuple[int, float] | None = None
     headroom: float = HEADROOM_SECONDS
+
+    def __post_init__(self) -> None:
+        for seed in (*self.seeds, *((self.variation or ())[:1])):
+            check_seed(seed)
 
     @property
     def drawn(self) -> Seeds:
@@ -250,7 +254,9 @@ def extend(
     prompts = broadcast(positive.batch, batch, "prompts")
     against = broadcast(negative.batch if negative else 1, batch, "negative prompts")
     drawn = (
-        request.seeds if len(request.seeds) > 1 else [request.seeds[0] + b for b in range(batch)]
+        request.seeds
+        if len(request.seeds) > 1
+        else [later_seed(request.seeds[0], b) for b in range(batch)]
     )
     takes = []
     for item in range(batch):
@@ -267,7 +273,7 @@ def extend(
                 settings,
                 positive.select([prompts[item]]),
                 None if negative is None else negative.select([against[item]]),
-                Seeds(drawn[item] + number * WINDOW_SEED),
+                Seeds(later_seed(drawn[item], number * WINDOW_SEED)),
                 on_step=lambda step, steps, _: report("sample", step + 1, steps),
                 switch=switch,
             )

@@ -23,7 +23,7 @@ from ..files.published import (
     WEIGHTS_FILE,
 )
 from ..files.tensor_file import read_header
-from ..files.whole_file import FreeName, name_of, whole_file, write_failure
+from ..files.whole_file import Place, name_of, whole_file, write_failure
 from .build import build_adapter, match, require_fit
 from .file import AdapterFile
 from .rules import AdapterWeight
@@ -52,7 +52,7 @@ class _Entry:
 def merge_checkpoint(
     source: Path,
     items: Sequence[AdapterUse[AdapterFile]],
-    out: Path | FreeName,
+    out: Place,
     dtype: torch.dtype | None = None,
     copy_text_encoder: bool = False,
     on_tensor: OnTensor | None = None,
@@ -66,7 +66,7 @@ def merge_checkpoint(
         source: model folder or .safetensors file.
         items: LoRAs in order.
         out: a .safetensors file, or a folder that gets model.safetensors and model_config.json. An
-            existing file is replaced once the new one is complete, a FreeName numbered.
+            existing file is replaced once the new one is complete, other names claimed.
         dtype: float32, bfloat16 or float16 for all floating tensors but the rotary frequencies;
             None keeps each tensor's own.
         copy_text_encoder: also copy the T5Gemma folder; only where `out` is a folder.
@@ -84,15 +84,16 @@ def merge_checkpoint(
     if dtype is not None and dtype not in _HEADER_NAMES:
         raise InputError(f"is {dtype}; known: float32, bfloat16, float16.", "dtype")
     checkpoint = open_checkpoint(source, need=("dit",))
-    single = isinstance(out, FreeName) or out.suffix == ".safetensors"
-    place = out if single or isinstance(out, FreeName) else out / WEIGHTS_FILE
+    place = out
+    if isinstance(out, Path) and out.suffix != ".safetensors":
+        place = out / WEIGHTS_FILE
     target = name_of(place)
     extras = _extras(checkpoint.path, target, copy_text_encoder)
     if isinstance(out, Path) and target.exists() and target.samefile(checkpoint.path):
         raise InputError(f"{target} is the model that is merged from. Choose another name.")
     header = read_header(checkpoint.path)
     metadata = dict(header.pop("__metadata__", {}))
-    notes = json.loads(metadata.get(MERGED_NOTE, "[]")) + [_note(item) for item in items]
+    notes = _earlier_notes(metadata) + [_note(item) for item in items]
     metadata[MERGED_NOTE] = json.dumps(notes)
     entries = _entries(header, dtype)
     _check_intervals(items)
@@ -112,6 +113,16 @@ def merge_checkpoint(
     except OSError as error:
         raise CheckpointError(write_failure(place, error)) from error
     return whole.path
+
+
+def _earlier_notes(metadata: Mapping[str, str]) -> list[Any]:
+    """LoRAs that the source says it was merged with; what cannot be read is kept as text."""
+    text = metadata.get(MERGED_NOTE, "[]")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+    return found if isinstance(found, list) else [found]
 
 
 def _check_intervals(items: Sequence[AdapterUse[AdapterFile]]) -> None:

@@ -16,7 +16,7 @@ from av.error import FFmpegError, InvalidDataError
 from torch import Tensor
 
 from ..errors import AudioError
-from ..files.whole_file import FreeName, WholeFile, name_of, whole_file, write_failure
+from ..files.whole_file import Place, WholeFile, name_of, whole_file, write_failure
 from .downmix import LAYOUTS, to_stereo
 from .formats import AudioFormat
 from .short import check_whole
@@ -154,7 +154,7 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 
 
 def write_audio(
-    place: Path | FreeName,
+    place: Place,
     waveform: Tensor,
     sample_rate: int,
     audio_format: AudioFormat,
@@ -167,7 +167,7 @@ def write_audio(
     any sound has and less than what ends the encoder, resampled where they must be.
 
     Args:
-        place: the file, in an existing folder, which is replaced; or a name that is numbered.
+        place: the file, in an existing folder, which is replaced; or a name to be claimed.
         waveform: [A, N], full scale at 1.0.
         sample_rate: of the waveform, in Hz.
         audio_format: one of FORMATS.
@@ -262,7 +262,7 @@ def _stored(block: Tensor, bits: int | None) -> Tensor:
 
 
 @contextmanager
-def _whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
+def _whole_file(place: Place) -> Iterator[WholeFile]:
     """A file that appears under its name only when the block ends well; says why it did not."""
     try:
         with whole_file(place) as whole:

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from ..checkpoints.variants import VARIANTS
@@ -23,7 +22,7 @@ from .shared_arguments import (
     add_place,
 )
 from .train_arguments import add_pre_encode, add_train
-from .values import parse_lora, parse_seconds
+from .values import parse_lora, parse_path, parse_seconds
 
 PACKAGE, OLD_PACKAGE = "comfyui-sa3", "stable-audio-3-studio"
 
@@ -112,7 +111,7 @@ def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
 
 
 def _add_encode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("audio", type=Path, metavar="AUDIO", help="any audio or video file")
+    parser.add_argument("audio", type=parse_path, metavar="AUDIO", help="any audio or video file")
     add_model(parser, "SAME autoencoder or full model")
     parser.add_argument(
         "--seconds",
@@ -125,7 +124,9 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_decode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("latents", type=Path, metavar="LATENTS", help=".safetensors or .npy file")
+    parser.add_argument(
+        "latents", type=parse_path, metavar="LATENTS", help=".safetensors or .npy file"
+    )
     add_model(parser, "SAME autoencoder or full model")
     add_place(parser)
     add_noise(parser)

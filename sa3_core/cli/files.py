@@ -21,7 +21,9 @@ from ..checkpoints.variants import VARIANTS
 from ..codec.autoencode import OnProgress
 from ..codec.latent_file import SUFFIXES
 from ..errors import CheckpointError, InputError
+from ..files.names import name_fault, short_name
 from ..files.published import DTYPES
+from ..files.whole_file import NewName, Place
 from ..pipeline import Take
 from ..registry import AUTO
 
@@ -42,6 +44,8 @@ def find_model(args: argparse.Namespace, name: str, kind: Kind) -> Path:
         CheckpointError: neither is there; says how to get it.
     """
     path = Path(name).expanduser()
+    if fault := name_fault(path):
+        raise CheckpointError(f"The model {short_name(path)} {fault}.")
     if path.exists():
         return path
     if path.is_absolute() or name.startswith("."):
@@ -142,9 +146,12 @@ def check_outputs(paths: Sequence[Path], force: bool, new_folder: bool = False) 
         new_folder: the files' own folder need not be there, only the one it lies in.
 
     Raises:
-        InputError: no such folder, a folder instead of a file, a file that is there already.
+        InputError: no such folder, a folder instead of a file, a file that is there already, or a
+            name that no file can have.
     """
     for path in paths:
+        if fault := name_fault(path):
+            raise InputError(f"{short_name(path)} {fault}. Choose another name.")
         folder = path.parent.parent if new_folder and not path.parent.exists() else path.parent
         if not folder.is_dir():
             raise InputError(f"{path}: there is no folder {str(folder)!r}. Make it first.")
@@ -173,10 +180,30 @@ def audio_outputs(args: argparse.Namespace, count: int) -> tuple[list[Path], Aud
     return paths, audio_format
 
 
+def place_for(path: Path, force: bool) -> Place:
+    """Where a result goes: it replaces what is there only where that was asked for."""
+    return path if force else NewName(path)
+
+
+def written_as(wanted: Path, path: Path) -> str:
+    """What to print of a written file; a warning too where another program took its name."""
+    if path != wanted:
+        log.warning(
+            "%s was made by another program in the meantime and stays as it is; this one is %s.",
+            wanted,
+            path.name,
+        )
+    return str(path)
+
+
 def write_takes(
-    paths: Sequence[Path], takes: Sequence[Take], audio_format: AudioFormat, lufs: float = 0.0
+    args: argparse.Namespace,
+    paths: Sequence[Path],
+    takes: Sequence[Take],
+    audio_format: AudioFormat,
 ) -> list[str]:
-    """Write one file per take, brought to a loudness (0 = as it is); what to print."""
+    """Write one file per take, brought to the loudness asked for; what to print."""
+    lufs, written = args.loudness_lufs, []
     for path, take in zip(paths, takes, strict=True):
         audio = take.audio
         if lufs:
@@ -189,7 +216,9 @@ def write_takes(
                     lufs,
                     CEILING,
                 )
-        report = write_audio(path, audio, take.sample_rate, audio_format)
+        place = place_for(path, args.force)
+        report = write_audio(place, audio, take.sample_rate, audio_format)
+        written.append(written_as(path, report.path))
         if report.clipped:
             log.warning(
                 "%s: the peak is %.2f and was clipped to %g in %d samples; a .wav without --bits "
@@ -199,7 +228,7 @@ def write_takes(
                 audio_format.max_peak,
                 report.clipped,
             )
-    return [str(path) for path in paths]
+    return written
 
 
 class Bars:

@@ -28,8 +28,10 @@ from .files import (
     pick_chunk,
     pick_device,
     pick_dtype,
+    place_for,
     read_source,
     write_takes,
+    written_as,
 )
 from .generate_arguments import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, START
 from .loras import load_loras
@@ -65,9 +67,10 @@ def run_generate(args: argparse.Namespace) -> list[str]:
             result = generate(pipeline, request, chunk, noise_seed, switch, on_progress)
             takes = result.takes
             if args.latents_out:
-                write_latents(args.latents_out, result.latents)
-                written.append(str(args.latents_out))
-    return write_takes(paths, takes, audio_format, args.loudness_lufs) + written
+                place = place_for(args.latents_out, args.force)
+                path = write_latents(place, result.latents)
+                written.append(written_as(args.latents_out, path))
+    return write_takes(args, paths, takes, audio_format) + written
 
 
 def _request(args: argparse.Namespace) -> GenerateRequest:
@@ -181,8 +184,8 @@ def run_encode(args: argparse.Namespace) -> list[str]:
     autoencoder = load_autoencoder(path, pick_dtype(args.precision), pick_device(args.device))
     with Bars() as on_progress:
         frames = encode(autoencoder, source, chunk, on_progress)
-    write_latents(args.out, Latents(frames, (seconds,)))
-    return [str(args.out)]
+    place = place_for(args.out, args.force)
+    return [written_as(args.out, write_latents(place, Latents(frames, (seconds,))))]
 
 
 def run_decode(args: argparse.Namespace) -> list[str]:
@@ -195,4 +198,4 @@ def run_decode(args: argparse.Namespace) -> list[str]:
     with Bars() as on_progress:
         pieces = decode(autoencoder, latents, chunk, noise_seed, on_progress)
     takes = [Take(audio, SAMPLE_RATE) for audio in pieces]
-    return write_takes(paths, takes, audio_format, args.loudness_lufs)
+    return write_takes(args, paths, takes, audio_format)

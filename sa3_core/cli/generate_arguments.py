@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..editing.masks import MASK_RULES
@@ -23,7 +22,15 @@ from .shared_arguments import (
     add_noise,
     add_place,
 )
-from .values import LastLora, parse_interval, parse_lora, parse_seconds, parse_seed, parse_seed_list
+from .values import (
+    LastLora,
+    parse_interval,
+    parse_lora,
+    parse_path,
+    parse_seconds,
+    parse_seed,
+    parse_seed_list,
+)
 
 DEFAULT_SECONDS = 30.0
 DEFAULT_NOISE_LEVEL = 0.7  # of --init-audio
@@ -64,7 +71,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add_list(
         batch,
         "--seed",
-        "one seed (item i gets seed + i), or one per item (default: 0)",
+        "one seed (item i gets seed + i), or one per item (default: 0); only its low 32 bits count",
         kind=parse_seed,
         metavar="N",
     )
@@ -99,7 +106,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add_audio_out(parser)
     parser.add_argument(
         "--latents-out",
-        type=Path,
+        type=parse_path,
         metavar="FILE",
         help="also write the latents (.safetensors; .npy for a single item)",
     )
@@ -162,14 +169,22 @@ def _add_sampling(group: Any) -> None:
 
 def _add_editing(group: Any) -> None:
     source = group.add_mutually_exclusive_group()
-    source.add_argument("--init-audio", type=Path, metavar="F", help="audio-to-audio")
-    source.add_argument("--inpaint-audio", type=Path, metavar="F", help="make --region anew")
-    source.add_argument("--continue-audio", type=Path, metavar="F", help="add --add seconds to it")
+    source.add_argument("--init-audio", type=parse_path, metavar="F", help="audio-to-audio")
+    source.add_argument("--inpaint-audio", type=parse_path, metavar="F", help="make --region anew")
     source.add_argument(
-        "--extend-audio", type=Path, metavar="F", help="add --add seconds, more than fit at once"
+        "--continue-audio", type=parse_path, metavar="F", help="add --add seconds to it"
     )
     source.add_argument(
-        "--loop-audio", type=Path, metavar="F", help="make a loop of its first --bars or --seconds"
+        "--extend-audio",
+        type=parse_path,
+        metavar="F",
+        help="add --add seconds, more than fit at once",
+    )
+    source.add_argument(
+        "--loop-audio",
+        type=parse_path,
+        metavar="F",
+        help="make a loop of its first --bars or --seconds",
     )
     group.add_argument(
         "--denoise",

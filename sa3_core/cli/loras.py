@@ -9,7 +9,8 @@ from ..adapters.file import read_adapter
 from ..adapters.rules import AdapterWeight
 from ..adapters.use import AdapterUse
 from ..checkpoints.reader import Checkpoint, open_checkpoint
-from ..errors import InputError
+from ..errors import AdapterError, InputError
+from ..files.names import name_fault, short_name
 from .files import Bars, models_dir
 from .values import given_loras
 
@@ -17,6 +18,8 @@ from .values import given_loras
 def find_lora(args: argparse.Namespace, file: str) -> Path:
     """A LoRA file by its path, else below `loras` in the models folder."""
     path = Path(file).expanduser()
+    if fault := name_fault(path):
+        raise AdapterError(f"The LoRA {short_name(path)} {fault}.")
     inside = models_dir(args) / "loras" / file
     return inside if not path.exists() and inside.is_file() else path
 

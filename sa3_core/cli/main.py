@@ -14,6 +14,7 @@ from functools import partial
 from tqdm import tqdm
 
 from ..errors import InputError, SA3Error
+from ..files.names import system_failure
 from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
 from .generate_arguments import check_usage
 
@@ -67,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return FAILED
         except InputError as error:
             return _say(f"error: {error.named(partial(flag_for, args, typed))}", FAILED)
-        except (SA3Error, OSError) as error:
+        except SA3Error as error:
             return _say(f"error: {error}", FAILED)
+        except OSError as error:
+            return _say(f"error: {system_failure(error)}", FAILED)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

@@ -12,8 +12,18 @@ from ..checkpoints.library import Library
 from ..checkpoints.load import find_objective
 from ..checkpoints.reader import open_checkpoint
 from ..checkpoints.variants import VARIANTS
+from ..errors import CheckpointError
 from ..files.published import CONFIG_FILE, WEIGHTS_FILE
-from .files import Bars, check_outputs, find_model, models_dir, pick_dtype
+from ..files.whole_file import NewName, claim_folder, write_failure
+from .files import (
+    Bars,
+    check_outputs,
+    find_model,
+    models_dir,
+    pick_dtype,
+    place_for,
+    written_as,
+)
 from .loras import find_lora
 from .values import given_loras
 
@@ -67,18 +77,30 @@ def run_merge(args: argparse.Namespace) -> list[str]:
     check_outputs([target], args.force, new_folder=not single)
     items = [use.with_lora(read_adapter(find_lora(args, use.lora))) for use in given_loras(args)]
     model = find_model(args, args.model, "model")
+    out = place_for(args.out, args.force) if single else _folder(args)
     with Bars() as on_progress:
         written = merge_checkpoint(
             model,
             items,
-            args.out,
+            out,
             pick_dtype(args.precision),
             args.with_text_encoder,
             lambda done, total: on_progress("merge", done, total),
         )
+    written_as(target, written)
     if single:
         _warn_of_lost_objective(model, written)
     return [str(written)]
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """The folder for a merged model: a new one is this program's alone."""
+    if args.out.exists():
+        return args.out
+    try:
+        return claim_folder(NewName(args.out))
+    except OSError as error:
+        raise CheckpointError(write_failure(args.out, error)) from error
 
 
 def _warn_of_lost_objective(model: Path, written: Path) -> None:

@@ -2,12 +2,11 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..files.published import DTYPES
 from ..registry import AUTO
-from .values import LastLora, parse_layers, parse_seed
+from .values import LastLora, parse_layers, parse_path, parse_seed
 
 PRECISIONS = (AUTO, *DTYPES)
 
@@ -16,7 +15,7 @@ def add_models_dir(parser: argparse.ArgumentParser) -> None:
     """Where models are."""
     parser.add_argument(
         "--models-dir",
-        type=Path,
+        type=parse_path,
         metavar="DIR",
         help="where names are looked up (default: $SA3_MODELS, else ./models)",
     )
@@ -58,7 +57,7 @@ def add_place(parser: argparse.ArgumentParser, chunk: bool = True) -> None:
 
 def add_out(parser: argparse.ArgumentParser, about: str) -> None:
     """Where to write."""
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=about)
+    parser.add_argument("--out", required=True, type=parse_path, metavar="FILE", help=about)
     parser.add_argument("--force", action="store_true", help="replace files that exist already")
 
 

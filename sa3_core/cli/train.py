@@ -13,6 +13,7 @@ from ..datasets.encoded import read_folder, read_silence
 from ..datasets.folder import CaptionRule, list_recordings
 from ..errors import InputError
 from ..files.published import DTYPES
+from ..files.whole_file import write_failure
 from ..geometry import frames_covering, samples_of
 from ..text.encoder import load_t5gemma
 from ..training.adapter import AdapterSettings, TrainedAdapter, write_adapter
@@ -21,6 +22,7 @@ from ..training.trainer import StepReport, Trainer, TrainSettings
 from .arguments import PACKAGE
 from .files import Bars, find_model, find_text_encoder, pick_device
 
+_COLUMNS = ("step", "loss", "made", "given", "rate", "seconds", "t")
 STATE, LORA, LOG = "training.state", "lora.safetensors", "log.csv"
 
 
@@ -92,13 +94,26 @@ def run_train(args: argparse.Namespace) -> list[str]:
     trainer = Trainer(model, adapter, clips, texts, settings, read_silence(args.data))
     if args.resume:
         trainer.load_state(state)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.resume and (args.out / LOG).exists()):
+        _claim(args.out)
     notes = {"base_model": model.name, "trained_with": PACKAGE}
     try:
         _loop(args, trainer, adapter, notes)
     finally:
         _save(args.out, trainer, adapter, notes)
     return [str(lora)]
+
+
+def _claim(out: Path) -> None:
+    """Make the run's log, which only one of two programs can do."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / LOG).open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(_COLUMNS)
+    except FileExistsError as error:
+        raise InputError(f"{out} holds a run already. Give another --out.") from error
+    except OSError as error:
+        raise InputError(write_failure(out / LOG, error)) from error
 
 
 def _loop(
@@ -121,10 +136,9 @@ def _save(out: Path, trainer: Trainer, adapter: TrainedAdapter, notes: dict[str,
 
 
 def _log(path: Path, report: StepReport, seconds: float) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "loss", "made", "given", "rate", "seconds", "t"])
-        row = [report.step, report.loss, report.made, report.given, report.rate, f"{seconds:.3f}"]
-        writer.writerow([*row, " ".join(f"{level:.4f}" for level in report.levels)])
+    row = [report.step, report.loss, report.made, report.given, report.rate, f"{seconds:.3f}"]
+    try:
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([*row, " ".join(f"{level:.4f}" for level in report.levels)])
+    except OSError as error:
+        raise InputError(write_failure(path, error)) from error

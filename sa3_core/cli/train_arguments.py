@@ -1,17 +1,19 @@
 """Arguments of the commands that learn: pre-encode and train."""
 
 import argparse
-from pathlib import Path
 
 from ..adapters.rules import ADAPTER_TYPES
 from ..datasets.encode import DEFAULT_SAMPLES
 from ..training.trainer import SCHEDULES
+from .values import parse_path, parse_seed
 
 
 def add_pre_encode(parser: argparse.ArgumentParser) -> None:
     """Arguments of `sa3 pre-encode`, without model and place."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="recordings with captions")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="encoded clips")
+    parser.add_argument("folder", type=parse_path, metavar="DIR", help="recordings with captions")
+    parser.add_argument(
+        "--out", required=True, type=parse_path, metavar="DIR", help="encoded clips"
+    )
     parser.add_argument(
         "--sample-size",
         "--sample_size",
@@ -33,8 +35,14 @@ def add_pre_encode(parser: argparse.ArgumentParser) -> None:
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Arguments of `sa3 train`, without model and place."""
     add = parser.add_argument
-    add("--data", required=True, type=Path, metavar="LATENTS", help="folder of `sa3 pre-encode`")
-    add("--out", required=True, type=Path, metavar="DIR", help="gets the LoRA and its state")
+    add(
+        "--data",
+        required=True,
+        type=parse_path,
+        metavar="LATENTS",
+        help="folder of `sa3 pre-encode`",
+    )
+    add("--out", required=True, type=parse_path, metavar="DIR", help="gets the LoRA and its state")
     add("--text-encoder", metavar="DIR|FILE|NAME", help="T5Gemma (default: the model's)")
     add("--adapter-type", "--type", "--adapter_type", choices=ADAPTER_TYPES, default="dora-rows")
     add("--rank", type=int, default=16, metavar="N")
@@ -49,7 +57,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--accumulate", type=int, default=1, metavar="N", help="parts a batch is computed in")
     add("--clip-norm", type=float, default=0.0, metavar="X", help="of a step's gradient; 0 = any")
     add("--crop", type=float, default=0.0, metavar="S", help="seconds; 0 = the longest clip")
-    add("--seed", type=int, default=42, metavar="N")
+    add("--seed", type=parse_seed, default=42, metavar="N")
     add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
     add("--recompute", action="store_true", help="less memory, a third more time")
     add("--resume", action="store_true", help="go on with what --out holds")

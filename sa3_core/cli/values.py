@@ -10,10 +10,11 @@ from typing import Any
 
 from ..adapters.layer_filter import LayerFilter
 from ..adapters.use import AdapterUse
-from ..checks import check_interval
+from ..checks import check_interval, read_seed
 from ..editing.regions import parse_time
 from ..errors import InputError
-from ..sampling.noise import check_seed, parse_seeds
+from ..files.names import name_fault, short_name
+from ..sampling.noise import parse_seeds
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
@@ -32,6 +33,14 @@ def parse_lora(text: str) -> AdapterUse[str]:
     if not math.isfinite(strength):
         raise argparse.ArgumentTypeError(f"strength {tail!r} of {file!r} must be a finite number")
     return AdapterUse(file, strength)
+
+
+def parse_path(text: str) -> Path:
+    """Read the path of a file or a folder."""
+    path = Path(text)
+    if fault := name_fault(path):
+        raise argparse.ArgumentTypeError(f"{short_name(path)!r} {fault}. Choose another name")
+    return path
 
 
 def parse_interval(text: str) -> tuple[float, float]:
@@ -57,7 +66,7 @@ def parse_layers(text: str) -> LayerFilter:
 def parse_seed(text: str) -> int:
     """Read a seed, with the range that the nodes' widgets have."""
     try:
-        return check_seed(text)
+        return read_seed(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_sound
+from ..checks import check_seed, check_sound
 from ..geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -123,6 +123,8 @@ def decode_items(
         [1, 2, 4096 n_b] float32 on the CPU, n_b as `frames_needed` says.
     """
     check_sound(frames, "The latent to decode", _UNSOUND_LATENT)
+    if noise_seed is not None:
+        check_seed(noise_seed)
     total = frames.shape[-1]
     for item, length in enumerate(seconds):
         needed = frames_needed(autoencoder, length, total)

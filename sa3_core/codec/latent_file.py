@@ -19,7 +19,7 @@ from torch import Tensor
 from ..checks import unsound_items
 from ..errors import InputError, LatentFileError
 from ..files.published import DTYPES
-from ..files.whole_file import FreeName, name_of, whole_file, write_failure
+from ..files.whole_file import Place, name_of, whole_file, write_failure
 from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
 
 LATENTS_KEY, SECONDS_KEY = "latents", "seconds"
@@ -87,12 +87,12 @@ def read_latents(path: Path) -> Latents:
         raise LatentFileError(f"{path.name}: {error}") from error
 
 
-def write_latents(place: Path | FreeName, latents: Latents) -> Path:
+def write_latents(place: Place, latents: Latents) -> Path:
     """Write a latent file, whole or not at all.
 
     Args:
-        place: `.safetensors`, or `.npy` for a single item; an existing file is replaced, a
-            FreeName numbered.
+        place: `.safetensors`, or `.npy` for a single item; an existing file is replaced,
+            other names are claimed.
 
     Returns:
         The file written.
@@ -124,7 +124,7 @@ def write_latents(place: Path | FreeName, latents: Latents) -> Path:
     return _write(place, lambda file: file.write(data))
 
 
-def _write(place: Path | FreeName, fill: Callable[[BinaryIO], object]) -> Path:
+def _write(place: Place, fill: Callable[[BinaryIO], object]) -> Path:
     try:
         with whole_file(place) as whole:
             fill(whole.file)

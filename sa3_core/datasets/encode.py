@@ -13,7 +13,8 @@ from torch import Tensor
 from ..audio.file import read_source
 from ..audio.waveform import peak, prepare_source
 from ..codec.autoencode import SAMEAutoencoder, encode
-from ..errors import AudioError, InputError
+from ..errors import AudioError, InputError, LatentFileError
+from ..files.whole_file import write_failure
 from ..geometry import HOP, SAMPLE_RATE, frames_covering
 from .encoded import SILENCE, read_notes, write_array, write_notes
 from .folder import Recording
@@ -75,11 +76,15 @@ def encode_folder(
 
     Raises:
         InputError: a sample_size below one frame, or no recording can be used.
-        OSError: a file cannot be written; what is written already stays and is kept next time.
+        LatentFileError: a file cannot be written; what is written already stays and is kept next
+            time.
     """
     if sample_size < HOP:
         raise InputError(f"is {sample_size}; it must be {HOP} samples or more.", "sample_size")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LatentFileError(write_failure(out, error)) from error
     job = _Job(autoencoder, out, sample_size // HOP, pad)
     job.write_silence()
     outcomes: list[Outcome] = []

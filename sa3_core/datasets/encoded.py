@@ -5,17 +5,18 @@ The reference's format, read and written; more keys in the JSON are ours and ign
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import LatentFileError
-from ..files.whole_file import whole_file
+from ..files.whole_file import whole_file, write_failure
 from ..geometry import LATENT_CHANNELS
 
 SILENCE = "silence.npy"
@@ -43,15 +44,32 @@ class EncodedClip:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file that appears only when it is whole."""
-    with whole_file(path) as whole:
-        np.save(whole.file, np.ascontiguousarray(array), allow_pickle=False)
+    """Write a .npy file that appears only when it is whole.
+
+    Raises:
+        LatentFileError: it cannot be written.
+    """
+    with _written(path) as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
-    """Write a .json file that appears only when it is whole."""
-    with whole_file(path) as whole:
-        whole.file.write(json.dumps(notes, ensure_ascii=False).encode())
+    """Write a .json file that appears only when it is whole.
+
+    Raises:
+        LatentFileError: it cannot be written.
+    """
+    with _written(path) as file:
+        file.write(json.dumps(notes, ensure_ascii=False).encode(errors="backslashreplace"))
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with whole_file(path) as whole:
+            yield whole.file
+    except OSError as error:
+        raise LatentFileError(write_failure(path, error)) from error
 
 
 def read_notes(path: Path) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .names import DISK_FULL, name_fault, short_name
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
 _SETTLED = 60.0  # seconds; where files cannot be locked, a younger one may be about to get its name
 
@@ -45,6 +46,25 @@ class FreeName:
             number += 1
 
 
+@dataclass(frozen=True)
+class NewName:
+    """A name that no file has yet. One that gets it meanwhile keeps it: ours is numbered then.
+
+    Attributes:
+        path: the file, or the folder.
+    """
+
+    path: Path
+
+    def paths(self) -> Iterator[Path]:
+        """The name itself, then numbered ones."""
+        yield self.path
+        yield from FreeName(self.path.parent, self.path.stem, self.path.suffix).paths()
+
+
+Place = Path | FreeName | NewName
+
+
 class WholeFile:
     """What `whole_file` gives: the open file, and the name that it got once the block has ended."""
 
@@ -53,22 +73,26 @@ class WholeFile:
         self.path = Path()
 
 
-def name_of(place: Path | FreeName) -> Path:
+def name_of(place: Place) -> Path:
     """The name that a message can use before the number is known."""
-    return next(place.paths()) if isinstance(place, FreeName) else place
+    return place if isinstance(place, Path) else next(place.paths())
 
 
 @contextmanager
-def whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
+def whole_file(place: Place) -> Iterator[WholeFile]:
     """Open a temporary file in the folder of `place` and name it when the block ends well.
 
     An existing file of a fixed name is replaced; after a failure it is untouched and nothing is
-    left behind. A FreeName is claimed in one step of the file system, so that processes that save
-    under one name at the same time get a file each. What killed processes left behind is removed.
+    left behind. Other names are claimed in one step of the file system, so that processes that
+    save under one name at the same time get a file each. What killed processes left behind is
+    removed.
 
     Raises:
         OSError: the file cannot be written (see `write_failure`).
     """
+    fault = name_fault(name_of(place))
+    if fault:
+        raise OSError(errno.ENAMETOOLONG, fault)
     folder = name_of(place).parent
     sweep(folder)
     temporary, file, lock = _open_part(folder)
@@ -76,11 +100,11 @@ def whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
         whole = WholeFile(file)
         with file:
             yield whole
-        if isinstance(place, FreeName):
-            whole.path = _claim(temporary, place)
-        else:
+        if isinstance(place, Path):
             os.replace(temporary, place)
             whole.path = place
+        else:
+            whole.path = _claim(temporary, place)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -88,8 +112,8 @@ def whole_file(place: Path | FreeName) -> Iterator[WholeFile]:
             os.close(lock)
 
 
-def claim_folder(place: FreeName) -> Path:
-    """Make the first numbered folder that is free, in one step of the file system.
+def claim_folder(place: FreeName | NewName) -> Path:
+    """Make the first folder of these names that is free, in one step of the file system.
 
     Raises:
         OSError: the folder cannot be made.
@@ -144,7 +168,7 @@ def _open_part(folder: Path) -> tuple[Path, BinaryIO, int | None]:
         file.close()
 
 
-def _claim(temporary: Path, place: FreeName) -> Path:
+def _claim(temporary: Path, place: FreeName | NewName) -> Path:
     """Give a file the first free name without ever replacing another's."""
     for path in place.paths():
         if path.exists():
@@ -173,7 +197,7 @@ def _take_name(temporary: Path, path: Path) -> None:
             raise
 
 
-def write_failure(place: Path | FreeName, error: Exception) -> str:
+def write_failure(place: Place, error: Exception) -> str:
     """A sentence that says why a file was not written and what to do.
 
     Args:
@@ -182,12 +206,14 @@ def write_failure(place: Path | FreeName, error: Exception) -> str:
     """
     path = name_of(place)
     number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
-    if number in _DISK_FULL:
+    if number in DISK_FULL:
         cause = "the disk is full. Free some space or save elsewhere"
+    elif fault := name_fault(path):
+        cause = f"its path {fault}. Choose another name"
     elif not path.parent.is_dir():
         cause = f"there is no folder {str(path.parent)!r}. Make it or save elsewhere"
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
         cause = f"writing there is not allowed ({why}). Save elsewhere"
     else:
         cause = str(error)
-    return f"{path.name} was not saved: {cause}. Nothing was left behind."
+    return f"{short_name(path)} was not saved: {cause}. Nothing was left behind."

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import check_count, check_number, check_whole
+from ..checks import check_count, check_number, check_seed, check_whole, read_seed
 from ..errors import InputError
 from ..geometry import LATENT_CHANNELS
 
-MAX_SEED = 2**64 - 1  # what ComfyUI's widgets hold
 _SEED_SPACE = 2**63  # what a torch generator takes
 _PARALLEL = 1e-6  # radians below which two noises count as one direction
 
@@ -34,6 +33,14 @@ class Seeds:
     towards: int | Sequence[int] | None = None
     strength: float = 0.0
 
+    def __post_init__(self) -> None:
+        for given in (self.seed, 0 if self.towards is None else self.towards):
+            if isinstance(given, Sequence):
+                for seed in given:
+                    check_seed(seed)
+            else:
+                check_seed(given)
+
     @property
     def count(self) -> int:
         """How many items the seeds are for; 1 = any number."""
@@ -51,25 +58,11 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", entry)
         if match is None:
             raise InputError(f"seeds: {entry!r} is no seed; write e.g. 7, 9, 20-23.")
-        first, last = (check_seed(number) for number in (match[1], match[2] or match[1]))
+        first, last = (read_seed(number) for number in (match[1], match[2] or match[1]))
         if not first <= last < first + 1000:
             raise InputError(f"seeds: the range {entry!r} must go up and hold at most 1000 seeds.")
         seeds.extend(range(first, last + 1))
     return seeds
-
-
-def check_seed(text: str) -> int:
-    """A seed as the widgets take it.
-
-    Raises:
-        InputError: no whole number, below 0 or above 2^64 - 1.
-    """
-    plain = text.strip()
-    if not re.fullmatch(r"[0-9]{1,20}", plain) or int(plain) > MAX_SEED:
-        raise InputError(
-            f"{plain[:40]!r} is no seed; a seed is a whole number from 0 to {MAX_SEED}."
-        )
-    return int(plain)
 
 
 class ItemNoise:
@@ -99,14 +92,14 @@ class ItemNoise:
             channels: C.
 
         Raises:
-            InputError: a seed that is no whole number, counts that differ, a length over T.
+            InputError: what is no seed, counts that differ, a length over T.
         """
         if isinstance(seed, Sequence):
             check_count("seeds", len(seed), len(frames))
-            seeds = [check_whole("seed", item) for item in seed]
+            seeds = [check_seed(item) for item in seed]
         else:
             check_count("batch indices", len(batch_index), len(frames))
-            first = check_whole("seed", seed)
+            first = check_seed(seed)
             seeds = [first + check_whole("batch index", index) for index in batch_index]
         if any(not 0 < length <= total for length in frames):
             raise InputError(f"Noise for items of {list(frames)} frames does not fit {total}.")

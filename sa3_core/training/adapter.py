@@ -18,7 +18,7 @@ from ..adapters.rules import ADAPTER_TYPES, RULES, XS_SUFFIX
 from ..checks import check_number, check_one_of, check_positive, check_whole
 from ..errors import AdapterError, InputError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
-from ..files.whole_file import whole_file
+from ..files.whole_file import whole_file, write_failure
 from ..networks.model import SA3Model
 from .branches import Branch
 from .draws import item_seed
@@ -219,8 +219,7 @@ def write_adapter(path: Path, adapter: TrainedAdapter, notes: Mapping[str, Any])
         notes: more entries for its `lora_config`, e.g. step and base_model.
 
     Raises:
-        AdapterError: values that are not finite in float16.
-        OSError: it cannot be written.
+        AdapterError: values that are not finite in float16, or the file cannot be written.
     """
     settings = adapter.settings
     config = {
@@ -236,5 +235,8 @@ def write_adapter(path: Path, adapter: TrainedAdapter, notes: Mapping[str, Any])
     bad = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise AdapterError(f"{path.name} was not saved: {bad[0]} is not finite in float16.")
-    with whole_file(path) as whole:
-        whole.file.write(save(tensors, {"lora_config": json.dumps(config)}))
+    try:
+        with whole_file(path) as whole:
+            whole.file.write(save(tensors, {"lora_config": json.dumps(config)}))
+    except OSError as error:
+        raise AdapterError(write_failure(path, error)) from error

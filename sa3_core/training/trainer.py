@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..checks import check_number, check_one_of, check_positive, check_whole
+from ..checks import check_number, check_one_of, check_positive, check_seed, check_whole
 from ..datasets.encoded import EncodedClip
 from ..errors import AdapterError, CheckpointError, InputError
 from ..files.tensor_file import read_header
-from ..files.whole_file import whole_file
+from ..files.whole_file import whole_file, write_failure
 from ..networks.model import SA3Model
 from ..sampling.schedule import FullShift, Shift
 from ..text.conditioning import TextConditioning
@@ -68,6 +68,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "frames", "accumulate"):
             check_whole(name, getattr(self, name), 1)
+        check_seed(self.seed)
         check_positive("rate", self.rate)
         check_number("clip_norm", self.clip_norm, 0.0)
         check_one_of("schedule", self.schedule, SCHEDULES)
@@ -204,7 +205,7 @@ class Trainer:
         """Write what `load_state` goes on from; an older file is replaced at once.
 
         Raises:
-            OSError: it cannot be written; an older file is untouched.
+            AdapterError: it cannot be written; an older file is untouched.
         """
         tensors: dict[str, Tensor] = {}
         for name, parameter in self._adapter.tensors().items():
@@ -215,8 +216,11 @@ class Trainer:
                     torch.zeros_like(parameter) if value is None else value
                 )
         kept = {key: value.cpu().contiguous() for key, value in tensors.items()}
-        with whole_file(path) as whole:
-            whole.file.write(save(kept, {"training_state": json.dumps(self._identity())}))
+        try:
+            with whole_file(path) as whole:
+                whole.file.write(save(kept, {"training_state": json.dumps(self._identity())}))
+        except OSError as error:
+            raise AdapterError(write_failure(path, error)) from error
 
     @torch.no_grad()
     def load_state(self, path: Path) -> None:

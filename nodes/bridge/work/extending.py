@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import fit_length
-from ....sa3_core.checks import broadcast
+from ....sa3_core.checks import broadcast, later_seed
 from ....sa3_core.editing.continuation import ContinuationPlan
 from ....sa3_core.editing.windows import WINDOW_SEED, Extension, extend_source
 from ....sa3_core.geometry import HOP, samples_of, target_frames
@@ -131,7 +131,7 @@ def extend(
         def make(
             plan: ContinuationPlan, number: int, nets: Nets = nets, item: int = item
         ) -> Tensor:
-            own = seed + item + number * WINDOW_SEED
+            own = later_seed(seed, item + number * WINDOW_SEED)
             return nets.make(plan, extension.rule, own, report())
 
         results.append(extend_source(waveform, rate, windows, extension, make))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import pytest
 import torch
 
+from sa3_core.checks import check_seed, later_seed, read_seed
+from sa3_core.cli.values import parse_seed
+from sa3_core.codec.autoencode import decode_items
 from sa3_core.errors import InputError
-from sa3_core.sampling.noise import ItemNoise, SeedBlend, parse_seeds, slerp
+from sa3_core.pipeline import GenerateRequest
+from sa3_core.sampling.noise import ItemNoise, SeedBlend, Seeds, parse_seeds, slerp
+from sa3_core.training.trainer import TrainSettings
+
+CPU = torch.device("cpu")
+DECODED = (torch.nn.Module(), torch.zeros(1, 256, 4), (0.3,), None)
 
 
 def test_first_draw_is_the_reference_noise(golden, rel_l2):
@@ -46,7 +55,50 @@ def test_a_seed_list_names_each_items_seed():
 def test_seeds_wrap_at_two_to_the_63():
     big = ItemNoise(2**64 - 1, [1], [4], 4)()
     assert torch.equal(big, ItemNoise(0, [0], [4], 4)())
-    assert torch.equal(ItemNoise(-1, [0], [4], 4)(), ItemNoise(2**63 - 1, [0], [4], 4)())
+    assert torch.equal(ItemNoise(2**63, [0], [4], 4)(), ItemNoise(0, [0], [4], 4)())
+    assert later_seed(2**64 - 1, 3) == 2  # windows and items of a batch count on
+    assert torch.equal(ItemNoise(later_seed(2**64 - 1, 3), [0], [4], 4)(), big_plus_two())
+
+
+def big_plus_two() -> torch.Tensor:
+    return ItemNoise(2**64 - 1, [3], [4], 4)()
+
+
+def test_only_the_low_32_bits_count():
+    """As the seed's tooltip and the docs say; graphs that are saved keep their takes."""
+    assert torch.equal(ItemNoise(2**32 + 7, [0], [4], 4)(), ItemNoise(7, [0], [4], 4)())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "7", 10**30, None])
+def test_every_way_in_refuses_what_the_widget_refuses(seed):
+    said = "is no seed; a seed is a whole number from 0 to 18446744073709551615"
+    ways = [
+        lambda: check_seed(seed),
+        lambda: ItemNoise(seed, [0], [4], 4),
+        lambda: ItemNoise([0, seed], [0, 1], [4, 4], 4),
+        lambda: Seeds(seed),
+        lambda: Seeds([0, seed]),
+        lambda: GenerateRequest(["x"], seeds=(0, seed)),
+        lambda: GenerateRequest(["x"], variation=(seed, 0.5)),
+        lambda: TrainSettings(seed=seed),
+        lambda: next(decode_items(*DECODED, seed, device=CPU, dtype=torch.float32)),
+    ]
+    for number, way in enumerate(ways):
+        if seed is None and number in (3, 8):
+            continue  # no seed there means no noise
+        with pytest.raises(InputError, match=said):
+            way()
+
+
+@pytest.mark.parametrize("text", ["-1", "18446744073709551616", "1e3", "7.5", "\u0663"])
+def test_seeds_as_text(text):
+    with pytest.raises(InputError, match="is no seed"):
+        parse_seeds(text)
+    with pytest.raises(InputError, match="is no seed"):
+        read_seed(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="is no seed"):
+        parse_seed(text)
+    assert parse_seeds("0, 18446744073709551615") == [0, 2**64 - 1]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +106,7 @@ def test_seeds_wrap_at_two_to_the_63():
     [
         ([1, 2, 3], [0, 1], [4, 4], "3 seeds were given for 2 items"),
         (1, [0], [4, 4], "1 batch indices were given for 2 items"),
-        (1.5, [0], [4], "seed is 1.5; it must be a whole number"),
+        (1.5, [0], [4], "1.5 is no seed; a seed is a whole number"),
         (1, [0], [9], "does not fit 8"),
         (1, [0], [0], "does not fit 8"),
     ],
