@@ -92,6 +92,7 @@ def test_undo_and_redo(ui, renderer):
     ui.screenshot(f"redone-{renderer}")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_another_tab_and_back(ui, renderer):
     """Both tabs hold nodes of the same ids."""

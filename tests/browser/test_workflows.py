@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.frontend import RENDERERS, Frontend
 from tests.helpers.harness import ComfyServer
+from tests.helpers.overlaps import overlaps
 from tests.tools.example_inputs import (
     WORKFLOWS,
     api_workflow,
@@ -52,7 +53,31 @@ def test_the_ui_form_opens_and_gives_the_api_form(ui, comfy, name):
             node.pop("_meta", None)
         assert queued == wanted
         ui.fit()
+        assert overlaps(ui, renderer) == []
         ui.screenshot(f"workflow-{name}-{renderer}")
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_what_lies_on_one_another_is_found(ui, renderer):
+    ui.use_renderer(renderer)
+    ui.add_node("SA3LoadModel", 0, 60)
+    other = ui.add_node("SA3InpaintMask", 500, 60)
+    ui.fit()
+    assert overlaps(ui, renderer) == []
+    ui.page.evaluate(
+        """id => {
+            const node = app.graph.getNodeById(id);
+            node.pos = [200, 100];
+            const editor = node.widgets.find((widget) => widget.name === "regions_editor")
+                ?? node.widgets.find((widget) => widget.element?.dataset?.sa3Widget);
+            editor.element.style.marginTop = "-60px";
+        }""",
+        other,
+    )
+    ui.settle(600)
+    found = overlaps(ui, renderer)
+    assert f"node {int(other) - 1} and node {other}" in found
+    assert [pair for pair in found if f"of node {other}" in pair]
 
 
 def test_the_template_browser_is_told_of_them(comfy):
