@@ -87,9 +87,15 @@ class SA3LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, **_others: Any) -> str:
-        """Changes when the model's file is replaced."""
-        return loading.fingerprint(model, "model")
+    def fingerprint_inputs(
+        cls,
+        model: str,
+        text_encoder: str = WITH_MODEL,
+        autoencoder: str = WITH_MODEL,
+        **_others: Any,
+    ) -> str:
+        """Changes when any file is replaced that is read."""
+        return loading.model_fingerprint(model, _chosen(text_encoder), _chosen(autoencoder))
 
     @classmethod
     def execute(
@@ -104,8 +110,8 @@ class SA3LoadModel(io.ComfyNode):
         """Download if missing, then load."""
         choice = loading.ModelChoice(
             model,
-            None if text_encoder == WITH_MODEL else text_encoder,
-            None if autoencoder == WITH_MODEL else autoencoder,
+            _chosen(text_encoder),
+            _chosen(autoencoder),
             precision,
             objective,
         )
@@ -159,6 +165,11 @@ class SA3LoadSAME(io.ComfyNode):
         notes = loading.ensure_downloaded(cls, autoencoder, download_from)
         vae = loading.load_autoencoder(autoencoder, precision)
         return io.NodeOutput(vae, ui=show(cls, notes))
+
+
+def _chosen(name: str) -> str | None:
+    """A choice of a combo; None = with the model."""
+    return None if name == WITH_MODEL else name
 
 
 NODES = [SA3LoadModel, SA3LoadSAME]

@@ -8,6 +8,10 @@ class SA3Error(Exception):
     """Base of every error that sa3_core raises on purpose."""
 
 
+class NotFiniteError(SA3Error):
+    """A result with NaN or infinite values."""
+
+
 class UnknownNameError(SA3Error, ValueError):
     """A sampler, shift, adapter or variant name that its registry does not hold."""
 

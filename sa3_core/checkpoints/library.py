@@ -20,6 +20,7 @@ from ..files.published import (
     MODEL_FOLDERS,
     OWN_FOLDER,
     TEXT_ENCODER_FILE,
+    TEXT_ENCODER_FILES,
     TEXT_ENCODER_FOLDER,
     TEXT_ENCODER_URL,
     WEIGHTS_FILE,
@@ -161,6 +162,18 @@ class Library:
             f"No autoencoder: {model.name} brings none and no {name.upper()} was found. Put "
             f"{name} into {self._place(OWN_FOLDER)} or a file into {self._place('vae')}."
         )
+
+    def files_of(self, path: Path, kind: Kind) -> list[Path]:
+        """Every file that loading what `resolve` found may read, there or not.
+
+        Args:
+            path: a folder or file.
+            kind: what it is loaded as.
+        """
+        folder, file = (path, path / WEIGHTS_FILE) if path.is_dir() else (path.parent, path)
+        if kind != "text_encoder":
+            return [file, folder / CONFIG_FILE] if file.name == WEIGHTS_FILE else [file]
+        return [file, *(folder / name for name in TEXT_ENCODER_FILES)]
 
     def _place(self, folder: str) -> str:
         """Where to put what belongs into a kind of folder, for messages."""

@@ -109,6 +109,7 @@ def model_from(
         sample_size=find_sample_size(config),
         device=device,
         dtype=dtype,
+        check_files=checkpoint.files.check,
     )
 
 
@@ -156,6 +157,7 @@ def load_same(
     net = SAMEAutoencoder(config, ops, meta, dtype)
     expected = SAMEAutoencoder(config, TorchOps, meta)
     what = f"{checkpoint.path.name}, autoencoder"
+    net.check_files = checkpoint.files.check
     return fill(net, checkpoint.tensors("same", dtype), expected, what)
 
 

@@ -28,6 +28,7 @@ from ..files.published import (
     SAME_PREFIX,
     WEIGHTS_FILE,
 )
+from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_floats, read_header
 from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
@@ -64,6 +65,7 @@ class Checkpoint:
         metadata: of the file's header.
         dtypes: part name -> dtype of most of its weights.
         read: returns the file's tensors for a list of file keys.
+        files: the file as it was when its header was read.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
+    files: FileStates = field(default_factory=FileStates)
 
     def tensors(self, part: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
         """The part's tensors by key, weight norm folded, memory-mapped where dtype already fits.
@@ -82,9 +85,10 @@ class Checkpoint:
             dtype: of the result, None = each as in the file; rotary frequencies stay as they are.
 
         Raises:
-            CheckpointError: weights that are no floats or not finite (also as `dtype`), or half of
-                a weight-norm pair.
+            CheckpointError: weights that are no floats or not finite (also as `dtype`), half of a
+                weight-norm pair, or a file that is no longer the one that was opened.
         """
+        self.files.check()
         names = self.parts[part]
         raw = self.read(list(names.values()))
         found = {key: raw[file_key] for key, file_key in names.items()}
@@ -145,6 +149,7 @@ def open_checkpoint(
         ConfigError: model_config.json contradicts the tensors or asks for something unknown here.
     """
     file = path / WEIGHTS_FILE if path.is_dir() else path
+    files = FileStates.of([file])  # before anything is read
     header, metadata = _read_header(file)
     parts = _split(header, file)
     _require(parts, need, file)
@@ -160,7 +165,7 @@ def open_checkpoint(
     raw = read_config(config_path) if has_config else None
     config = build_config(shapes.get("dit"), shapes.get("same"), raw)
     reader = _mapped_reader(file) if read is None else _host_reader(file, read)
-    return Checkpoint(file, parts, shapes, config, metadata, dtypes, reader)
+    return Checkpoint(file, parts, shapes, config, metadata, dtypes, reader, files)
 
 
 def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:

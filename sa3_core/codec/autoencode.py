@@ -36,6 +36,7 @@ def encode(
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Tensor:
     """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32 on the CPU."""
+    autoencoder.check_files()
     place = next(autoencoder.parameters())
     if chunk is None and place.is_cuda:
         free, frames = torch.cuda.mem_get_info(place.device)[0], frames_covering(audio.shape[-1])
@@ -122,6 +123,7 @@ def decode_items(
     Yields:
         [1, 2, 4096 n_b] float32 on the CPU, n_b as `frames_needed` says.
     """
+    autoencoder.check_files()
     check_sound(frames, "The latent to decode", _UNSOUND_LATENT)
     if noise_seed is not None:
         check_seed(noise_seed)

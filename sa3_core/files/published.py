@@ -11,6 +11,14 @@ MODEL_FOLDERS = (OWN_FOLDER, "checkpoints", "diffusion_models", "vae", "text_enc
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model_config.json"
 TEXT_ENCODER_FOLDER = "t5gemma-b-b-ul2"  # inside a model's folder
 TEXT_ENCODER_FILE = "t5gemma_b_b_ul2.safetensors"  # the same repackaged, with its tokenizer
+TEXT_ENCODER_FILES = (  # that may lie beside its weights and are read with them
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 TEXT_ENCODER_URL = (
     "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main/text_encoders/"
     + TEXT_ENCODER_FILE

@@ -1,5 +1,6 @@
 """A loaded generator: the DiT, its conditioner and what is known about using them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,6 +28,7 @@ class SA3Model:
         device: where the nets compute.
         dtype: what the DiT computes in.
         compiled: the DiT behind a compiler, used in its place; None = as it is.
+        check_files: raises CheckpointError where the weights' file is no longer what was loaded.
     """
 
     dit: DiffusionTransformer
@@ -38,6 +40,7 @@ class SA3Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     compiled: CompiledDiT | None = None
+    check_files: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def net(self) -> DiffusionTransformer | CompiledDiT:

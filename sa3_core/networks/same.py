@@ -13,6 +13,7 @@ with weight norm folded (`checkpoints.reader`).
 Source: arXiv 2605.18613 (SAME).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -124,11 +125,15 @@ class SAMEAutoencoder(nn.Module):
         hop: audio samples of one latent frame (4096).
         chunk_grid: latents that a cut must be a multiple of, for exact chunking.
         halo: latents to add on each side of a chunk, for exact chunking.
+        check_files: raises CheckpointError where the weights' file is no longer what was loaded.
     """
+
+    check_files: Callable[[], None]
 
     def __init__(self, config: SAMEConfig, ops: Ops = TorchOps, device=None, dtype=None) -> None:
         super().__init__()
         self.config = config
+        self.check_files = lambda: None
         encoder = EncoderBlock(config, ops, device, dtype)
         decoder = DecoderBlock(config, ops, device, dtype)
         channels = config.latent_channels

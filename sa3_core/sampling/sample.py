@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_sound, unsound_items
-from ..errors import SA3Error
+from ..errors import NotFiniteError
 from ..geometry import effective_frames
 from ..networks.config import ModelConfig
 from ..networks.model import SA3Model
@@ -56,8 +56,10 @@ def sample_latent(
     Raises:
         InputError: counts, widths, durations or lengths that do not fit, or a latent or prompt that
             is not finite.
-        SA3Error: the model's result is not finite; names the step, the items and the likely cause.
+        NotFiniteError: the model's result is not; names the step, the items and the likely cause.
+        CheckpointError: the model's file was changed since it was loaded.
     """
+    model.check_files()
     for text in (positive, negative):
         if text is not None:
             check_sound(text.tokens, "The encoded prompt", "Check the step that made it.")
@@ -109,7 +111,7 @@ class _Watch:
             self._on_step(step, steps, denoised)
 
     def check(self, out: Tensor, dtype: torch.dtype) -> None:
-        """Raise SA3Error where the result is not finite."""
+        """Raise NotFiniteError where the result is not finite."""
         bad = unsound_items(out)
         if not bad:
             return
@@ -123,7 +125,7 @@ class _Watch:
             )
         elif dtype != torch.float32:
             cause += ", or load the model in float32"
-        raise SA3Error(
+        raise NotFiniteError(
             f"Sampling gave NaN or infinite values from step {first} of {steps} on, in item"
             f"{'' if len(bad) == 1 else 's'} {', '.join(map(str, bad))} of {len(out)}; it was "
             f"computed in {str(dtype).removeprefix('torch.')}. {cause}."

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, SA3Error
 from ..files.published import DTYPES
+from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
@@ -39,7 +40,10 @@ class T5Gemma(nn.Module):
         encoder: transformers' T5GemmaEncoderModel.
         tokenizer: turns prompts into ids.
         dtype: what the layers compute in. The embedding table may be kept in a narrower one.
+        files: the weights' file as it was loaded.
     """
+
+    files = FileStates()
 
     def __init__(
         self, encoder: "T5GemmaEncoderModel", tokenizer: Tokenizer, dtype: torch.dtype
@@ -48,6 +52,10 @@ class T5Gemma(nn.Module):
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.dtype = dtype
+
+    def check_files(self) -> None:
+        """Raise CheckpointError where the weights' file is no longer what was loaded."""
+        self.files.check()
 
     def tokenize(
         self, prompts: Sequence[str], max_length: int = TEXT_TOKENS
@@ -82,6 +90,7 @@ class T5Gemma(nn.Module):
             InputError: no item, or an id that the vocabulary does not hold.
             SA3Error: the weights' dtype is too narrow for their values.
         """
+        self.check_files()
         table = self._embedding().weight
         padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
         padded, mask = padded.to(table.device), mask.to(table.device)
@@ -128,6 +137,7 @@ def load_t5gemma(
         known = ", ".join(map(str, DTYPES.values()))
         raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
     file = read_encoder_file(Path(path))
+    file.files.check()
     encoder = _build_encoder(file.config)
     weights = _weights(file, dtype, device)
     if dtype == torch.float16:
@@ -140,7 +150,9 @@ def load_t5gemma(
     else:
         assert file.spiece is not None  # read_encoder_file refuses files without
         tokenizer = SentencePieceTokenizer(file.spiece, file.path.name)
-    return T5Gemma(encoder, tokenizer, dtype).train(False).requires_grad_(False)
+    holder = T5Gemma(encoder, tokenizer, dtype)
+    holder.files = file.files
+    return holder.train(False).requires_grad_(False)
 
 
 def _pad_ids(ids: Sequence[Sequence[int]], vocabulary: int) -> tuple[Tensor, Tensor]:

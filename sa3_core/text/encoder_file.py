@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_floats, read_header
 from .conditioning import TEXT_WIDTH
 from .tokenizers import SPIECE
@@ -62,6 +63,7 @@ class EncoderFile:
         config: sizes.
         tensors: encoder weights under their names inside the encoder, memory-mapped.
         spiece: SentencePiece model [bytes] uint8, where the file carries one.
+        files: the safetensors file as it was before it was read.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class EncoderFile:
     config: EncoderConfig
     tensors: dict[str, Tensor]
     spiece: Tensor | None
+    files: FileStates = field(default_factory=FileStates)
 
 
 def read_encoder_file(path: Path) -> EncoderFile:
@@ -80,6 +83,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
     """
     folder = _folder_of(path)
     file = path if folder is None else folder / WEIGHTS_FILE
+    files = FileStates.of([file])
     prefix, tensors, spiece = _read_tensors(file)
     settings = {} if folder is None else _read_settings(folder / "config.json")
     config = _infer_config(file, prefix, tensors, settings)
@@ -89,7 +93,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
             f"{file.name} holds no {SPIECE}, so it cannot read prompts. Use the repackaged "
             f"{TEXT_ENCODER_FILE} or a whole {TEXT_ENCODER_FOLDER} folder."
         )
-    return EncoderFile(file, folder, config, tensors, spiece)
+    return EncoderFile(file, folder, config, tensors, spiece, files)
 
 
 def _folder_of(path: Path) -> Path | None:

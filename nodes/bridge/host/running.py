@@ -11,7 +11,11 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
+from ....sa3_core.errors import CheckpointError
+from ....sa3_core.files.states import FileStates
 from .progress import Countdown, send_text
+
+_FILES = "sa3_files"  # a patcher's attachment
 
 
 def intermediate(x: torch.Tensor) -> torch.Tensor:
@@ -36,13 +40,39 @@ def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
         patcher: ModelPatcher.
         memory: bytes of activations that the block needs beside the weights.
         full: load all weights (for nets whose layers cannot be streamed).
+
+    Raises:
+        CheckpointError: a file of the model or of its LoRAs was changed since it was read.
     """
+    check_files(patcher)
     mm.load_models_gpu([patcher], memory_required=math.ceil(memory), force_full_load=full)
     patcher.pre_run()
     try:
         yield patcher.model
     finally:
         patcher.cleanup()
+
+
+def watch_files(patcher: Any, files: FileStates) -> None:
+    """Let a patcher's runs refuse to start once these files (of LoRAs) were changed."""
+    before: FileStates = patcher.get_attachment(_FILES) or FileStates()
+    patcher.set_attachments(_FILES, FileStates(before.states + files.states))
+
+
+def check_files(patcher: Any) -> None:
+    """Refuse to run a model whose files, or whose LoRAs' files, are no longer what was read.
+
+    Raises:
+        CheckpointError: naming the first one.
+    """
+    loras: FileStates = patcher.get_attachment(_FILES) or FileStates()
+    try:
+        patcher.model.check_files()
+        loras.check()
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} Run the graph again: the loader notices what has changed."
+        ) from error
 
 
 def check_interrupted() -> None:

@@ -15,7 +15,7 @@ from ....sa3_core.registry import AUTO
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt
-from ..host.running import intermediate, loaded, make_patcher
+from ..host.running import check_files, intermediate, loaded, make_patcher
 from .values import text_of
 
 TOKENS = "t5gemma"  # key of our token dict, as other CLIPs use `l`, `g`, `t5xxl`
@@ -78,6 +78,7 @@ class SA3CLIP(comfy.sd.CLIP):
 
     def load_model(self, tokens: Any = None) -> Any:
         """Load the encoder on its device; transformers' layers cannot be streamed."""
+        check_files(self.patcher)
         mm.load_models_gpu([self.patcher], force_full_load=True)
         return self.patcher
 

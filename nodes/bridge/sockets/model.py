@@ -5,7 +5,8 @@ any native model; SA3 Sampler reaches the nets behind it through `core_model`.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,8 +28,10 @@ from ....sa3_core.checkpoints.load import (
     load_dit,
 )
 from ....sa3_core.checkpoints.reader import open_checkpoint
+from ....sa3_core.checks import broadcast
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import CONDITIONER_PREFIX, DIT_PREFIX, SAME_PREFIX
+from ....sa3_core.files.states import FileStates
 from ....sa3_core.geometry import (
     HOP,
     LATENT_CHANNELS,
@@ -41,13 +44,14 @@ from ....sa3_core.networks.config import DiTConfig, ModelConfig
 from ....sa3_core.networks.dit import DiffusionTransformer
 from ....sa3_core.networks.model import SA3Model
 from ....sa3_core.networks.placement import dit_memory
-from ....sa3_core.sampling.schedule import shift_from_options
+from ....sa3_core.sampling.schedule import Shift, shift_from_options
 from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu, layer_classes
 from ..host.running import make_patcher
 from .compiling import compiled_net
 from .quantised import FORMATS, quantise_tensors, quantised_classes, refuse_saving
+from .stock_run import RIDING_SECONDS, add_run_wrapper
 from .values import text_of
 
 
@@ -68,6 +72,7 @@ class SA3Config(comfy.supported_models_base.BASE):
     latent_format = SA3Latent
     memory_usage_factor = 1.0
     supported_inference_dtypes = SUPPORTED_DTYPES
+    schedule: tuple[Shift, int]  # the model's own, and its longest latent in frames
     # CheckpointSave then writes the published layout, which Load SA3 Model reads back.
     vae_key_prefix = [SAME_PREFIX]  # noqa: RUF012
     text_encoder_key_prefix = ["text_encoders.t5gemma."]  # noqa: RUF012
@@ -85,8 +90,9 @@ class SA3ModelSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.mod
     KSampler's `simple` scheduler then runs the published schedule. ModelSamplingSD3 replaces it.
     """
 
-    def __init__(self, config: SA3Config, shift: Any, length: int) -> None:
-        self._bend, self._length = shift, length
+    def __init__(self, config: SA3Config) -> None:
+        """The host's contract: ModelNoiseScale makes another one of the same config."""
+        self._bend, self._length = config.schedule
         super().__init__(config)
 
     def sigma(self, timestep: Any) -> Any:
@@ -134,7 +140,7 @@ class ComfyDiT(DiffusionTransformer):
         t: Tensor,
         context: Tensor,
         duration: Tensor,
-        seconds: float,
+        seconds: Sequence[float],
         local_add_cond: Tensor | None = None,
         **_host: Any,
     ) -> Tensor:
@@ -145,18 +151,21 @@ class ComfyDiT(DiffusionTransformer):
             t: [B] float32.
             context: [B, S, 768 + 1], the last channel counts equal tokens.
             duration: [B, 768].
-            seconds: duration of the piece; frames past it and its headroom are masked out.
+            seconds: durations, one for all or of each item in turn; frames past a piece and its
+                headroom are masked out.
             local_add_cond: [B, 1 + C, T] or None.
             _host: control, transformer_options and the like, which this model does not use.
         """
         frames = x.shape[-1]
-        valid = valid_frames(seconds, frames)
+        valid = [valid_frames(s, frames) for s in seconds]
+        if len(valid) > 1:
+            valid *= len(x) // len(valid)
         constants = self.prepare(
             context=context[..., :-1].to(x.dtype),
             context_bias=context[..., -1].float().log(),
             global_cond=duration,
             local_cond=local_add_cond,
-            padding_mask=padding_mask([valid], frames) if valid < frames else None,
+            padding_mask=padding_mask(valid, frames) if min(valid) < frames else None,
             frames=frames,
         )
         return self.velocity(x, t, constants)
@@ -173,6 +182,7 @@ class ModelInfo:
     objective_source: str
     sample_size: int
     precision: str
+    files: FileStates = field(default_factory=FileStates)
 
 
 class SA3BaseModel(comfy.model_base.BaseModel):
@@ -181,6 +191,7 @@ class SA3BaseModel(comfy.model_base.BaseModel):
     diffusion_model: Any  # a ComfyDiT, or what a compiler made of it
 
     def __init__(self, config: SA3Config, info: ModelInfo, device: Any) -> None:
+        config.schedule = shift_from_options(info.config.shift), info.sample_size // HOP
         super().__init__(
             config,
             model_type=comfy.model_base.ModelType.FLOW,
@@ -188,22 +199,25 @@ class SA3BaseModel(comfy.model_base.BaseModel):
             unet_model=cast("Any", ComfyDiT),  # the host declares its own net
         )
         self.info = info
-        shift = shift_from_options(info.config.shift)
-        self.model_sampling = SA3ModelSampling(config, shift, info.sample_size // HOP)
+        self.model_sampling = SA3ModelSampling(config)
         operations = faster_on_cpu(comfy.ops.manual_cast)
         self.conditioner = Conditioner(info.config, operations, device, torch.float32)
+
+    def check_files(self) -> None:
+        """Raise CheckpointError where the weights' file is no longer what was loaded."""
+        self.info.files.check()
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Turn a conditioning of a stock sampler into the net's inputs.
 
         ComfyUI passes `noise`, `device`, `latent_image`, `denoise_mask`, `prompt_type`, the tokens
-        as `cross_attn` and every value that nodes set on the conditioning.
+        as `cross_attn` and every value that nodes set on the conditioning: the duration counts
+        that ConditioningStableAudio sets, else those that ride on the latent, else all frames.
         """
         noise, device = kwargs["noise"], kwargs["device"]
-        seconds = kwargs.get("seconds_total")
-        seconds = seconds_of_frames(noise.shape[-1]) if seconds is None else float(seconds)
-        seconds = min(max(seconds, 0.0), self.conditioner.config.max_seconds)
-        duration = self.conditioner.duration([seconds], device)
+        longest = self.conditioner.config.max_seconds
+        seconds = tuple(min(max(s, 0.0), longest) for s in _told_seconds(kwargs, noise))
+        duration = self.conditioner.duration(seconds, device)
         out: dict[str, Any] = {
             "seconds": comfy.conds.CONDConstant(seconds),
             "duration": comfy.conds.CONDRegular(duration),
@@ -212,7 +226,9 @@ class SA3BaseModel(comfy.model_base.BaseModel):
         if tokens is not None:
             text = text_of(tokens, kwargs.get("attention_mask")).to(device)
             negative = kwargs.get("prompt_type") == "negative"
-            rows = duration.expand(text.batch, -1)
+            batch = max(text.batch, len(seconds))
+            text = text.select(broadcast(text.batch, batch, "prompts"))
+            rows = duration[broadcast(len(seconds), batch, "durations")]
             context = self.conditioner.context(text, rows, negative)
             counts = context.bias.exp()[..., None].round()
             out["c_crossattn"] = ContextCond(torch.cat([context.tokens, counts], dim=-1))
@@ -246,6 +262,16 @@ class SA3BaseModel(comfy.model_base.BaseModel):
             **out,
             **{f"{CONDITIONER_PREFIX}{key}": value for key, value in conditioner.items()},
         }
+
+
+def _told_seconds(kwargs: dict[str, Any], noise: Tensor) -> tuple[float, ...]:
+    """Durations that a condition brings: one for all items, or one for each."""
+    said, riding = kwargs.get("seconds_total"), kwargs.get(RIDING_SECONDS)
+    if said is not None:
+        return (float(said),)
+    if riding is None:
+        return (seconds_of_frames(noise.shape[-1]),)
+    return tuple(riding) if len(set(riding)) > 1 else (riding[0],)
 
 
 def _local_condition(kwargs: dict[str, Any], noise: Tensor, device: Any) -> Tensor | None:
@@ -290,7 +316,9 @@ def load_patcher(
         store = partial(quantise_tensors, name=precision, compute=dtype)
     host.set_inference_dtype(dtype, cast)
     host.custom_operations = quantised_classes(dtype) if store else layer_classes(dtype, cast)
-    info = ModelInfo(name, path, config, found, source, find_sample_size(config), precision)
+    info = ModelInfo(
+        name, path, config, found, source, find_sample_size(config), precision, checkpoint.files
+    )
     model = SA3BaseModel(host, info, torch.device("meta"))
     load_dit(checkpoint, model.diffusion_model, dtype, store)
     if store:
@@ -301,6 +329,7 @@ def load_patcher(
     patcher = make_patcher(
         model, mm.get_torch_device(), mm.unet_offload_device(), classic=disable_dynamic
     )
+    add_run_wrapper(patcher)
     patcher.cached_patcher_init = (load_patcher, (path, name, precision, objective))
     return patcher
 
@@ -333,4 +362,5 @@ def core_model(patcher: Any, model: SA3BaseModel) -> SA3Model:
         device=patcher.load_device,
         dtype=model.get_dtype_inference(),
         compiled=compiled_net(patcher, info.sample_size // HOP),
+        check_files=info.files.check,
     )

@@ -25,6 +25,7 @@ from ..sockets.model import SA3BaseModel, require_sa3
 from ..sockets.vae import SA3VAE, require_same
 from ..sockets.values import Audio, audio_value, text_conditioning
 from .coding import item_sources
+from .model_options import honour_options
 from .sampling import run
 
 NODE = "Extend Audio"
@@ -110,7 +111,7 @@ def extend(
     model = require_sa3(patcher, NODE)
     same = require_same(vae, NODE)
     info = model.info
-    settings = settings.resolve(info.objective)
+    settings, options = honour_options(patcher, settings.resolve(info.objective))
     positive = text_conditioning(texts[0], "positive")
     negative = None if texts[1] is None else text_conditioning(texts[1], "negative")
     given = item_sources(audio, NODE)
@@ -138,7 +139,7 @@ def extend(
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]
     value = audio_value(torch.cat(padded), rate, [result.shape[-1] for result in results])
-    notes = [*given.notes, *(extension.describe(windows) for windows in plans)]
+    notes = [*given.notes, *options, *(extension.describe(windows) for windows in plans)]
     return value, notes
 
 

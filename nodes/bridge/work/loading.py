@@ -2,13 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ....sa3_core.checkpoints.download import download_variant
-from ....sa3_core.checkpoints.library import Kind
+from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS
-from ....sa3_core.errors import InputError
-from ....sa3_core.files.published import WEIGHTS_FILE, Source
+from ....sa3_core.errors import InputError, SA3Error
+from ....sa3_core.files.published import Source
+from ....sa3_core.files.states import state_of
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.registry import AUTO
 from ..host.folders import library
@@ -49,18 +51,50 @@ def autoencoder_names(published: bool = False) -> list[str]:
 
 
 def fingerprint(name: str, kind: Kind) -> str:
-    """Changes with a model's path, size and time; the name alone while it is not there.
-
-    A hash, because ComfyUI writes the value into every file that it saves.
-    """
+    """Changes with every file that is read for a model; the name alone while it is not there."""
+    here = library()
     try:
-        path = library().resolve(name, kind)
+        return _hash(here.files_of(here.resolve(name, kind), kind))
     except InputError:
         return name
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    status = file.stat()
-    text = f"{file}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def model_fingerprint(model: str, text_encoder: str | None, autoencoder: str | None) -> str:
+    """The same of all that Load SA3 Model reads; None = with the model."""
+    here = library()
+    try:
+        path = here.resolve(model, "model")
+        files = here.files_of(path, "model")
+        encoder, same = _beside(here, path, text_encoder, autoencoder)
+    except InputError:
+        return f"{model}, {text_encoder}, {autoencoder}"
+    except SA3Error:  # one part is missing or damaged: loading says so, and again when it is not
+        return _hash(files)
+    files += here.files_of(encoder, "text_encoder") + here.files_of(same, "autoencoder")
+    return _hash(files)
+
+
+def _hash(files: list[Path]) -> str:
+    """Paths, sizes and times, short, because ComfyUI writes it into every file that it saves."""
+    text = repr([(str(file), state_of(file)) for file in files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _beside(
+    here: Library, model: Path, text_encoder: str | None, autoencoder: str | None
+) -> tuple[Path, Path]:
+    """Text encoder and autoencoder of a choice; None = with the model."""
+    encoder = (
+        here.text_encoder_for(model)
+        if text_encoder is None
+        else here.resolve(text_encoder, "text_encoder")
+    )
+    same = (
+        here.autoencoder_for(model)
+        if autoencoder is None
+        else here.resolve(autoencoder, "autoencoder")
+    )
+    return encoder, same
 
 
 def ensure_downloaded(node: Any, name: str, source: Source) -> list[str]:
@@ -82,14 +116,7 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     """
     here = library()
     path = here.resolve(choice.model, "model")
-    if choice.text_encoder is None:
-        text_encoder = here.text_encoder_for(path)
-    else:
-        text_encoder = here.resolve(choice.text_encoder, "text_encoder")
-    if choice.autoencoder is None:
-        same = here.autoencoder_for(path)
-    else:
-        same = here.resolve(choice.autoencoder, "autoencoder")
+    text_encoder, same = _beside(here, path, choice.text_encoder, choice.autoencoder)
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else AUTO)

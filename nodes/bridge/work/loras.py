@@ -17,15 +17,16 @@ from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import CheckpointError, InputError
 from ....sa3_core.files.published import DIT_PREFIX, DTYPES
+from ....sa3_core.files.states import FileStates
 from ....sa3_core.files.whole_file import claim_folder, write_failure
 from ..host.folders import FileState, file_state
-from ..host.running import chunk_reporter
+from ..host.running import check_files, chunk_reporter, watch_files
 from ..sockets.lora_patch import SA3Adapter, add_interval_wrapper
 from ..sockets.model import require_sa3
+from ..sockets.stock_run import LORAS
 from .names import output_names
 
 FOLDER = "loras"
-ATTACHMENT = "sa3_loras"
 _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
 
 
@@ -66,7 +67,9 @@ def apply_lora(patcher: Any, use: AdapterUse[str], node: str) -> tuple[Any, list
     """
     info = require_sa3(patcher, node).info
     path = lora_path(use.lora)
-    built = _build(path, file_state(path), Path(info.path), use.partial)
+    check_files(patcher)
+    states = FileStates.of([path])
+    built = _build(path, file_state(path), info.files, use.partial)
     active = [key for key in built.weights if use.layers.matches(key)]
     clone = patcher.clone()
     gate = None if use.always else (uuid.uuid4().hex, *use.interval)
@@ -78,8 +81,9 @@ def apply_lora(patcher: Any, use: AdapterUse[str], node: str) -> tuple[Any, list
             clone.add_patches({_host_key(key): adapter}, strength)
     if gate is not None:
         add_interval_wrapper(clone)
-    before = patcher.get_attachment(ATTACHMENT) or ()
-    clone.set_attachments(ATTACHMENT, (*before, use))
+    watch_files(clone, states)
+    before = patcher.get_attachment(LORAS) or ()
+    clone.set_attachments(LORAS, (*before, use))
     return clone, _describe(built, use, len(active))
 
 
@@ -104,10 +108,11 @@ def read_lora(name: str) -> AdapterFile:
 
 
 @functools.lru_cache(maxsize=_KEPT_FILES)
-def _build(path: Path, state: FileState, model: Path, partial: bool) -> _Built:
+def _build(path: Path, state: FileState, model: FileStates, partial: bool) -> _Built:
     """Read a LoRA file and match and build it for a model's file."""
     file = _read(path, state)
-    checkpoint = open_checkpoint(model, need=("dit", "conditioner"))
+    ((weights, _),) = model.states
+    checkpoint = open_checkpoint(weights, need=("dit", "conditioner"))
     report = match(file, checkpoint.adaptable_shapes())
     keys = require_fit(report, partial)
     weights = build_adapter(file, checkpoint.originals(), keys, chunk_reporter())
@@ -151,8 +156,9 @@ def save_merged(
         InputError: patches that no file can be written for (other nodes', intervals).
     """
     model = require_sa3(patcher, "Save SA3 Model")
+    check_files(patcher)
     info = model.info
-    uses: tuple[AdapterUse[str], ...] = patcher.get_attachment(ATTACHMENT) or ()
+    uses: tuple[AdapterUse[str], ...] = patcher.get_attachment(LORAS) or ()
     items = [use.with_lora(read_lora(use.lora)) for use in uses]
     foreign = _foreign_patches(patcher)
     if foreign:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.checks import check_seconds
+from ....sa3_core.errors import NotFiniteError
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.sampling.noise import ItemNoise, Seeds
 from ....sa3_core.sampling.plan import SamplingPlan
@@ -19,10 +20,10 @@ from ....sa3_core.text.conditioning import TextConditioning
 from ..host.preview import live_preview
 from ..host.progress import send_text
 from ..host.running import intermediate, loaded, step_reporter
-from ..sockets.compiling import COMPILE_OPTIONS
-from ..sockets.lora_patch import INTERVAL_KEY, PatcherSets
+from ..sockets.lora_patch import PatcherSets
 from ..sockets.model import core_model, require_sa3
 from ..sockets.riding import settled, stamped
+from ..sockets.stock_run import describe_patches
 from ..sockets.values import (
     Latent,
     durations,
@@ -30,10 +31,10 @@ from ..sockets.values import (
     text_conditioning,
     warn_about_duration,
 )
+from .model_options import honour_options
 
 log = logging.getLogger(__name__)
 NODE = "SA3 Sampler"
-_USED_WRAPPERS = ("torch.compile", INTERVAL_KEY)
 
 
 def sample(
@@ -65,8 +66,8 @@ def sample(
     start = start_latent(latent)
     text = text_conditioning(positive, "positive")
     against = None if negative is None else text_conditioning(negative, "negative")
-    settings = settings.resolve(info.objective)
-    notes = said + _notes(patcher, latent, settings, positive, negative, info.objective)
+    settings, options = honour_options(patcher, settings.resolve(info.objective))
+    notes = said + _notes(latent, settings, positive, negative, info.objective) + options
     report = step_reporter(settings.steps, live_preview(previews))
     send_text("loading the model")
     out = run(patcher, start, settings, text, against, seeds, report)
@@ -101,11 +102,13 @@ def run(
     switch = sets if sets.intervals else None
     with loaded(patcher, memory) as model:
         net = core_model(patcher, model)
-        return sample_latent(net, start, settings, positive, negative, seeds, on_step, switch)
+        try:
+            return sample_latent(net, start, settings, positive, negative, seeds, on_step, switch)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{error}{describe_patches(patcher)}") from error
 
 
 def _notes(
-    patcher: Any,
     latent: Latent,
     settings: SampleSettings,
     positive: list[Any],
@@ -119,11 +122,6 @@ def _notes(
     notes += advice(settings, objective, negative is not None)
     warning = warn_about_duration(positive, durations(latent))
     notes += [warning] if warning else []
-    unused = _unused_options(patcher)
-    if unused:
-        text = f"SA3 Sampler does not use these model options: {', '.join(unused)}."
-        log.warning(text)
-        notes.append(text)
     return notes
 
 
@@ -159,7 +157,8 @@ def schedule(
     else:
         latent, notes = settled(latent, "SA3 Scheduler")
         longest = max(durations(latent))
-    return schedule_for(info.config, settings.resolve(info.objective), [longest])[0], notes
+    settings, options = honour_options(patcher, settings.resolve(info.objective))
+    return schedule_for(info.config, settings, [longest])[0], notes + options
 
 
 def make_sampler(name: str) -> Any:
@@ -206,18 +205,3 @@ def make_sampler(name: str) -> Any:
         return solver(velocity, x.float(), rows, noise=fresh, on_step=on_step).to(x)
 
     return comfy.samplers.KSAMPLER(torch.no_grad()(run))
-
-
-def _unused_options(patcher: Any) -> list[str]:
-    """Names of model options that stock samplers apply and SA3 Sampler does not."""
-    names = [
-        key
-        for key, value in patcher.model_options.items()
-        if key not in ("transformer_options", COMPILE_OPTIONS) and value
-    ]
-    inner = patcher.model_options.get("transformer_options", {})
-    names += [key for key, value in inner.items() if key != "wrappers" and value]
-    for group in (inner.get("wrappers", {}), patcher.wrappers):
-        for kind, wrappers in group.items():
-            names += [f"{kind} wrapper {key!r}" for key in wrappers if key not in _USED_WRAPPERS]
-    return names
