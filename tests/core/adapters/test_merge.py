@@ -13,12 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sa3_core.adapters import merge as module
 from sa3_core.adapters.build import build_adapter
 from sa3_core.adapters.file import AdapterFile, read_adapter
 from sa3_core.adapters.layer_filter import LayerFilter
 from sa3_core.adapters.merge import merge_checkpoint
 from sa3_core.adapters.use import AdapterUse
+from sa3_core.checkpoints import rewrite as module
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import AdapterError, CheckpointError, InputError
 from sa3_core.files.tensor_file import read_header
