@@ -98,6 +98,7 @@ def _generator_settings(
         min_seconds=read_number(seconds.get("min_val", 0), "seconds_total min_val"),
         max_seconds=read_number(seconds.get("max_val", 384), "seconds_total max_val"),
         shift=shift,
+        train_shift=diffusion.get("distribution_shift_options"),
     )
 
 

@@ -1,11 +1,10 @@
 """Writing a checkpoint anew with some weights changed: the source's layout, a tensor at a time."""
 
-import json
 import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.tensor_file import read_header
+from ..files.tensor_writer import Entry, write_header, write_values
 from ..files.whole_file import Place, name_of, whole_file, write_failure
 
 _HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
@@ -68,8 +68,9 @@ class Rewrite:
             InputError: `out` is the source, or has no folder for the text encoder.
         """
         check_written_dtype(dtype)
-        folder = isinstance(out, Path) and out.suffix != ".safetensors"
-        self._place: Place = out / WEIGHTS_FILE if folder else out
+        self._place = out
+        if isinstance(out, Path) and out.suffix != ".safetensors":
+            self._place = out / WEIGHTS_FILE
         self._source, target = source, name_of(self._place)
         self._extras = _extras(source, target, copy_text_encoder)
         if isinstance(out, Path) and target.exists() and target.samefile(source):
@@ -100,7 +101,8 @@ class Rewrite:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _check_space(target, sum(entry.size for entry in self._entries))
                 with whole_file(place) as whole, self._source.open("rb") as raw:
-                    _write_header(whole.file, self._entries, metadata)
+                    lines = [Entry(e.name, e.dtype, e.shape, e.size) for e in self._entries]
+                    write_header(whole.file, lines, metadata)
                     for done, entry in enumerate(self._entries, start=1):
                         _write_tensor(whole.file, raw, entry, changes, tensors.get_tensor)
                         if on_tensor is not None:
@@ -173,19 +175,6 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
-def _write_header(file: BinaryIO, entries: Sequence[_Entry], metadata: Mapping[str, str]) -> None:
-    """The format's start: length, then JSON padded to a multiple of 8."""
-    table: dict[str, Any] = {"__metadata__": dict(metadata)}
-    place = 0
-    for entry in entries:
-        offsets = [place, place + entry.size]
-        table[entry.name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": offsets}
-        place += entry.size
-    text = json.dumps(table, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
-
-
 def _write_tensor(
     file: BinaryIO,
     raw: BinaryIO,
@@ -200,13 +189,13 @@ def _write_tensor(
     stored = read(entry.name)
     target = HEADER_DTYPES.get(entry.dtype, stored.dtype)
     weight = stored.float() if change is None else change(stored.float())
-    result = weight.to(target).cpu().contiguous()
+    result = weight.to(target)
     if not torch.isfinite(result).all():
         raise CheckpointError(
             f"{entry.name} has values that do not fit {target}. Choose bfloat16 or float32, or "
             "change the weights less (a LoRA's strength, a learning rate)."
         )
-    file.write(result.reshape(-1).view(torch.uint8).numpy().data)
+    write_values(file, result)
 
 
 def _copy_span(raw: BinaryIO, file: BinaryIO, span: tuple[int, int]) -> None:

@@ -1,29 +1,31 @@
 """The commands that learn: pre-encode and train."""
 
 import argparse
-import csv
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from ..checkpoints.load import load_autoencoder, load_model
+from ..checkpoints.reader import open_checkpoint
 from ..datasets.encode import autoencoder_name, encode_folder
-from ..datasets.encoded import read_folder, read_silence
+from ..datasets.encoded import EncodedClip, read_folder, read_silence
 from ..datasets.folder import CaptionRule, list_recordings
 from ..errors import InputError
 from ..files.published import DTYPES
-from ..files.whole_file import write_failure
 from ..geometry import frames_covering, samples_of
+from ..networks.model import SA3Model
+from ..text.conditioning import TextConditioning
 from ..text.encoder import load_t5gemma
-from ..training.adapter import AdapterSettings, TrainedAdapter, write_adapter
+from ..training.adapter import AdapterSettings, TrainedAdapter
 from ..training.batches import prompts_of
-from ..training.trainer import StepReport, Trainer, TrainSettings
+from ..training.learner import Learner
+from ..training.run import RunEvents, RunPlan, check_folder, run
+from ..training.settings import TrainSettings
+from ..training.trainer import Trainer
+from ..training.whole_model import TrainedModel
 from .arguments import PACKAGE
 from .files import Bars, find_model, find_text_encoder, pick_device
-
-_COLUMNS = ("step", "loss", "made", "given", "rate", "seconds", "t")
-STATE, LORA, LOG = "training.state", "lora.safetensors", "log.csv"
 
 
 def run_pre_encode(args: argparse.Namespace) -> list[str]:
@@ -46,24 +48,25 @@ def run_pre_encode(args: argparse.Namespace) -> list[str]:
 
 
 def run_train(args: argparse.Namespace) -> list[str]:
-    """A LoRA from encoded clips; the paths written. Ctrl+C saves what was learnt."""
-    adapter_settings = AdapterSettings(
-        args.adapter_type,
-        args.rank,
-        args.alpha,
-        args.dropout,
-        tuple(args.include),
-        tuple(args.exclude),
-    )
-    lora, state = args.out / LORA, args.out / STATE
-    if state.exists() and not args.resume:
-        raise InputError(f"{args.out} holds a run already. Give --resume, or another --out.")
-    if args.resume and not state.exists():
-        raise InputError(f"{args.out} holds no run to go on with. Leave --resume out.")
+    """A LoRA, or a whole model, from encoded clips; the path written. Ctrl+C saves."""
+    check_folder(args.out, args.resume)
     path = find_model(args, args.model, "model")
+    model = _model(args, path)
+    assert model.config.dit is not None
+    clips = read_folder(args.data, "same-l" if model.config.dit.differential else "same-s")
+    settings = _settings(args, clips, model)
+    learner = _learner(args, path, model)
+    texts = _texts(args, path, clips, model.device)
+    trainer = Trainer(model, learner, clips, texts, settings, read_silence(args.data))
+    plan = RunPlan(args.save_every, args.keep, {"base_model": model.name, "trained_with": PACKAGE})
+    with Bars() as on_progress:
+        events = RunEvents(lambda p: on_progress("train", p.report.step, p.total))
+        return [str(run(trainer, args.out, plan, events, args.resume))]
+
+
+def _model(args: argparse.Namespace, path: Path) -> SA3Model:
+    """The model, in the precision that its frozen weights compute in."""
     device = pick_device(args.device)
-    if args.precision == "fp16":
-        raise InputError("is 'fp16', which training does not scale for yet; take bf16.", "dtype")
     exact = torch.float32 if device.type == "cpu" else torch.bfloat16
     model = load_model(path, dtype=DTYPES.get(args.precision, exact), device=device)
     if model.objective != "rectified_flow" and not args.allow_post_trained:
@@ -71,11 +74,15 @@ def run_train(args: argparse.Namespace) -> list[str]:
             f"{model.name} is post-trained: training would pull it back towards many steps. Train "
             "on its -base model (the LoRA fits both), or give --allow-post-trained."
         )
-    assert model.config.dit is not None
-    clips = read_folder(args.data, "same-l" if model.config.dit.differential else "same-s")
+    return model
+
+
+def _settings(
+    args: argparse.Namespace, clips: Sequence[EncodedClip], model: SA3Model
+) -> TrainSettings:
     longest = max(clip.latents.shape[1] for clip in clips)
     frames = frames_covering(samples_of(args.crop)) if args.crop else longest
-    settings = TrainSettings(
+    return TrainSettings(
         steps=args.steps,
         batch=args.batch,
         frames=min(frames, model.max_frames),
@@ -86,59 +93,25 @@ def run_train(args: argparse.Namespace) -> list[str]:
         seed=args.seed,
         recompute=args.recompute,
     )
-    prompts = prompts_of(clips)
+
+
+def _learner(args: argparse.Namespace, path: Path, model: SA3Model) -> Learner:
+    if args.full:
+        return TrainedModel(model, open_checkpoint(path))
+    settings = AdapterSettings(
+        args.adapter_type,
+        args.rank,
+        args.alpha,
+        args.dropout,
+        tuple(args.include),
+        tuple(args.exclude),
+    )
+    return TrainedAdapter(model, settings, args.seed)
+
+
+def _texts(
+    args: argparse.Namespace, path: Path, clips: Sequence[EncodedClip], device: torch.device
+) -> dict[str, TextConditioning]:
+    """Every prompt, encoded once; the encoder goes before training begins."""
     encoder = load_t5gemma(find_text_encoder(args, path), device=device)
-    texts = {prompt: encoder.encode([prompt]).to("cpu") for prompt in prompts}
-    del encoder
-    adapter = TrainedAdapter(model, adapter_settings, args.seed)
-    trainer = Trainer(model, adapter, clips, texts, settings, read_silence(args.data))
-    if args.resume:
-        trainer.load_state(state)
-    if not (args.resume and (args.out / LOG).exists()):
-        _claim(args.out)
-    notes = {"base_model": model.name, "trained_with": PACKAGE}
-    try:
-        _loop(args, trainer, adapter, notes)
-    finally:
-        _save(args.out, trainer, adapter, notes)
-    return [str(lora)]
-
-
-def _claim(out: Path) -> None:
-    """Make the run's log, which only one of two programs can do."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / LOG).open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(_COLUMNS)
-    except FileExistsError as error:
-        raise InputError(f"{out} holds a run already. Give another --out.") from error
-    except OSError as error:
-        raise InputError(write_failure(out / LOG, error)) from error
-
-
-def _loop(
-    args: argparse.Namespace, trainer: Trainer, adapter: TrainedAdapter, notes: dict[str, str]
-) -> None:
-    with Bars() as on_progress, adapter.attached():
-        while trainer.step < args.steps:
-            began = time.perf_counter()
-            report = trainer.run_step()
-            _log(args.out / LOG, report, time.perf_counter() - began)
-            on_progress("train", report.step, args.steps)
-            if report.step % args.save_every == 0:
-                _save(args.out, trainer, adapter, notes)
-
-
-def _save(out: Path, trainer: Trainer, adapter: TrainedAdapter, notes: dict[str, str]) -> None:
-    """The LoRA first: a run that ends between the two does the last steps again, alike."""
-    write_adapter(out / LORA, adapter, {**notes, "step": trainer.step})
-    trainer.save_state(out / STATE)
-
-
-def _log(path: Path, report: StepReport, seconds: float) -> None:
-    row = [report.step, report.loss, report.made, report.given, report.rate, f"{seconds:.3f}"]
-    try:
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([*row, " ".join(f"{level:.4f}" for level in report.levels)])
-    except OSError as error:
-        raise InputError(write_failure(path, error)) from error
+    return {prompt: encoder.encode([prompt]).to("cpu") for prompt in prompts_of(clips)}

@@ -4,7 +4,7 @@ import argparse
 
 from ..adapters.rules import ADAPTER_TYPES
 from ..datasets.encode import DEFAULT_SAMPLES
-from ..training.trainer import SCHEDULES
+from ..training.settings import SCHEDULES
 from .values import parse_path, parse_seed
 
 
@@ -42,9 +42,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="LATENTS",
         help="folder of `sa3 pre-encode`",
     )
-    add("--out", required=True, type=parse_path, metavar="DIR", help="gets the LoRA and its state")
+    add("--out", required=True, type=parse_path, metavar="DIR", help="gets LoRA, log and state")
     add("--text-encoder", metavar="DIR|FILE|NAME", help="T5Gemma (default: the model's)")
     add("--adapter-type", "--type", "--adapter_type", choices=ADAPTER_TYPES, default="dora-rows")
+    add("--full", action="store_true", help="train all weights; gives a model folder, no LoRA")
     add("--rank", type=int, default=16, metavar="N")
     add("--alpha", type=float, metavar="X", help="default: the rank")
     add("--dropout", type=float, default=0.0, metavar="X")
@@ -59,6 +60,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--crop", type=float, default=0.0, metavar="S", help="seconds; 0 = the longest clip")
     add("--seed", type=parse_seed, default=42, metavar="N")
     add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
+    add("--keep", type=int, default=0, metavar="N", help="numbered checkpoints that stay; 0 = all")
     add("--recompute", action="store_true", help="less memory, a third more time")
     add("--resume", action="store_true", help="go on with what --out holds")
     add("--allow-post-trained", action="store_true", help="train another model than a -base one")

@@ -102,6 +102,8 @@ class ModelConfig:
         max_prompt_tokens: tokens of a prompt that the model was trained with.
         min_seconds, max_seconds: range of the duration embedding.
         shift: the `sampling_distribution_shift_options` of the file, None = default LogSNR.
+        train_shift: its `distribution_shift_options`, which training alone follows; plays no part
+            in what the model is.
     """
 
     dit: DiTConfig | None
@@ -112,3 +114,4 @@ class ModelConfig:
     min_seconds: float = 0.0
     max_seconds: float = 384.0
     shift: Mapping[str, Any] | None = field(default=None, hash=False)
+    train_shift: Mapping[str, Any] | None = field(default=None, compare=False)

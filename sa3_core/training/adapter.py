@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..files.whole_file import whole_file, write_failure
 from ..networks.model import SA3Model
 from .branches import Branch
 from .draws import item_seed
+from .learner import relative_changes
 
 _NAME = "{path}.parametrizations.weight.0.{tensor}"
 
@@ -68,7 +69,11 @@ class TrainedAdapter(nn.Module):
 
     Attributes:
         settings: type, rank, scale.
+        stem: what its files are called.
+        suffix: of its files.
     """
+
+    stem, suffix = "lora", ".safetensors"
 
     def __init__(
         self,
@@ -148,6 +153,24 @@ class TrainedAdapter(nn.Module):
             for key, branch in self._branches.items()
             for name, parameter in branch.named_parameters()
         }
+
+    def end_backward(self) -> None:
+        """Gradients are where they belong."""
+
+    def end_step(self) -> None:
+        """The branches compute with the parameters themselves."""
+
+    def identity(self) -> dict[str, Any]:
+        """Type, rank, scale and layers."""
+        return asdict(self.settings)
+
+    def changes(self) -> dict[str, float]:
+        """Norm of the change of each block's weights, relative to their own."""
+        return relative_changes((key, *b.squares()) for key, b in self._branches.items())
+
+    def write(self, path: Path, notes: Mapping[str, Any]) -> None:
+        """Write a LoRA file, see `write_adapter`."""
+        write_adapter(path, self, notes)
 
     @torch.no_grad()
     def load(self, file: AdapterFile) -> None:

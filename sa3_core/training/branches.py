@@ -113,11 +113,18 @@ class Branch(nn.Module):
         self._now = _Effective(left, right, rows, columns)
 
     @torch.no_grad()
-    def change(self) -> float:
-        """Norm of what the low-rank part adds to the weight, relative to the weight's."""
-        left, right = self._sides()
-        added = self.scale * torch.sqrt(((left.T @ left) * (right @ right.T)).sum().clamp_min(0))
-        return float(added / self._weight().norm())
+    def squares(self) -> tuple[float, float]:
+        """Squared norms of the change of the weight, and of the weight itself."""
+        before, now = self._now, self._weight()
+        self.begin_step()
+        effective, self._now = self._now, before
+        assert effective is not None
+        changed = now + self.scale * (effective.left @ effective.right)
+        if effective.rows is not None:
+            changed *= effective.rows[:, None]
+        if effective.columns is not None:
+            changed *= effective.columns
+        return float((changed - now).square().sum()), float(now.square().sum())
 
     def _weight(self) -> Tensor:
         """The frozen weight, float32 [out, in]."""

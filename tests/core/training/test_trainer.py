@@ -11,11 +11,12 @@ from sa3_core.checkpoints.load import load_model
 from sa3_core.datasets.encoded import EncodedClip
 from sa3_core.errors import AdapterError, InputError
 from sa3_core.networks.model import SA3Model
-from sa3_core.text.conditioning import TextConditioning
 from sa3_core.training.adapter import AdapterSettings, TrainedAdapter, write_adapter
 from sa3_core.training.batches import cut, pick
-from sa3_core.training.trainer import Trainer, TrainSettings
+from sa3_core.training.settings import TrainSettings
+from sa3_core.training.trainer import Trainer
 from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
+from tests.helpers.texts import spoken
 
 SETTINGS = TrainSettings(steps=6, batch=2, frames=12, rate=1e-3, schedule="inverse", clip_norm=1.0)
 
@@ -35,17 +36,12 @@ def clips() -> list[EncodedClip]:
 
 
 def trainer(model: SA3Model, settings: TrainSettings = SETTINGS, found=None) -> Trainer:
-    tokens = load_golden("t5gemma")["tokens.0"][None]
-    texts = {
-        "warm pad": TextConditioning(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)),
-        "drum loop": TextConditioning(tokens[:, :1], torch.ones(1, 1, dtype=torch.bool)),
-    }
     adapter = TrainedAdapter(model, AdapterSettings("dora-rows", 2, dropout=0.1))
-    return Trainer(model, adapter, clips() if found is None else found, texts, settings)
+    return Trainer(model, adapter, clips() if found is None else found, spoken(), settings)
 
 
 def run(one: Trainer, steps: int) -> None:
-    with one._adapter.attached():
+    with one.learner.attached():
         for _ in range(steps):
             one.run_step()
 
@@ -59,7 +55,7 @@ def test_stop_and_resume_give_the_same_file_as_no_stop(model, tmp_path):
     assert second.step == 2
     run(second, 2)
     for name, one in (("whole", whole), ("resumed", second)):
-        write_adapter(tmp_path / f"{name}.safetensors", one._adapter, {"step": one.step})
+        write_adapter(tmp_path / f"{name}.safetensors", one.learner, {"step": one.step})
         one.save_state(tmp_path / f"{name}.state")
     for suffix in ("safetensors", "state"):
         files = [(tmp_path / f"{name}.{suffix}").read_bytes() for name in ("whole", "resumed")]
@@ -68,25 +64,25 @@ def test_stop_and_resume_give_the_same_file_as_no_stop(model, tmp_path):
 
 def test_a_batch_in_parts_is_the_batch(model):
     whole, parts = trainer(model), trainer(model, replace(SETTINGS, accumulate=2, recompute=True))
-    with whole._adapter.attached():
+    with whole.learner.attached():
         one = whole.run_step()
-    with parts._adapter.attached():
+    with parts.learner.attached():
         two = parts.run_step()
     assert two.loss == pytest.approx(one.loss, rel=1e-6)
     assert two.items == pytest.approx(one.items, rel=1e-6)
     assert len(one.levels) == 2
-    for name, value in whole._adapter.tensors().items():
-        assert rel_l2(parts._adapter.tensors()[name].grad, value.grad) <= 2e-4, name
+    for name, value in whole.learner.tensors().items():
+        assert rel_l2(parts.learner.tensors()[name].grad, value.grad) <= 2e-4, name
 
 
 def test_a_loss_that_is_not_finite_stops_before_anything_changes(model):
     bad = [replace(clips()[0], latents=torch.full((256, 14), 1e38))]
     one = trainer(model, replace(SETTINGS, batch=1), bad)
-    before = {name: value.detach().clone() for name, value in one._adapter.tensors().items()}
-    with one._adapter.attached(), pytest.raises(InputError, match="The loss of a is not finite"):
+    before = {name: value.detach().clone() for name, value in one.learner.tensors().items()}
+    with one.learner.attached(), pytest.raises(InputError, match="The loss of a is not finite"):
         one.run_step()
     assert one.step == 0
-    assert all(torch.equal(before[k], v) for k, v in one._adapter.tensors().items())
+    assert all(torch.equal(before[k], v) for k, v in one.learner.tensors().items())
 
 
 def test_states_of_other_runs_are_refused(model, tmp_path):

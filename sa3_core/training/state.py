@@ -1,0 +1,77 @@
+"""Files that a stopped training goes on from."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import AdapterError, CheckpointError
+from ..files.tensor_file import read_header
+from ..files.tensor_writer import write_tensors
+from ..files.whole_file import whole_file, write_failure
+
+_ENTRY = "training_state"
+Reader = Callable[[str], Tensor]
+
+
+def write_state(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a state; an older one is replaced when the new one is complete.
+
+    Args:
+        path: the file.
+        tensors: parameters and what the optimizer knows of them.
+        state: plain JSON values.
+
+    Raises:
+        AdapterError: it cannot be written; an older file is untouched.
+    """
+    try:
+        with whole_file(path) as whole:
+            write_tensors(whole.file, tensors, {_ENTRY: json.dumps(state)})
+    except OSError as error:
+        raise AdapterError(write_failure(path, error)) from error
+
+
+def read_state(
+    path: Path, own: Mapping[str, Any], names: Collection[str]
+) -> tuple[dict[str, Any], AbstractContextManager[Reader]]:
+    """Check a state against the run that is to go on.
+
+    Args:
+        path: the file.
+        own: settings that must be the same.
+        names: tensors that must be there.
+
+    Returns:
+        The state's JSON, and its tensors one by one.
+
+    Raises:
+        AdapterError: no such state, or one of other settings, clips or layers.
+    """
+    try:
+        header = read_header(path)
+        state = json.loads(header.get("__metadata__", {}).get(_ENTRY, "null"))
+    except (CheckpointError, ValueError) as error:
+        raise AdapterError(f"Training state {error}") from error
+    if not isinstance(state, dict):
+        raise AdapterError(f"{path.name} is no training state.")
+    other = [key for key in own if state.get(key) != own[key]]
+    if other or not set(names) <= header.keys():
+        raise AdapterError(
+            f"{path.name} was trained with another setting of {', '.join(other) or 'layers'}. "
+            "Set what it was trained with, or start anew in another folder."
+        )
+    return state, _reader(path)
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Reader]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file.get_tensor
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"Training state {path.name} cannot be read ({error}).") from error
