@@ -105,9 +105,9 @@ def run(
 
     Raises:
         AdapterError: the state is of another run, or cannot be written; the last one is whole.
-        InputError: the folder cannot be made or written to, is in use, holds a run already or none; a loss is not finite.
+        InputError: the folder cannot be written to, is in use, holds a run already or none; a loss
+            is not finite.
     """
-    check_folder(folder, resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -115,6 +115,7 @@ def run(
     if not trainer.share.leads:
         return _Run(trainer, folder, plan, RunEvents(cancelled=events.cancelled)).work(resume)
     with only_one(folder):
+        check_folder(folder, resume)
         return _Run(trainer, folder, plan, events).work(resume)
 
 
@@ -134,8 +135,8 @@ class _Run:
         if resume:
             trainer.load_state(self._folder / STATE)
             self._saved = trainer.step
-            if self._leads:
-                cut_log(self._folder / LOG, trainer.step)
+        if self._leads:
+            cut_log(self._folder / LOG, trainer.step)
         try:
             with trainer.learner.attached():
                 self._steps()

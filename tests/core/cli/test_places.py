@@ -95,15 +95,6 @@ def test_a_merged_model_never_lands_in_anothers_folder(sa3, monkeypatch) -> None
     assert not list(Path("m").iterdir())
 
 
-def test_two_trainings_never_share_a_folder(sa3, tmp_path) -> None:
-    from sa3_core.cli.train import _claim
-    from sa3_core.errors import InputError
-
-    _claim(tmp_path / "run")
-    with pytest.raises(InputError, match="holds a run already"):
-        _claim(tmp_path / "run")
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_the_command_line_sweeps_what_killed_programs_left(sa3, tmp_path) -> None:
     hold = """

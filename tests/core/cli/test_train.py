@@ -10,6 +10,7 @@ from sa3_core.adapters.file import read_adapter
 from sa3_core.audio.file import write_audio
 from sa3_core.audio.formats import format_for
 from sa3_core.cli.main import main
+from sa3_core.files.lock import only_one
 from tests.helpers.support import load_golden, tiny_checkpoint
 
 
@@ -108,3 +109,12 @@ def test_numbered_checkpoints_stay_as_many_as_asked(latents, tmp_path):
     assert names == ["lora-000002.safetensors", "lora-000003.safetensors"]
     last = (tmp_path / "run" / "lora.safetensors").read_bytes()
     assert (tmp_path / "run" / names[1]).read_bytes() == last
+
+
+def test_two_trainings_never_share_a_folder(latents, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    with only_one(out):
+        assert train(latents, out, "--steps", "1", "--allow-post-trained") == 1
+    assert "in use by another process" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [".in-use"]
