@@ -9,6 +9,7 @@ from ..checkpoints.variants import VARIANTS
 from ..files.published import CONFIG_FILE, SOURCES, WEIGHTS_FILE
 from ..registry import AUTO
 from .generate_arguments import add_generate
+from .measure_arguments import add_measure
 from .shared_arguments import (
     PRECISIONS,
     add_audio_out,
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_model(train, "a -base model")
     add_place(train, chunk=False)
     add_train(train)
+    add_measure(_command(commands, "measure", "Tell what sounds are like, without any model."))
     _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))
     return parser
 

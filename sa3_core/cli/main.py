@@ -30,6 +30,7 @@ _COMMANDS = {
     "download": ("models", "run_download"),
     "pre-encode": ("train", "run_pre_encode"),
     "train": ("train", "run_train"),
+    "measure": ("measure", "run_measure"),
     "merge": ("models", "run_merge"),
 }
 

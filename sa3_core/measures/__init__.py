@@ -1,0 +1,1 @@
+"""How good a sound is: measures of signals, and distances between sets of embeddings."""
