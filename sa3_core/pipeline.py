@@ -140,6 +140,7 @@ def load_pipeline(
     objective: str = AUTO,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    storage: str | None = None,
 ) -> Pipeline:
     """Load a model with its text encoder and its autoencoder.
 
@@ -153,8 +154,11 @@ def load_pipeline(
             chooses), else the file's. The text encoder computes in bfloat16 when asked to, else
             in float32 (float16 overflows).
         device: where everything goes.
+        storage: `int8` or `fp8_e4m3`: the DiT's large matrices lie in 8 bits and are widened at
+            use; text encoder and autoencoder stay as they are.
 
     Raises:
+        InputError: a dtype or storage that is none, or that the device does not have.
         CheckpointError, ConfigError: see `open_checkpoint`; also when there is no text encoder or
             no autoencoder.
     """
@@ -162,7 +166,7 @@ def load_pipeline(
     alone = Library({})  # the model's own, or none
     encoder = text_encoder or alone.text_encoder_for(path)
     same = load_autoencoder(autoencoder or alone.autoencoder_for(path), dtype, device)
-    model = load_model(path, objective, dtype, device)
+    model = load_model(path, objective, dtype, device, storage=storage)
     text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     return Pipeline(model, load_t5gemma(encoder, text_dtype, device), same)
 

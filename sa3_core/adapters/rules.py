@@ -131,6 +131,12 @@ class AdapterWeight:
             new.mul_(gain.unsqueeze(1 - axis))
         return new.view(weight.shape).to(weight.dtype)
 
+    def to(self, device: torch.device) -> "AdapterWeight":
+        """The same with its tensors in float32 on a device, so that `apply` moves nothing."""
+        rule, scale, *groups = self.pack()
+        factor, magnitudes = (tuple(_float(t, device) for t in group) for group in groups)
+        return AdapterWeight.unpack((rule, scale, factor, magnitudes))
+
     def pack(self) -> Packed:
         """The whole adapter as nested tuples of tensors and plain values (see `unpack`)."""
         return self.rule, self.scale, self.factor.tensors, self.magnitudes

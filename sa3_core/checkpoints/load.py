@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 from ..checks import check_one_of
 from ..errors import CheckpointError
 from ..files.published import WEIGHTS_FILE
-from ..files.tensor_file import fill
+from ..files.tensor_file import check_dtype, fill
 from ..networks.conditioning import Conditioner
 from ..networks.config import OBJECTIVES, ModelConfig
 from ..networks.dit import DiffusionTransformer
 from ..networks.model import SA3Model
 from ..networks.ops import Ops, TorchOps
 from ..networks.placement import dit_dtype
+from ..networks.quantised import check_storage, quantise_layers, quantise_tensors
 from ..networks.same import SAMEAutoencoder
 from ..registry import AUTO
 from .reader import Checkpoint, open_checkpoint
@@ -63,6 +65,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     ops: Ops = TorchOps,
+    storage: str | None = None,
 ) -> SA3Model:
     """Load DiT and conditioner of a checkpoint, without a host.
 
@@ -72,12 +75,15 @@ def load_model(
         dtype: of the weights and the computation; None = what `dit_dtype` chooses.
         device: where to put the weights.
         ops: layer classes.
+        storage: `int8` or `fp8_e4m3`: the blocks' matrices lie in 8 bits and are widened at use;
+            None = as everything else.
 
     Raises:
         CheckpointError, ConfigError: see `open_checkpoint`.
+        InputError: a dtype or storage that is none, or that the device does not have.
     """
     checkpoint = open_checkpoint(path, need=("dit", "conditioner"))
-    return model_from(checkpoint, objective, dtype, torch.device(device), ops)
+    return model_from(checkpoint, objective, dtype, torch.device(device), ops, storage)
 
 
 def model_from(
@@ -86,8 +92,12 @@ def model_from(
     dtype: torch.dtype | None,
     device: torch.device,
     ops: Ops = TorchOps,
+    storage: str | None = None,
 ) -> SA3Model:
     """As `load_model`, from an opened checkpoint."""
+    check_dtype(dtype)
+    if storage is not None:
+        check_storage(storage, device)
     config = checkpoint.config
     assert config.dit is not None
     name = checkpoint.path.parent.name
@@ -96,10 +106,15 @@ def model_from(
     dtype = dtype or dit_dtype(config.dit, found, checkpoint.dtypes["dit"], device)
     meta = torch.device("meta")
     dit = DiffusionTransformer(config.dit, ops, meta, dtype)
-    load_dit(checkpoint, dit, dtype)
+    store = None
+    if storage is not None:
+        quantise_layers(dit, storage)
+        store = partial(quantise_tensors, storage=storage, compute=dtype)
+    load_dit(checkpoint, dit, dtype, store)
     conditioner = Conditioner(config, ops, meta, torch.float32)
     load_conditioner(checkpoint, conditioner)
-    log.info("%s: objective %s (from %s), computed in %s", name, found, source, dtype)
+    kept = f", stored in {storage}" if storage else ""
+    log.info("%s: objective %s (from %s), computed in %s%s", name, found, source, dtype, kept)
     return SA3Model(
         dit=dit.to(device),
         conditioner=conditioner.to(device),
@@ -110,6 +125,7 @@ def model_from(
         device=device,
         dtype=dtype,
         check_files=checkpoint.files.check,
+        storage=storage,
     )
 
 
@@ -173,7 +189,9 @@ def load_autoencoder(
 
     Raises:
         CheckpointError, ConfigError: see `open_checkpoint`.
+        InputError: another dtype than float32, bfloat16 and float16.
     """
+    check_dtype(dtype)
     device = torch.device(device)
     checkpoint = open_checkpoint(path, ("same",))
     if dtype is None and device.type == "cpu":

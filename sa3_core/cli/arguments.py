@@ -23,7 +23,7 @@ from .shared_arguments import (
     add_place,
 )
 from .train_arguments import add_pre_encode, add_train
-from .values import parse_lora, parse_path, parse_seconds
+from .values import parse_lora, parse_path, parse_seconds, parse_wide
 
 PACKAGE, OLD_PACKAGE = "comfyui-sa3", "stable-audio-3-studio"
 
@@ -36,6 +36,7 @@ _FLAGS = {
     "loop_seconds": ("--seconds", "--bars"),
     "lora_interval": ("--lora-interval",),
     "noise_level": ("--denoise", "--noise-level"),
+    "storage": ("--precision", "--dtype"),
 }
 
 EPILOG = """\
@@ -163,6 +164,7 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
         "--precision",
         "--dtype",
         choices=PRECISIONS,
+        type=parse_wide,
         default=AUTO,
         help="precision written; auto: the file's own",
     )

@@ -24,6 +24,7 @@ from ..errors import CheckpointError, InputError
 from ..files.names import name_fault, short_name
 from ..files.published import DTYPES
 from ..files.whole_file import NewName, Place
+from ..networks.quantised import STORAGES
 from ..pipeline import Take
 from ..registry import AUTO
 
@@ -109,6 +110,11 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str) -> torch.dtype | None:
     """A precision by its name; None = auto."""
     return DTYPES.get(name)
+
+
+def pick_storage(name: str) -> str | None:
+    """The 8 bits that a precision stores the transformer in; None = it stores all alike."""
+    return name if name in STORAGES else None
 
 
 def pick_chunk(chunk: int) -> int | None:

@@ -28,6 +28,7 @@ from .files import (
     pick_chunk,
     pick_device,
     pick_dtype,
+    pick_storage,
     place_for,
     read_source,
     write_takes,
@@ -53,6 +54,7 @@ def run_generate(args: argparse.Namespace) -> list[str]:
         args.objective,
         pick_dtype(args.precision),
         pick_device(args.device),
+        pick_storage(args.precision),
     )
     if args.compile:
         pipeline = replace(pipeline, model=pipeline.model.compile(args.compile))

@@ -95,7 +95,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     _add_sampling(parser.add_argument_group("sampling"))
     _add_editing(parser.add_argument_group("editing"))
     _add_loras(parser.add_argument_group("LoRA"))
-    add_place(parser)
+    add_place(parser, narrow=True)
     parser.add_argument(
         "--compile",
         choices=tuple(COMPILERS),

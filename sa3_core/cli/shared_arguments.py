@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files.published import DTYPES
+from ..networks.quantised import STORAGES
 from ..registry import AUTO
-from .values import LastLora, parse_layers, parse_path, parse_seed
+from .values import LastLora, parse_layers, parse_path, parse_seed, parse_wide
 
 PRECISIONS = (AUTO, *DTYPES)
 
@@ -27,8 +28,14 @@ def add_model(parser: argparse.ArgumentParser, about: str) -> None:
     add_models_dir(parser)
 
 
-def add_place(parser: argparse.ArgumentParser, chunk: bool = True) -> None:
-    """Device, precision and chunks."""
+def add_place(parser: argparse.ArgumentParser, chunk: bool = True, narrow: bool = False) -> None:
+    """Device, precision and chunks.
+
+    Args:
+        parser: of the command.
+        chunk: whether the autoencoder runs.
+        narrow: whether the transformer runs, so that it can be stored in 8 bits.
+    """
     parser.add_argument(
         "--device",
         default=AUTO,
@@ -38,10 +45,16 @@ def add_place(parser: argparse.ArgumentParser, chunk: bool = True) -> None:
     parser.add_argument(
         "--precision",
         "--dtype",
-        choices=PRECISIONS,
+        choices=(*PRECISIONS, *STORAGES) if narrow else PRECISIONS,
+        type=str if narrow else parse_wide,
         default=AUTO,
         help="precision of weights and computation; auto: the file's; on a CPU fp32, and bf16 for "
-        "post-trained small models where the CPU has instructions for it",
+        "post-trained small models where the CPU has instructions for it"
+        + (
+            "; int8, fp8_e4m3: the transformer's large weights stored in 8 bits, computed as auto"
+            if narrow
+            else ""
+        ),
     )
     if not chunk:
         return

@@ -14,6 +14,7 @@ from ..checks import check_interval, read_seed
 from ..editing.regions import parse_time
 from ..errors import InputError
 from ..files.names import name_fault, short_name
+from ..networks.quantised import STORAGES
 from ..sampling.noise import parse_seeds
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
@@ -61,6 +62,16 @@ def parse_layers(text: str) -> LayerFilter:
         return LayerFilter(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error.named(lambda _: "the filter"))) from None
+
+
+def parse_wide(text: str) -> str:
+    """Read a precision where nothing can be stored in 8 bits."""
+    if text in STORAGES:
+        raise argparse.ArgumentTypeError(
+            f"{text} stores the large weights of the transformer in 8 bits, for `sa3 generate` "
+            "alone; nothing else is stored so. Choose auto, fp32, bf16 or fp16"
+        )
+    return text
 
 
 def parse_seed(text: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from .published import DTYPES
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -162,6 +162,21 @@ def _cut_short(path: Path, size: int, expected: int) -> CheckpointError:
         f"{path.name} is cut short: {size} of at least {expected} bytes are there. "
         f"Delete it and download it again ({path})."
     )
+
+
+def check_dtype(dtype: torch.dtype | None) -> None:
+    """Refuse a dtype that weights are not computed in; None is left to the loader.
+
+    Raises:
+        InputError: naming those that are.
+    """
+    if dtype is not None and dtype not in DTYPES.values():
+        known = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES.values())
+        raise InputError(
+            f"is {dtype}; known: {known}. Only the diffusion transformer can be stored in 8 bits "
+            "(storage='int8').",
+            "dtype",
+        )
 
 
 def check_floats(tensors: Mapping[str, Tensor], what: str) -> None:

@@ -29,6 +29,7 @@ class SA3Model:
         dtype: what the DiT computes in.
         compiled: the DiT behind a compiler, used in its place; None = as it is.
         check_files: raises CheckpointError where the weights' file is no longer what was loaded.
+        storage: what its blocks' matrices are kept in, a name of STORAGES; None = `dtype`.
     """
 
     dit: DiffusionTransformer
@@ -41,6 +42,7 @@ class SA3Model:
     dtype: torch.dtype = torch.float32
     compiled: CompiledDiT | None = None
     check_files: Callable[[], None] = field(default=lambda: None, repr=False)
+    storage: str | None = None
 
     @property
     def net(self) -> DiffusionTransformer | CompiledDiT:

@@ -41,6 +41,8 @@ class CPUBytes:
 
 
 MOST_GAPS = 80e6  # glibc maps each tensor above 32 MB apart and returns it
+LARGEST_MATRIX = 8  # of a block, the feed-forward's first: its values per width squared
+WIDENING = 4  # bytes per value that widening takes beside the result
 PLAIN = BlockBytes(float32=58, half=32, half_on_cpu=33)
 DIFFERENTIAL = BlockBytes(float32=67, half=40, half_on_cpu=57)
 CPU_FLOAT32 = CPUBytes(libraries=0, libraries_per_width=34e3, gaps=0.6)
@@ -88,6 +90,7 @@ def dit_memory(
     dtype: torch.dtype,
     device: torch.device,
     local_rows: int = 0,
+    narrow: bool = False,
 ) -> float:
     """Peak activations of one DiT call and the constants it keeps.
 
@@ -99,12 +102,15 @@ def dit_memory(
         device: where it runs.
         local_rows: items whose local conditioning (mask and masked source) is kept for the
             generation, in every block; 0 when nothing is inpainted.
+        narrow: the blocks' matrices are stored in 8 bits, one of them widened at a time.
     """
     size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
     block = DIFFERENTIAL if config.differential else PLAIN
     half = block.half_on_cpu if on_cpu else block.half
     alive = half if size < 4 else block.float32
     activations = alive * config.width * batch * (config.memory_tokens + frames)
+    if narrow:
+        activations += (size + WIDENING) * LARGEST_MATRIX * config.width**2
     constants = size * config.width * config.depth * local_rows * frames
     cpu = CPU_HALF if size < 4 else CPU_FLOAT32
     beyond = cpu.beyond(activations, config.width) if on_cpu else 0.0

@@ -138,7 +138,10 @@ class SamplingPlan:
         if model.compiled is not None:
             frames = frame_bucket(frames, model.max_frames)
         local_rows = shared if self.inpaints else 0
-        return dit_memory(model.dit.config, rows, frames, model.dtype, model.device, local_rows)
+        narrow = model.storage is not None
+        return dit_memory(
+            model.dit.config, rows, frames, model.dtype, model.device, local_rows, narrow
+        )
 
     def valid_mask(self) -> Tensor:
         """Bool [B, T]."""

@@ -91,9 +91,16 @@ class TrainedAdapter(nn.Module):
             on_layer: told (done, total); -xs types take a while for each.
 
         Raises:
-            InputError: the filter leaves no layer, or the rank does not fit one.
+            InputError: the filter leaves no layer, the rank does not fit one, or the model is
+                stored in 8 bits.
         """
         super().__init__()
+        if model.storage is not None:
+            raise InputError(
+                f"is {model.storage!r}; a LoRA is trained on weights as they are, not on rounded "
+                "ones. Load the model without it.",
+                "storage",
+            )
         self.settings = settings
         chosen = {k: m for k, m in trainable_layers(model).items() if settings.layers().matches(k)}
         if not chosen:

@@ -44,13 +44,14 @@ from ....sa3_core.networks.config import DiTConfig, ModelConfig
 from ....sa3_core.networks.dit import DiffusionTransformer
 from ....sa3_core.networks.model import SA3Model
 from ....sa3_core.networks.placement import dit_memory
+from ....sa3_core.networks.quantised import STORAGES
 from ....sa3_core.sampling.schedule import Shift, shift_from_options
 from ..host.dtypes import SUPPORTED_DTYPES, transformer_dtypes
 from ..host.folders import read_tensors
 from ..host.ops import faster_on_cpu, layer_classes
 from ..host.running import make_patcher
 from .compiling import compiled_net
-from .quantised import FORMATS, quantise_tensors, quantised_classes, refuse_saving
+from .quantised import quantise_tensors, quantised_classes, refuse_saving
 from .stock_run import RIDING_SECONDS, add_run_wrapper
 from .values import text_of
 
@@ -252,7 +253,8 @@ class SA3BaseModel(comfy.model_base.BaseModel):
     def sampling_memory(self, batch: int, frames: int, local_rows: int) -> float:
         """Bytes of activations and constants of a generation; see `dit_memory`."""
         config, dtype = self.diffusion_model.config, self.get_dtype_inference()
-        return dit_memory(config, batch, frames, dtype, mm.get_torch_device(), local_rows)
+        narrow = self.info.precision in STORAGES
+        return dit_memory(config, batch, frames, dtype, mm.get_torch_device(), local_rows, narrow)
 
     def state_dict_for_saving(self, unet_state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         """The published layout: our conditioner goes along."""
@@ -298,7 +300,7 @@ def load_patcher(
     Args:
         path: model folder or .safetensors file.
         name: the combo value, for messages.
-        precision: auto, fp32, bf16, fp16, or a format of `quantised`: 8-bit block weights, all else
+        precision: auto, fp32, bf16, fp16, or a name of STORAGES: 8-bit block weights, all else
             and the computation as with auto.
         objective: auto, rf_denoiser or rectified_flow.
         disable_dynamic: asked for by the host when it needs a classic patcher of the same model.
@@ -310,7 +312,7 @@ def load_patcher(
     dtype, cast = transformer_dtypes(checkpoint, precision, found, count)
     host = SA3Config({"config": config.dit})
     store = None
-    if precision in FORMATS:
+    if precision in STORAGES:
         # Both, so that the host reserves memory for widened weights.
         dtype = cast = cast or dtype
         store = partial(quantise_tensors, name=precision, compute=dtype)
@@ -363,4 +365,5 @@ def core_model(patcher: Any, model: SA3BaseModel) -> SA3Model:
         dtype=model.get_dtype_inference(),
         compiled=compiled_net(patcher, info.sample_size // HOP),
         check_files=info.files.check,
+        storage=info.precision if info.precision in STORAGES else None,
     )

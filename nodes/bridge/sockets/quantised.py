@@ -1,13 +1,12 @@
 """Weight-only 8-bit storage: linear weights of the blocks lie in 8 bits and are widened at use.
 
-Built on ComfyUI's quantised tensors, which its memory manager moves, streams and patches like any
-other weight. Only storage is narrow: activations and products keep the compute dtype, so every
-device can do it. Formats carry ComfyUI's names (`comfy.quant_ops.QUANT_ALGOS`).
+The core's storage (`sa3_core.networks.quantised`) in ComfyUI's quantised tensors, which its memory
+manager moves, streams and patches like any other weight. Formats carry ComfyUI's names
+(`comfy.quant_ops.QUANT_ALGOS`).
 """
 
 import functools
 import json
-import re
 from typing import Any
 
 import comfy.model_management as mm
@@ -17,29 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from ....sa3_core.errors import InputError
+from ....sa3_core.networks import quantised as core
 from ..host.ops import streamed_linear
 
 _quant_ops: Any = comfy.quant_ops  # its package is optional and untyped
 
 FORMATS = {"fp8_e4m3": "float8_e4m3fn", "int8": "int8_tensorwise"}
-_FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot hold float8 tensors
-_BLOCK_WEIGHT = re.compile(r"transformer\.layers\.\d+\.(?:self_attn|cross_attn|ff)\..*\.weight")
 
 
 def quantised_formats() -> list[str]:
     """Those of FORMATS that this ComfyUI (int8: since 0.27.0) and this device can do."""
     if not getattr(comfy.quant_ops, "_CK_AVAILABLE", False):  # ComfyUI's optional comfy_kitchen
         return []
-    float8 = mm.get_torch_device().type in _FLOAT8_DEVICES
-    names = [
-        name for name, algorithm in FORMATS.items() if algorithm in comfy.quant_ops.QUANT_ALGOS
-    ]
-    return [name for name in names if float8 or name != "fp8_e4m3"]
-
-
-def storage_dtype(name: str) -> torch.dtype:
-    """What a format keeps weights in."""
-    return comfy.quant_ops.QUANT_ALGOS[FORMATS[name]]["storage_t"]
+    names = core.storages_of(mm.get_torch_device())
+    return [name for name in names if FORMATS[name] in comfy.quant_ops.QUANT_ALGOS]
 
 
 @functools.cache
@@ -69,7 +59,7 @@ def widen(weight: Any) -> Tensor:
         return weight
     # Its own dequantize() rounds float8's scale to the compute dtype: coarse in half precision.
     values, scale = weight.layout_cls.get_plain_tensors(weight)
-    return values.to(weight.dtype).mul_(scale)
+    return core.widen(values, scale, weight.dtype)
 
 
 def quantise_tensors(
@@ -78,33 +68,14 @@ def quantise_tensors(
     """State dict of a DiT for `quantised_classes`, laid out as ComfyUI's quantised checkpoints are.
 
     Args:
-        tensors: the DiT's tensors by key, in the file's dtype.
+        tensors: the DiT's tensors by key, in the file's dtype; emptied on the way.
         name: one of FORMATS.
         compute: dtype of everything that stays wide (all but the blocks' matrices).
     """
-    algorithm = FORMATS[name]
-    layout = comfy.quant_ops.QUANT_ALGOS[algorithm]["comfy_tensor_layout"]
-    mark = torch.tensor(list(json.dumps({"format": algorithm}).encode()), dtype=torch.uint8)
-    out: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        if _BLOCK_WEIGHT.fullmatch(key):
-            wide = value.float()
-            scales = _scales(wide, algorithm)
-            quantised = _quant_ops.QuantizedTensor.from_float(wide, layout, **scales)
-            out |= quantised.state_dict(key)
-            out[key.removesuffix("weight") + "comfy_quant"] = mark
-        else:
-            out[key] = value if key.endswith("inv_freq") else value.to(compute)
-    return out
-
-
-def _scales(weight: Tensor, algorithm: str) -> dict[str, Any]:
-    """How a weight is scaled: each row of int8; float8, with exponents of its own, as a whole."""
-    if algorithm == "int8_tensorwise":
-        return {"per_channel": True}
-    largest = weight.abs().amax()
-    scale = largest / torch.finfo(torch.float8_e4m3fn).max
-    return {"scale": torch.where(largest > 0, scale, torch.ones_like(scale))}
+    mark = torch.tensor(list(json.dumps({"format": FORMATS[name]}).encode()), dtype=torch.uint8)
+    out = core.quantise_tensors(tensors, name, compute)
+    layers = [key.removesuffix("weight" + core.SCALE) for key in out if key.endswith(core.SCALE)]
+    return out | {layer + "comfy_quant": mark for layer in layers}
 
 
 def refuse_saving(net: nn.Module, prefix: str, keep_vars: bool) -> None:

@@ -12,12 +12,12 @@ from ....sa3_core.errors import InputError, SA3Error
 from ....sa3_core.files.published import Source
 from ....sa3_core.files.states import state_of
 from ....sa3_core.networks.model import max_seconds
+from ....sa3_core.networks.quantised import STORAGES
 from ....sa3_core.registry import AUTO
 from ..host.folders import library
 from ..host.running import chunk_reporter, show
 from ..sockets.clip import SA3CLIP, load_clip
 from ..sockets.model import SA3BaseModel, load_patcher
-from ..sockets.quantised import FORMATS, storage_dtype
 from ..sockets.vae import SA3VAE, load_vae
 
 WITH_MODEL = "with the model"  # the loaders' choice of a text encoder or autoencoder
@@ -120,7 +120,7 @@ def load_all(choice: ModelChoice) -> tuple[Any, SA3CLIP, SA3VAE]:
     patcher = load_patcher(str(path), choice.model, choice.precision, choice.objective)
     # Half precision is about the model's size; the text encoder runs once and chooses for itself.
     clip = load_clip(str(text_encoder), "fp32" if choice.precision == "fp32" else AUTO)
-    quantised = choice.precision in FORMATS  # for the transformer alone
+    quantised = choice.precision in STORAGES  # for the transformer alone
     return patcher, clip, load_vae(str(same), AUTO if quantised else choice.precision)
 
 
@@ -133,8 +133,7 @@ def describe(patcher: Any) -> list[str]:
     """What the node says about a loaded model."""
     model: SA3BaseModel = patcher.model
     info = model.info
-    quantised = info.precision in FORMATS
-    stored = storage_dtype(info.precision) if quantised else model.get_dtype()
+    stored = STORAGES.get(info.precision, model.get_dtype())
     dtype = str(stored).removeprefix("torch.")
     compute = str(model.get_dtype_inference()).removeprefix("torch.")
     precision = dtype if dtype == compute else f"{dtype}, computed in {compute}"
