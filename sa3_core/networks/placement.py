@@ -42,7 +42,6 @@ class CPUBytes:
 
 MOST_GAPS = 80e6  # glibc maps each tensor above 32 MB apart and returns it
 LARGEST_MATRIX = 8  # of a block, the feed-forward's first: its values per width squared
-WIDENING = 4  # bytes per value that widening takes beside the result
 PLAIN = BlockBytes(float32=58, half=32, half_on_cpu=33)
 DIFFERENTIAL = BlockBytes(float32=67, half=40, half_on_cpu=57)
 CPU_FLOAT32 = CPUBytes(libraries=0, libraries_per_width=34e3, gaps=0.6)
@@ -110,7 +109,7 @@ def dit_memory(
     alive = half if size < 4 else block.float32
     activations = alive * config.width * batch * (config.memory_tokens + frames)
     if narrow:
-        activations += (size + WIDENING) * LARGEST_MATRIX * config.width**2
+        activations += size * LARGEST_MATRIX * config.width**2
     constants = size * config.width * config.depth * local_rows * frames
     cpu = CPU_HALF if size < 4 else CPU_FLOAT32
     beyond = cpu.beyond(activations, config.width) if on_cpu else 0.0

@@ -24,6 +24,7 @@ SCALE = "_scale"  # suffix of a weight's scale in a state dict
 _FLOAT8_DEVICES = ("cpu", "cuda", "xpu")  # others (Apple's, DirectML) cannot hold float8 tensors
 _BLOCK_WEIGHT = re.compile(r"transformer\.layers\.\d+\.(?:self_attn|cross_attn|ff)\..*\.weight")
 _INT8_MOST = 127.0
+_ROWS = 256
 _LEAST_SCALE = 1e-30  # of a row of zeros
 
 
@@ -67,7 +68,15 @@ def quantise(weight: Tensor, storage: str) -> tuple[Tensor, Tensor]:
 
 def widen(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight that `quantise` rounded, in a dtype; rounded to it once."""
-    return values.to(dtype).mul_(scale)
+    if scale.dim() == 0 or dtype == torch.float32 or not values.is_cpu:
+        return values.to(dtype).mul_(scale)
+    # A product in half precision takes float32 copies of both sides: here of a few rows at a time,
+    # which stay in the processor's cache.
+    wide = torch.empty(values.shape, dtype=dtype)
+    parts = (tensor.split(_ROWS) for tensor in (wide, values, scale.expand(len(values), 1)))
+    for into, part, factor in zip(*parts, strict=True):
+        into.copy_(part.float().mul_(factor))
+    return wide
 
 
 class QuantisedLinear(nn.Module):

@@ -186,3 +186,20 @@ def test_cuda_graphs_need_a_card(sa3):
     code, out, err = sa3(*GENERATE, "--device", "cpu", "--compile", "cudagraphs")
     assert (code, out) == (1, [])
     assert "cudagraphs needs an NVIDIA card" in err
+
+
+@pytest.mark.parametrize("name", ["int8", "fp8_e4m3"])
+def test_eight_bits_store_the_transformer_alone(make, cached_pipeline, sa3, name, monkeypatch):
+    loaded = []
+
+    def remember(*arguments):
+        loaded.append(cached_pipeline(*arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr("sa3_core.cli.generate.load_pipeline", remember)
+    plain, narrow = make("--seconds", 1.5), make("--seconds", 1.5, "--precision", name)
+    model = loaded[-1].model
+    assert (model.storage, model.dtype, loaded[0].model.storage) == (name, torch.float32, None)
+    assert {p.dtype for p in loaded[-1].autoencoder.parameters()} == {torch.float32}
+    assert 1e-4 < rel_l2(narrow, plain) < 0.08
+    assert torch.equal(make("--seconds", 1.5, "--dtype", name), narrow)

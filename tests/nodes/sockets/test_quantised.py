@@ -216,3 +216,31 @@ def test_only_the_transformer_is_narrow(bridge, tiny_s, comfyui, name):
             assert {p.dtype for p in patcher.model.parameters()} == {torch.float32}
     finally:
         shutil.rmtree(folder / "tiny-narrow")
+
+
+def test_rounding_is_comfyuis_own(module, name):
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(24, 40, generator=generator) * torch.logspace(-4, 1, 24)[:, None]
+    key = "transformer.layers.0.ff.ff.2.weight"
+    ours = module.quantise_tensors({key: weight}, name, torch.float32)
+    algorithm = module.FORMATS[name]
+    layout = module.comfy.quant_ops.QUANT_ALGOS[algorithm]["comfy_tensor_layout"]
+    most = torch.finfo(torch.float8_e4m3fn).max
+    how = {"per_channel": True} if name == "int8" else {"scale": weight.abs().amax() / most}
+    theirs = module.comfy.quant_ops.QuantizedTensor.from_float(weight, layout, **how)
+    for suffix, tensor in theirs.state_dict(key).items():
+        assert torch.equal(ours[suffix].float(), tensor.float())
+        assert ours[suffix].dtype == tensor.dtype
+
+
+def test_the_command_line_gives_the_same_latents(bridge, narrowed, prompt, tiny_s, name):
+    load = importlib.import_module("sa3_pack.sa3_core.checkpoints.load")
+    sampling = importlib.import_module("sa3_pack.sa3_core.sampling.sample")
+    core = load.load_model(tiny_s, dtype=torch.float32, storage=name)
+    latent = bridge.coding.empty_latent([2.0], 1)
+    start = bridge.core_start.StartLatent(latent["samples"], (2.0,))
+    text = bridge.values.text_conditioning(prompt, "positive")
+    settings = bridge.core_settings.SampleSettings(steps=3)
+    seeds = bridge.core_noise.Seeds(1)
+    out = sampling.sample_latent(core, start, settings, text, None, seeds)
+    assert snr_db(out, sample(bridge, narrowed, prompt)) > 100
