@@ -1,10 +1,12 @@
 """The commands that learn: pre-encode and train."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
@@ -23,6 +25,7 @@ from ..training.learner import Learner
 from ..training.run import RunEvents, RunPlan, check_folder, run
 from ..training.settings import TrainSettings
 from ..training.trainer import Trainer
+from ..training.validation import Validation, Validator, hold_out
 from ..training.whole_model import TrainedModel
 from .arguments import PACKAGE
 from .files import Bars, find_model, find_text_encoder, pick_device
@@ -57,11 +60,25 @@ def run_train(args: argparse.Namespace) -> list[str]:
     settings = _settings(args, clips, model)
     learner = _learner(args, path, model)
     texts = _texts(args, path, clips, model.device)
-    trainer = Trainer(model, learner, clips, texts, settings, read_silence(args.data))
-    plan = RunPlan(args.save_every, args.keep, {"base_model": model.name, "trained_with": PACKAGE})
+    learnt, held = hold_out(clips, args.hold_out)
+    silence = read_silence(args.data)
+    trainer = Trainer(model, learner, learnt, texts, settings, silence)
+    validator = Validator(model, held, texts, settings.frames, silence)
+    notes = {"base_model": model.name, "trained_with": PACKAGE}
+    plan = RunPlan(args.save_every, args.keep, notes, validator)
     with Bars() as on_progress:
-        events = RunEvents(lambda p: on_progress("train", p.report.step, p.total))
+        events = RunEvents(
+            lambda p: on_progress("train", p.report.step, p.total), on_validation=_say_validation
+        )
         return [str(run(trainer, args.out, plan, events, args.resume))]
+
+
+def _say_validation(found: Validation, hint: str) -> None:
+    """One line on stderr, between the bars."""
+    loss = "" if found.loss is None else f"validation {found.loss:.4g}, "
+    changes = [*found.changes.values()]
+    mean = sum(changes) / len(changes)
+    tqdm.write(f"step {found.step}: {loss}weights changed by {mean:.2%}. {hint}", sys.stderr)
 
 
 def _model(args: argparse.Namespace, path: Path) -> SA3Model:

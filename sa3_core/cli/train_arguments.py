@@ -60,6 +60,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--crop", type=float, default=0.0, metavar="S", help="seconds; 0 = the longest clip")
     add("--seed", type=parse_seed, default=42, metavar="N")
     add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
+    add("--hold-out", type=int, default=0, metavar="N", help="clips to validate on, never learnt")
     add("--keep", type=int, default=0, metavar="N", help="numbered checkpoints that stay; 0 = all")
     add("--recompute", action="store_true", help="less memory, a third more time")
     add("--resume", action="store_true", help="go on with what --out holds")

@@ -1,8 +1,7 @@
 """A training run in a folder: steps, logs, checkpoints, and going on where it was stopped."""
 
-import csv
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 from ..checks import check_whole
 from ..errors import InputError
 from ..files.lock import only_one
-from ..files.whole_file import whole_file, write_failure
+from ..files.whole_file import write_failure
+from .logs import LOG, Logs
+from .picture import draw_progress
 from .trainer import StepReport, Trainer
+from .validation import Validation, Validator, stopping_hint
 
-STATE, LOG = "training.state", "log.csv"
-_COLUMNS = ("step", "loss", "made", "given", "rate", "norm", "seconds", "t", "items")
+STATE = "training.state"
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class RunEvents:
 
     Attributes:
         on_step: after each step.
+        on_validation: after each validation, with what it says about stopping ('' = nothing).
         on_saved: after each numbered checkpoint, with its path and its step: the place to make
             previews.
         cancelled: asked before each step; True ends the run as if it were done.
     """
 
     on_step: Callable[[Progress], None] = lambda progress: None
+    on_validation: Callable[[Validation, str], None] = lambda found, hint: None
     on_saved: Callable[[Path, int], None] = lambda path, step: None
     cancelled: Callable[[], bool] = lambda: False
 
@@ -55,14 +58,16 @@ class RunPlan:
     """What a run writes, and how often.
 
     Attributes:
-        save_every: steps between numbered checkpoints; the state is written with each.
+        save_every: steps between numbered checkpoints; state, picture and validation go with each.
         keep: numbered checkpoints that stay, the newest; 0 = all.
         notes: of the checkpoints' headers.
+        validator: of held-out clips; None = nothing is validated.
     """
 
     save_every: int = 500
     keep: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    validator: Validator | None = None
 
     def __post_init__(self) -> None:
         check_whole("save_every", self.save_every, 1)
@@ -126,6 +131,7 @@ class _Run:
         self._trainer, self._folder = trainer, folder
         self._plan, self._events = plan, events
         self._leads, self._saved = trainer.share.leads, -1
+        self._logs: Logs | None = None
         learner = trainer.learner
         self._result = folder / f"{learner.stem}{learner.suffix}"
 
@@ -136,13 +142,17 @@ class _Run:
             trainer.load_state(self._folder / STATE)
             self._saved = trainer.step
         if self._leads:
-            cut_log(self._folder / LOG, trainer.step)
+            self._logs = Logs(self._folder, trainer.step)
         try:
             with trainer.learner.attached():
+                if not trainer.step:
+                    self._validate()
                 self._steps()
         finally:
             if trainer.step != self._saved:
                 self._save()
+            if self._logs is not None:
+                self._logs.close()
         return self._result
 
     def _steps(self) -> None:
@@ -152,12 +162,20 @@ class _Run:
             report = trainer.run_step()
             seconds = time.perf_counter() - began
             pace = seconds if not pace else 0.9 * pace + 0.1 * seconds
-            if self._leads:
-                log_step(self._folder / LOG, report, seconds)
+            if self._logs is not None:
+                self._logs.step(report, seconds)
             if report.step % self._plan.save_every == 0:
+                self._validate()
                 self._save()
                 self._number(report.step)
             self._events.on_step(Progress(report, total, seconds, pace * (total - report.step)))
+
+    def _validate(self) -> None:
+        if self._plan.validator is None or self._logs is None:
+            return
+        found = self._plan.validator.run(self._trainer.learner, self._trainer.step)
+        self._logs.validation(found)
+        self._events.on_validation(found, stopping_hint(self._logs.history()))
 
     def _save(self) -> None:
         """The result first: a run that ends between the two does the last steps again, alike."""
@@ -165,6 +183,7 @@ class _Run:
         if self._leads:
             trainer.learner.write(self._result, {**self._plan.notes, "step": trainer.step})
             trainer.save_state(self._folder / STATE)
+            draw_progress(self._folder)
         trainer.share.wait()
         self._saved = trainer.step
 
@@ -193,44 +212,3 @@ def remove_checkpoint(path: Path) -> None:
         if file.is_file():
             file.unlink()
     path.rmdir()
-
-
-def log_step(path: Path, report: StepReport, seconds: float) -> None:
-    """Add a step's line to a CSV file."""
-    values = (report.loss, report.made, report.given, report.rate, report.norm)
-    row = [
-        str(report.step),
-        *(f"{value:.6g}" for value in values),
-        f"{seconds:.3f}",
-        " ".join(f"{level:.4f}" for level in report.levels),
-        " ".join(f"{loss:.6g}" for loss in report.items),
-    ]
-    add_row(path, _COLUMNS, row)
-
-
-def add_row(path: Path, columns: Sequence[str], row: Sequence[str]) -> None:
-    """Add a line to a CSV file, and the names of the columns to a new one.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([columns, row] if new else [row])
-    except OSError as error:
-        raise InputError(write_failure(path, error)) from error
-
-
-def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, which a run that was killed had not saved."""
-    if not path.exists():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    kept = [row for row in rows if not row or not row[0].isdigit() or int(row[0]) <= step]
-    if kept == rows:
-        return
-    with whole_file(path) as whole:
-        for row in kept:
-            whole.file.write((",".join(row) + "\r\n").encode())
