@@ -18,7 +18,7 @@ NONE = "none"
 SLOTS = 6
 
 
-def _strength(name: str, what: str) -> Any:
+def _strength(name: str, what: str, advanced: bool = False) -> Any:
     return io.Float.Input(
         name,
         default=1.0,
@@ -27,6 +27,7 @@ def _strength(name: str, what: str) -> Any:
         step=0.05,
         tooltip=f"Strength for {what}; 0 leaves it untouched, negative turns the effect around.",
         optional=True,
+        advanced=advanced,
     )
 
 
@@ -52,7 +53,7 @@ class SA3LoraLoader(io.ComfyNode):
                     "lora", options=loras.lora_names(), tooltip="A file from models/loras."
                 ),
                 _strength("strength", "the diffusion transformer"),
-                _strength("strength_conditioner", "the duration embedding"),
+                _strength("strength_conditioner", "the duration embedding", advanced=True),
                 io.Float.Input(
                     "interval_start",
                     default=0.0,
@@ -138,7 +139,9 @@ class SA3LoraStack(io.ComfyNode):
                     optional=True,
                 ),
                 _strength(f"strength_{number}", f"LoRA {number} on the diffusion transformer"),
-                _strength(f"conditioner_{number}", f"LoRA {number} on the duration embedding"),
+                _strength(
+                    f"conditioner_{number}", f"LoRA {number} on the duration embedding", True
+                ),
             ]
         return io.Schema(
             node_id="SA3LoraStack",
@@ -205,6 +208,7 @@ class SA3SaveModel(io.ComfyNode):
                     default=False,
                     tooltip="Copy the model folder's text encoder beside it.",
                     optional=True,
+                    advanced=True,
                 ),
             ],
             outputs=[],

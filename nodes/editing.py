@@ -10,10 +10,11 @@ from ..sa3_core.editing.region_request import RegionRequest, check_text
 from ..sa3_core.editing.regions import bar_seconds
 from .bridge.host.running import show
 from .bridge.work.continuing import continue_audio, make_loop
-from .bridge.work.mask_picture import mask_picture
+from .bridge.work.mask_picture import mask_picture, source_outline
 from .bridge.work.masking import Masked, MaskSettings, mask_regions
 from .bridge.work.pasting import paste_onto, paste_source
 from .inputs import (
+    AUTO_AT_ZERO,
     CATEGORY,
     END,
     SECONDS_MAX,
@@ -82,6 +83,7 @@ class SA3InpaintMask(io.ComfyNode):
                         "node says."
                     ),
                     advanced=True,
+                    extra_dict=AUTO_AT_ZERO,
                 ),
                 io.Combo.Input(
                     "earlier_regions",
@@ -126,7 +128,8 @@ class SA3InpaintMask(io.ComfyNode):
         settings = MaskSettings(rule, feather_ms / 1000, earlier_regions == REMAKE)
         masked = mask_regions(latent, audio, vae, request, settings)
         pairs = [[tuple(region) for region in item] for item in masked.asked]
-        return io.NodeOutput(masked.latent, pairs, ui=_report(cls, masked))
+        ui = {**_report(cls, masked), **source_outline(masked.latent)}
+        return io.NodeOutput(masked.latent, pairs, ui=ui)
 
 
 class SA3ContinueAudio(io.ComfyNode):
@@ -161,6 +164,8 @@ class SA3ContinueAudio(io.ComfyNode):
                         "How much of the source, beside what is added, the model hears; 0 = all. "
                         "The rest is put back when decoding with keep_source_exactly."
                     ),
+                    advanced=True,
+                    extra_dict=AUTO_AT_ZERO,
                 ),
                 rule_input(),
             ],
@@ -234,6 +239,7 @@ class SA3Loop(io.ComfyNode):
         )
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         audio: Any,
@@ -247,8 +253,9 @@ class SA3Loop(io.ComfyNode):
         rule: str = "cover",
     ) -> io.NodeOutput:
         """Rotate, encode and mask."""
-        length = bar_seconds(bars, bpm, beats_per_bar) if length_in == "bars" else seconds or None
-        masked = make_loop(vae, audio, length, seam_seconds, rule)
+        unit = bar_seconds(1, bpm, beats_per_bar) if length_in == "bars" else None
+        length = bars * unit if unit else seconds or None
+        masked = make_loop(vae, audio, length, seam_seconds, rule, unit)
         return io.NodeOutput(masked.latent, ui=_report(cls, masked))
 
 

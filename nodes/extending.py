@@ -12,6 +12,7 @@ from ..sa3_core.sampling.settings import KEEP_MODES, SampleSettings
 from .bridge.host.running import show
 from .bridge.work.extending import extend
 from .inputs import (
+    AUTO_AT_ZERO,
     CATEGORY,
     END,
     START,
@@ -59,6 +60,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     tooltip="How much of what there is each window hears; shorter than a window.",
+                    advanced=True,
                 ),
                 io.Float.Input(
                     "overlap_seconds",
@@ -68,6 +70,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     tooltip="Over how long windows are crossfaded; less than the context.",
+                    advanced=True,
                 ),
                 *sampling_inputs(),
                 io.Float.Input(
@@ -79,6 +82,7 @@ class SA3ExtendAudio(io.ComfyNode):
                     optional=True,
                     tooltip="Length of a window, context included; 0 = the model's maximum.",
                     advanced=True,
+                    extra_dict=AUTO_AT_ZERO,
                 ),
                 crossfade_input("Over how long the seam with the source is smoothed."),
                 keep_mode_input(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,8 @@ SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with 
 SEED_MAX = MAX_SEED
 
 Regions = io.Custom("SA3_REGIONS")
+AUTO_AT_ZERO = {"sa3_zero": AUTO}  # js/zero_words.js shows and accepts the word for 0
+OFF_AT_ZERO = {"sa3_zero": "off"}
 
 # The core's name of a value -> the inputs that hold it, where they are called otherwise.
 _INPUTS = {
@@ -48,6 +50,14 @@ def naming_inputs() -> Iterator[None]:
         raise error.named(lambda name: _INPUTS.get(name, name)) from error
 
 
+def problem_of(read: Callable[[str], Any], text: str | None) -> bool | str:
+    """For `validate_inputs`: True, or why a text that is not blank cannot be read."""
+    try:
+        return not (text and text.strip()) or bool(read(text)) or True
+    except InputError as error:
+        return str(error)
+
+
 def model_input(more: str = "") -> Any:
     """MODEL of ours."""
     return io.Model.Input("model", tooltip=f"MODEL of Load SA3 Model{more}.")
@@ -65,6 +75,7 @@ def precision_input(tooltip: str, more: Sequence[str] = ()) -> Any:
         options=[*PRECISIONS, *more],
         default=AUTO,
         tooltip=tooltip,
+        advanced=True,
         optional=True,
     )
 
@@ -93,7 +104,7 @@ def seconds_input(
     step: float = 0.1,
     optional: bool = False,
 ) -> Any:
-    """A duration."""
+    """A duration; one that is 0 from the start is `auto` there."""
     return io.Float.Input(
         "seconds",
         default=default,
@@ -102,19 +113,14 @@ def seconds_input(
         step=step,
         tooltip=tooltip,
         optional=optional,
+        extra_dict={} if default else AUTO_AT_ZERO,
     )
 
 
 def bars_input(default: float, least: float, tooltip: str) -> Any:
     """A length in bars."""
     return io.Float.Input(
-        "bars",
-        default=default,
-        min=least,
-        max=SECONDS_MAX,
-        step=1.0,
-        tooltip=tooltip,
-        optional=True,
+        "bars", default=default, min=least, max=SECONDS_MAX, tooltip=tooltip, step=1, optional=True
     )
 
 
@@ -125,7 +131,7 @@ def bpm_input(
     step: float = 0.1,
     tooltip: str = "Beats per minute.",
 ) -> Any:
-    """A tempo."""
+    """A tempo; 0, where it is allowed, is none."""
     return io.Float.Input(
         "bpm",
         default=default,
@@ -134,6 +140,7 @@ def bpm_input(
         step=step,
         tooltip=tooltip,
         optional=True,
+        extra_dict={} if least else OFF_AT_ZERO,
     )
 
 
@@ -212,6 +219,7 @@ def region_inputs() -> list[Any]:
             default=False,
             optional=True,
             tooltip="On: every line that is not blank holds the regions of one batch item.",
+            advanced=True,
         ),
         io.AnyType.Input(
             "region_list",
@@ -257,26 +265,22 @@ def steps_input() -> Any:
         max=MAX_STEPS,
         tooltip="0 = auto: 8 for post-trained models, 50 for base models.",
         optional=True,
+        extra_dict=AUTO_AT_ZERO,
     )
 
 
-def shift_input(tooltip: str) -> Any:
+def shift_input(tooltip: str, advanced: bool = False) -> Any:
     """Shape of the schedule."""
+    options = [AUTO, *SHIFTS.names]
     return io.Combo.Input(
-        "shift", options=[AUTO, *SHIFTS.names], default=AUTO, tooltip=tooltip, optional=True
+        "shift", options=options, default=AUTO, tooltip=tooltip, optional=True, advanced=advanced
     )
 
 
 def denoise_input(tooltip: str) -> Any:
     """Noise level to start from."""
     return io.Float.Input(
-        "denoise",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        tooltip=tooltip,
-        optional=True,
+        "denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=tooltip, optional=True
     )
 
 
@@ -313,8 +317,11 @@ def sampling_inputs() -> list[Any]:
             default=AUTO,
             tooltip="auto = pingpong for post-trained models, euler for base models.",
             optional=True,
+            advanced=True,
         ),
-        shift_input("How steps crowd along the noise levels; auto = as the model's config says."),
+        shift_input(
+            "How steps crowd along the noise levels; auto = as the model's config says.", True
+        ),
         io.Float.Input(
             "cfg",
             default=0.0,
@@ -323,6 +330,7 @@ def sampling_inputs() -> list[Any]:
             step=0.1,
             tooltip="Guidance scale; 0 = auto: 1 for post-trained models, 7 for base models.",
             optional=True,
+            extra_dict=AUTO_AT_ZERO,
         ),
         io.Float.Input(
             "apg",
@@ -332,6 +340,7 @@ def sampling_inputs() -> list[Any]:
             step=0.05,
             tooltip="1 = projected guidance (less oversaturation), 0 = plain guidance.",
             optional=True,
+            advanced=True,
         ),
     ]
 

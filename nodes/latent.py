@@ -12,12 +12,14 @@ from .bridge.host.running import show
 from .bridge.sockets.riding import settled
 from .bridge.work import coding, pasting
 from .inputs import (
+    AUTO_AT_ZERO,
     CATEGORY,
     bars_input,
     beats_input,
     bpm_input,
     crossfade_input,
     headroom_input,
+    problem_of,
     seconds_input,
     vae_input,
 )
@@ -70,11 +72,17 @@ class SA3EmptyLatent(io.ComfyNode):
                         "Several durations for a batch, e.g. 10, 20.5, 0:45; each makes "
                         "`batch_size` items. Replaces `seconds` and `bars`."
                     ),
+                    advanced=True,
                 ),
                 headroom_input(),
             ],
             outputs=[io.Latent.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, durations: str | None = None) -> bool | str:
+        """Refuse unreadable durations before anything is loaded."""
+        return problem_of(parse_durations, durations)
 
     @classmethod
     def execute(
@@ -89,13 +97,13 @@ class SA3EmptyLatent(io.ComfyNode):
         headroom: float = HEADROOM_SECONDS,
     ) -> io.NodeOutput:
         """Zeros with their durations."""
+        lengths, length_from = [seconds], ("seconds", 1.0)
         if durations.strip():
-            lengths = parse_durations(durations)
+            lengths, length_from = parse_durations(durations), ("durations", 1.0)
         elif length_in == "bars":
-            lengths = [bar_seconds(bars, bpm, beats_per_bar)]
-        else:
-            lengths = [seconds]
-        return io.NodeOutput(coding.empty_latent(lengths, batch_size, headroom))
+            unit = bar_seconds(1, bpm, beats_per_bar)
+            lengths, length_from = [bars * unit], ("bars", unit)
+        return io.NodeOutput(coding.empty_latent(lengths, batch_size, headroom, length_from))
 
 
 class SA3SAMEEncode(io.ComfyNode):
@@ -159,6 +167,8 @@ class SA3SAMEDecode(io.ComfyNode):
                     max=100_000,
                     tooltip="Latent frames per chunk; 0 = the whole when it fits in free memory.",
                     optional=True,
+                    advanced=True,
+                    extra_dict=AUTO_AT_ZERO,
                 ),
                 io.Boolean.Input(
                     "keep_source_exactly",
@@ -168,6 +178,7 @@ class SA3SAMEDecode(io.ComfyNode):
                         "back outside the regions."
                     ),
                     optional=True,
+                    advanced=True,
                 ),
                 crossfade_input(),
                 io.Boolean.Input(

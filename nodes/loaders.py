@@ -50,6 +50,7 @@ class SA3LoadModel(io.ComfyNode):
                         "model's folder, else any T5Gemma in models/text_encoders."
                     ),
                     optional=True,
+                    advanced=True,
                 ),
                 io.Combo.Input(
                     "autoencoder",
@@ -59,6 +60,7 @@ class SA3LoadModel(io.ComfyNode):
                         "SAME autoencoder. 'with the model' takes the one inside the model's file."
                     ),
                     optional=True,
+                    advanced=True,
                 ),
                 precision_input(
                     "Dtype of the weights; auto takes what suits the device and the file. "
@@ -76,6 +78,7 @@ class SA3LoadModel(io.ComfyNode):
                         "auto values mean; auto reads the config, else the file's name."
                     ),
                     optional=True,
+                    advanced=True,
                 ),
                 download_input(
                     "Where a missing variant is downloaded from: stabilityai's own "

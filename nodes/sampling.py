@@ -24,6 +24,7 @@ from .inputs import (
     model_input,
     naming_inputs,
     noise_schedule_input,
+    problem_of,
     prompt_inputs,
     sampling_inputs,
     shift_options_input,
@@ -100,6 +101,11 @@ class SA3Sampler(io.ComfyNode):
         )
         out, notes = sample(model, latent, settings, positive, negative, drawn, live_preview)
         return io.NodeOutput(out, ui=show(cls, notes))
+
+    @classmethod
+    def validate_inputs(cls, seeds: str | None = None) -> bool | str:
+        """Refuse unreadable seeds before anything is loaded."""
+        return problem_of(parse_seeds, seeds)
 
 
 def _main_inputs() -> list[Any]:

@@ -10,7 +10,7 @@ from ..sa3_core.audio.formats import FORMATS
 from .bridge.host.running import show
 from .bridge.work.names import prefix_error
 from .bridge.work.saving import save
-from .inputs import CATEGORY, prefix_input
+from .inputs import CATEGORY, OFF_AT_ZERO, prefix_input
 
 
 class SA3SaveAudio(io.ComfyNode):
@@ -57,6 +57,7 @@ class SA3SaveAudio(io.ComfyNode):
                         "(broadcast), but never above a true peak of -1 dB. 0 = as it is."
                     ),
                     optional=True,
+                    extra_dict=OFF_AT_ZERO,
                 ),
             ],
             outputs=[io.Audio.Output()],

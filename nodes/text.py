@@ -146,6 +146,7 @@ class SA3TextEncode(io.ComfyNode):
                     default=False,
                     tooltip="On: every line that is not blank is the prompt of one batch item.",
                     optional=True,
+                    advanced=True,
                 ),
             ],
             outputs=[io.Conditioning.Output()],

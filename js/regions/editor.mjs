@@ -36,7 +36,7 @@ export class RegionEditor extends RegionState {
   }
 
   setLook(changes) {
-    this.node.properties[PROPERTY] = { ...this.node.properties[PROPERTY], ...changes };
+    this.node.setProperty(PROPERTY, { ...this.node.properties[PROPERTY], ...changes });
     this.lookChanged();
   }
 

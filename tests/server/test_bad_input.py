@@ -235,3 +235,26 @@ def test_no_text_encoder_says_where_to_put_it(comfy, tiny_s, tmp_path):
         message = failure(server.client, graph)
         assert "huggingface.co/stabilityai/stable-audio-3-small-music" in message
         assert str(base / "models" / "stable_audio_3") in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "sentence"),
+    [
+        ("SA3EmptyLatent", {"seconds": 1.0, "durations": "10, soon"}, "durations: 'soon'"),
+        ("SA3Sampler", {"seed": 0, "seeds": "7, x"}, "seeds: 'x' is no seed"),
+        ("SA3LookAudio", {"filename_prefix": "a/x?"}, "holds '?', which Windows"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_when_queued(comfy, kind, inputs, sentence):
+    links = {"model": ["m", 0], "positive": ["p", 0], "latent": ["l", 0], "audio": ["a", 0]}
+    wanted = comfy.client.object_info()[kind]["input"]["required"]
+    given = {**inputs, **{name: link for name, link in links.items() if name in wanted}}
+    silence = node("EmptyAudio", duration=1.0, sample_rate=44100, channels=2)
+    graph = {**base_graph(), "a": silence, "x": node(kind, **given)}
+    if kind != "SA3LookAudio":
+        graph["s"] = node("SaveLatent", samples=["x", 0], filename_prefix="t/x")
+    with pytest.raises(PromptRejectedError) as refused:
+        comfy.client.run(graph)
+    (reason,) = refused.value.node_errors["x"]["errors"]
+    assert sentence in reason["details"]
+    assert reason["extra_info"]["input_name"] in inputs

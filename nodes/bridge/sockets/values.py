@@ -22,6 +22,7 @@ from ....sa3_core.text.conditioning import TEXT_TOKENS, TextConditioning
 log = logging.getLogger(__name__)
 
 SOURCE_KEY = "sa3_source"  # a SourceRider, or a dict of its names where another node copied it
+LENGTH_KEY = "length_from"  # the widget that the durations were set with, and its unit in seconds
 
 SILENT_KEY = "sa3_silent_ends"  # on an AUDIO of ours: its items end in silence
 
@@ -129,6 +130,12 @@ def latent_seconds(latent: Latent) -> tuple[float, ...] | None:
         f"The latent has {batch} items but {len(values)} durations. Set the durations anew with "
         "Empty Latent by Duration or SAME Encode."
     )
+
+
+def length_input(latent: Latent) -> tuple[str, float]:
+    """The widget that a LATENT's duration was set with, and seconds of its unit (of a bar)."""
+    name, unit = latent.get(LENGTH_KEY) or ("seconds", 1.0)
+    return name, unit
 
 
 def batch_of(latent: Latent) -> tuple[int, list[int] | None]:

@@ -26,7 +26,14 @@ from ....sa3_core.geometry import (
 from ..host.running import chunk_reporter
 from ..sockets.riding import audio_batch, latent_value
 from ..sockets.vae import SA3VAE, require_same
-from ..sockets.values import SOURCE_KEY, Audio, Latent, audio_value, latent_seconds
+from ..sockets.values import (
+    LENGTH_KEY,
+    SOURCE_KEY,
+    Audio,
+    Latent,
+    audio_value,
+    latent_seconds,
+)
 
 NO_LIMIT = 100_000.0
 MAX_ITEMS = 1000  # of one latent
@@ -45,9 +52,18 @@ def _headroom(seconds: float) -> dict[str, float]:
 
 
 def empty_latent(
-    seconds: Sequence[float], batch_size: int, headroom: float = HEADROOM_SECONDS
+    seconds: Sequence[float],
+    batch_size: int,
+    headroom: float = HEADROOM_SECONDS,
+    length_from: tuple[str, float] = ("seconds", 1.0),
 ) -> Latent:
     """Zeros for every duration, `batch_size` items each.
+
+    Args:
+        seconds: durations.
+        batch_size: items of each.
+        headroom: seconds after the piece.
+        length_from: the widget that says how long, and its unit in seconds.
 
     Raises:
         InputError: a duration out of range, or more items or memory than MAX_ITEMS and MAX_BYTES.
@@ -68,7 +84,8 @@ def empty_latent(
     checked = [check_seconds(s, NO_LIMIT) for s in seconds for _ in range(batch_size)]
     frames = aligned_frames(checked, headroom)
     zeros = torch.zeros(len(checked), LATENT_CHANNELS, frames, device=mm.intermediate_device())
-    return latent_value(zeros, checked, **_headroom(headroom))
+    more = {LENGTH_KEY: length_from, **_headroom(headroom)}
+    return latent_value(zeros, checked, **more)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ....sa3_core.editing.loop import LoopPlan, loop_source, plan_loop
 from ....sa3_core.editing.masks import describe_mask, keep_mask
 from ....sa3_core.editing.regions import Region
 from ....sa3_core.editing.source_rider import SourceRider
+from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import seconds_of_samples
 from ..host.running import intermediate
 from ..sockets.vae import require_same
@@ -70,7 +71,12 @@ def continue_audio(
 
 
 def make_loop(
-    vae: Any, audio: Any, loop_seconds: float | None, seam_seconds: float, rule: str
+    vae: Any,
+    audio: Any,
+    loop_seconds: float | None,
+    seam_seconds: float,
+    rule: str,
+    bar: float | None = None,
 ) -> Masked:
     """A LATENT of a loop whose seam lies in the middle, marked.
 
@@ -80,8 +86,10 @@ def make_loop(
         loop_seconds: duration of the loop, None = the whole source.
         seam_seconds: how much around the seam is made anew.
         rule: a name of MASK_RULES.
+        bar: seconds of a bar, where the loop is counted in bars.
 
     Raises:
+        InputError: the source has not that many bars.
         RegionError: the source is shorter than the loop, or the seam does not fit.
     """
     same = require_same(vae, "Loop")
@@ -89,6 +97,14 @@ def make_loop(
     rider = given.rider
     rate, items = rider.sample_rate, rider.items_of(rider.waveform.shape[0])
     lengths = rider.own_lengths()
+    shortest = min(lengths) / rate
+    if bar and loop_seconds and loop_seconds > shortest + 1 / rate:
+        raise InputError(
+            f"is {loop_seconds / bar:g}, which lasts {loop_seconds:g} s; the audio has "
+            f"{shortest / bar:.3g} ({shortest:g} s). Choose fewer, set the audio's own bpm, or "
+            "continue the audio first.",
+            "bars",
+        )
     plans = [
         plan_loop(length, rate, loop_seconds or length / rate, seam_seconds) for length in lengths
     ]

@@ -23,8 +23,11 @@ from .saving import graph_tags
 
 NODE = "Look at Audio"
 MAX_ITEMS = 16
-WIDTH, WAVE, SPECTRUM = 1024, 96, 192  # pixels
-LEFT, CAPTION, AXIS, GAP = 40, 20, 16, 8
+# Pixels. The node shows the picture at about half its size (js/look.js), where text must be read.
+WIDTH, WAVE, SPECTRUM = 1024, 144, 256
+LEFT, CAPTION, AXIS, GAP = 64, 40, 36, 12
+FONT, TICK = 24, 6
+MOST_MARKS = 10  # on the time axis
 ROW = CAPTION + WAVE + SPECTRUM + AXIS + GAP
 BACKGROUND, FRAME, INK, FAINT = "#17181c", (29, 31, 36), "#e6e6e6", "#9aa3b2"
 WAVE_COLOUR, CLIPPED = (122, 178, 255), (255, 72, 72)
@@ -79,8 +82,8 @@ def describe(found: Loudness) -> str:
 
 def _draw_row(image: Image.Image, top: int, item: Tensor, rate: int, text: str) -> None:
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(12)
-    draw.text((LEFT, top + 3), text, fill=INK, font=font)
+    font = ImageFont.load_default(FONT)
+    draw.text((LEFT, top + 4), text, fill=INK, font=font)
     wave_top = top + CAPTION
     image.paste(Image.fromarray(_wave(item)), (LEFT, wave_top))
     levels = 1 - spectrogram(item, rate, WIDTH, SPECTRUM) / FLOOR_DB
@@ -89,17 +92,18 @@ def _draw_row(image: Image.Image, top: int, item: Tensor, rate: int, text: str) 
     for hertz in (mark for mark in MARKS_HZ if LOWEST_HZ < mark < rate / 2):
         share = np.log(rate / 2 / hertz) / np.log(rate / 2 / LOWEST_HZ)
         y = spectrum_top + round(share * SPECTRUM)
-        draw.line((LEFT - 4, y, LEFT, y), fill=FAINT)
+        draw.line((LEFT - TICK, y, LEFT, y), fill=FAINT)
         label = f"{hertz // 1000}k" if hertz >= 1000 else str(hertz)
-        draw.text((LEFT - 6, y), label, fill=FAINT, font=font, anchor="rm")
+        draw.text((LEFT - TICK - 4, y), label, fill=FAINT, font=font, anchor="rm")
     seconds = item.shape[-1] / rate
-    step = next((s for s in STEPS if seconds / s <= 12), STEPS[-1])
+    step = next((s for s in STEPS if seconds / s <= MOST_MARKS), STEPS[-1])
     y = spectrum_top + SPECTRUM
     for mark in range(int(seconds / step) + 1):
         x = LEFT + mark * step / seconds * WIDTH
-        draw.line((x, y, x, y + 4), fill=FAINT)
-        if x < LEFT + WIDTH - 24:
-            draw.text((x + 3, y + 2), clock(mark * step), fill=FAINT, font=font)
+        draw.line((x, y, x, y + TICK), fill=FAINT)
+        label = clock(mark * step)
+        if x + 4 + draw.textlength(label, font) < LEFT + WIDTH:
+            draw.text((x + 4, y + 3), label, fill=FAINT, font=font)
 
 
 def clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
-"""A small picture of a mask over its source, for the node."""
+"""A small picture of a mask over its source, for the node, and the source for its editor."""
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..sockets.values import Latent, batch_of, durations, rider_of
 
 WIDTH, HEIGHT, GAP = 512, 56, 4  # pixels of a row and between rows
 MAX_ROWS = 8
+COLUMNS = 2048  # of the outline that the region editor draws
 BACKGROUND, WAVE, MADE, MADE_WAVE, ASKED = "#1d1f24", "#7d8899", "#5a3a1c", "#f0a050", "#ffffff"
 
 
@@ -35,6 +37,22 @@ def mask_picture(latent: Latent, keep: Tensor, asked: Sequence[Sequence[Region]]
         _draw_row(draw, row * (HEIGHT + GAP), keep[row], asked[row], seconds[row], waves[row])
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
     return {"images": ui.PreviewImage(pixels[None]).as_dict()["images"]}
+
+
+def source_outline(latent: Latent) -> dict[str, Any]:
+    """The first item's source for the region editor, which knows a sound only from a file.
+
+    Returns:
+        A part of `ui`; nothing where there is no source.
+    """
+    rider = rider_of(latent)
+    if rider is None:
+        return {}
+    source, seconds = rider.items_of(*batch_of(latent))[0], durations(latent)[0]
+    low, high = outline(source.waveform[0].cpu(), _edges(source, seconds, COLUMNS))
+    pairs = np.stack([low, high], axis=1).clip(-1, 1) * 127
+    text = base64.b64encode(pairs.round().astype(np.int8).tobytes()).decode()
+    return {"sa3_outline": [{"seconds": seconds, "pairs": text}]}
 
 
 def _draw_row(
@@ -68,9 +86,13 @@ def _peaks(latent: Latent) -> list[list[float]]:
         return [[0.0] * WIDTH for _ in seconds]
     rows = []
     for item, source in enumerate(rider.items_of(*batch_of(latent))[:MAX_ROWS]):
-        scale, at = seconds[item] / WIDTH, source.origin
-        places = [round((at + x * scale) * source.sample_rate) for x in range(WIDTH + 1)]
-        edges = np.clip(places, 0, source.waveform.shape[-1])
-        low, high = outline(source.waveform[0].cpu(), edges)
+        low, high = outline(source.waveform[0].cpu(), _edges(source, seconds[item], WIDTH))
         rows.append(np.maximum(high, -low).tolist())
     return rows
+
+
+def _edges(source: ItemSource, seconds: float, columns: int) -> np.ndarray:
+    """Samples between which the columns of a piece's picture lie."""
+    scale = seconds / columns
+    places = [round((source.origin + x * scale) * source.sample_rate) for x in range(columns + 1)]
+    return np.clip(places, 0, source.waveform.shape[-1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.checks import check_seconds
-from ....sa3_core.errors import NotFiniteError
+from ....sa3_core.errors import InputError, NotFiniteError
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.sampling.noise import ItemNoise, Seeds
 from ....sa3_core.sampling.plan import SamplingPlan
@@ -27,6 +27,7 @@ from ..sockets.stock_run import describe_patches
 from ..sockets.values import (
     Latent,
     durations,
+    length_input,
     start_latent,
     text_conditioning,
     warn_about_duration,
@@ -64,6 +65,7 @@ def sample(
     info = model.info
     latent, said = settled(latent, NODE)
     start = start_latent(latent)
+    _check_length(latent, max_seconds(info.sample_size))
     text = text_conditioning(positive, "positive")
     against = None if negative is None else text_conditioning(negative, "negative")
     settings, options = honour_options(patcher, settings.resolve(info.objective))
@@ -72,6 +74,22 @@ def sample(
     send_text("loading the model")
     out = run(patcher, start, settings, text, against, seeds, report)
     return _result(latent, start, intermediate(out)), notes
+
+
+def _check_length(latent: Latent, limit: float) -> None:
+    """Refuse a piece that is too long in the words of the widget that its length was set with."""
+    name, unit = length_input(latent)
+    longest = max(durations(latent))
+    if name == "seconds" or "seconds" not in latent or longest <= limit:
+        return
+    if unit == 1:
+        check_seconds(longest, limit, name)
+    raise InputError(
+        f"is {longest / unit:g}, which lasts {longest:g} s; at most {limit / unit:.4g} fit into "
+        f"the model's maximum of {limit:g} s. Choose fewer, a higher bpm or a variant with a "
+        "longer limit.",
+        name,
+    )
 
 
 def run(

@@ -1,0 +1,170 @@
+"""What a person sees of our nodes before touching them: few widgets, words instead of codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.helpers.frontend import RENDERERS
+from tests.helpers.support import ROOT
+
+GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
+MODEL, LATENT, SAMPLER = 1, 3, 4  # node ids in it
+
+# What stands in a node: texts that the canvas paints, or that the page's elements show.
+PAINTED = """async id => {
+    const texts = [], own = CanvasRenderingContext2D.prototype, { fillText } = own;
+    own.fillText = function (text, ...rest) {
+        texts.push(String(text));
+        return fillText.call(this, text, ...rest);
+    };
+    app.canvas.setDirty(true, true);
+    app.canvas.draw(true, true);
+    own.fillText = fillText;
+    return texts;
+}"""
+SHOWN = """async id => {
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const node = document.querySelector(`[data-node-id="${id}"]`);
+    const fields = [...node.querySelectorAll("[role=spinbutton]")].map(field => {
+        const word = getComputedStyle(field.parentElement, "::before").content;
+        return word === "none" ? field.value : JSON.parse(word);
+    });
+    return [...node.innerText.split("\\n"), ...fields];
+}"""
+
+# Labels of what is outlined in red.
+RED = {
+    "litegraph": """() => {
+    const calls = [], own = CanvasRenderingContext2D.prototype, { fillText, stroke } = own;
+    own.fillText = function (text, ...rest) {
+        calls.push(String(text));
+        return fillText.call(this, text, ...rest);
+    };
+    own.stroke = function (...rest) {
+        if (this.strokeStyle === "#ff4444") calls.push("RED");
+        return stroke.apply(this, rest);
+    };
+    app.canvas.draw(true, true);
+    Object.assign(own, { fillText, stroke });
+    return calls.filter((text, index) => calls[index - 1] === "RED");
+}""",
+    "vue": """() => [...document.querySelectorAll(".lg-node-widget, .lg-slot")]
+    .filter(element => getComputedStyle(element).outlineStyle === "solid")
+    .map(element => element.innerText).filter(text => text)""",
+}
+
+SAYS = """text => [...document.querySelectorAll(".sa3-message")]
+    .some(element => element.textContent.startsWith(text))"""
+
+
+def seen(ui, renderer: str, node: int) -> list[str]:
+    """Texts in a node that stands alone on the page."""
+    return ui.page.evaluate(PAINTED if renderer == "litegraph" else SHOWN, node)
+
+
+def alone(ui, kind: str) -> int:
+    """One node of a kind, at full size in the middle of the page."""
+    # The page keeps values by graph and node: without an id every graph is the same one.
+    ui.page.evaluate("() => { app.graph.clear(); app.graph.id = crypto.randomUUID(); }")
+    node = ui.add_node(kind)
+    ui.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [200, 100]; }")
+    ui.settle(200)
+    return node
+
+
+def type_into(ui, renderer: str, node: int, name: str, text: str) -> None:
+    """Write into a number's field as a person does."""
+    if renderer == "vue":
+        field = ui.page.locator(f'[data-node-id="{node}"] [aria-label="{name}"]')
+        field.locator("div.cursor-ew-resize").click()
+        field.locator("input").fill(text)
+        ui.page.keyboard.press("Enter")
+        ui.page.evaluate("() => document.activeElement.blur()")
+    else:
+        place = ui.page.evaluate(
+            """([id, name]) => {
+                const node = app.graph.getNodeById(id);
+                const { y } = node.widgets.find(widget => widget.name === name);
+                const { left, top } = app.canvas.canvas.getBoundingClientRect();
+                const at = [node.pos[0] + node.size[0] / 2, node.pos[1] + y + 10];
+                const [x, z] = app.canvas.ds.convertOffsetToCanvas(at);
+                return [left + x, top + z];
+            }""",
+            [node, name],
+        )
+        ui.page.mouse.click(*place)
+        ui.page.locator(".graphdialog input.value").fill(text)
+        ui.page.keyboard.press("Enter")
+    ui.settle(150)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_zero_is_a_word_where_it_has_a_meaning(ui, renderer):
+    ui.use_renderer(renderer)
+    node = alone(ui, "SA3Sampler")
+    assert seen(ui, renderer, node).count("auto") == 2  # steps and cfg
+    for typed, value, words in (("12", 12, 1), ("Auto", 0, 2)):
+        type_into(ui, renderer, node, "steps", typed)
+        assert ui.widgets(node)["steps"] == value
+        assert seen(ui, renderer, node).count("auto") == words
+    assert ui.api_graph()[str(node)]["inputs"]["steps"] == 0
+    for value, words in ((4.5, 1), (0.0, 2)):
+        ui.set_widget(node, "cfg", value)
+        assert seen(ui, renderer, node).count("auto") == words
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_only_what_counts_is_in_sight(ui, renderer):
+    ui.use_renderer(renderer)
+    node = alone(ui, "SA3EmptyLatent")
+    bars = {"bars", "bpm", "beats_per_bar"}
+    assert {"seconds", "batch_size", "length_in"} <= set(seen(ui, renderer, node))
+    assert not {*bars, "durations", "headroom"} & set(seen(ui, renderer, node))
+    height = ui.page.evaluate("id => app.graph.getNodeById(id).size[1]", node)
+    ui.set_widget(node, "length_in", "bars")
+    assert bars <= set(seen(ui, renderer, node))
+    assert "seconds" not in seen(ui, renderer, node)
+    saved = ui.workflow()
+    ui.load(saved)
+    assert bars <= set(seen(ui, renderer, node))
+    ui.set_widget(node, "length_in", "seconds")
+    assert not bars & set(seen(ui, renderer, node))
+    again = ui.page.evaluate("id => app.graph.getNodeById(id).size[1]", node)
+    assert abs(again - height) < 12  # less than a widget
+
+    mask = alone(ui, "SA3InpaintMask")
+    assert not {"bpm", "beats_per_bar"} & set(seen(ui, renderer, mask))
+    ui.set_widget(mask, "regions", "bar 3-5")
+    assert {"bpm", "beats_per_bar", "off"} <= set(seen(ui, renderer, mask))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_an_error_points_at_the_widget_that_caused_it(ui, renderer):
+    ui.use_renderer(renderer)
+    ui.load(GRAPH)
+    ui.page.evaluate("() => { app.canvas.ds.scale = 0.7; app.canvas.ds.offset = [500, 100]; }")
+    ui.set_widget(MODEL, "model", "tiny-s")
+    for changes, cause, sentence in (
+        (
+            {"length_in": "bars", "bars": 100.0},
+            "bars",
+            "bars is 100, which lasts 200 s; at most 60 ",
+        ),
+        ({"length_in": "seconds", "seconds": 200.0}, "seconds", "seconds is 200.0; it must be "),
+    ):
+        for name, value in changes.items():
+            ui.set_widget(LATENT, name, value)
+        ui.queue()
+        ui.page.wait_for_function(SAYS, arg=sentence, timeout=10_000)
+        assert ui.page.evaluate(RED[renderer]) == [cause]
+    ui.screenshot(f"error-{renderer}")
+    ui.page.keyboard.press("Escape")
+    ui.set_widget(LATENT, "seconds", 0.5)
+    ui.queue()
+    assert ui.page.evaluate(RED[renderer]) == []
+    ui.errors.clear()  # the frontend logs the failed runs
