@@ -6,6 +6,7 @@ import { RegionEditor } from "./regions/editor.mjs";
 import { recall, remember } from "./regions/memory.mjs";
 import { makeRoot } from "./regions/panel.mjs";
 import { watchWidgets } from "./regions/text.mjs";
+import { followOutputs } from "./shared/outputs.mjs";
 import { placeElement } from "./shared/places.mjs";
 import { after, growToFit } from "./shared/widgets.mjs";
 
@@ -27,6 +28,12 @@ function addPlace(node) {
   node.setSize([Math.max(WIDTH, node.size[0]), node.size[1]]);
   growToFit(node);
   return root;
+}
+
+/** The picture of the mask is for callers without a page: the editor shows the same. */
+function hidePicture(node) {
+  node.hideOutputImages = true; // Nodes 2.0
+  node.onDrawBackground = () => {}; // the canvas renderer would add the picture there
 }
 
 function openEditor(node, root) {
@@ -59,6 +66,8 @@ app.registerExtension({
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return;
     const root = addPlace(node);
+    hidePicture(node);
+    followOutputs(node, (output) => node.sa3Regions?.sound.offer(output.sa3_outline?.[0]));
     after(node, "onAdded", () => openEditor(node, root));
     after(node, "onRemoved", () => closeEditor(node));
     watchWidgets(node, () => node.sa3Regions?.refresh());

@@ -48,6 +48,13 @@ function unpackPeaks({ seconds, rate, levels, crossings }) {
   return { seconds, levels: unpacked, crossings: places };
 }
 
+/** What a run says of its source, where no file is known: one level, and no zero crossings. */
+export function unpackOutline({ seconds, pairs }) {
+  const values = new Int8Array(bytes(pairs).buffer);
+  const level = { seconds: seconds / (values.length / 2), pairs: values };
+  return { seconds, levels: [level], crossings: null };
+}
+
 function unpackSpectrogram({ columns, rows, pixels }) {
   const levels = bytes(pixels);
   const image = new ImageData(columns, rows);

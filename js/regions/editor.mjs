@@ -49,6 +49,11 @@ export class RegionEditor extends RegionState {
     this.screen.draw(true);
   }
 
+  /** How far an arrow key goes, in seconds. */
+  get keyStep() {
+    return keyStep(this.snap, this.state.beat, this.view.pixel);
+  }
+
   // Editing.
 
   /** Change the text, and select what stands at a place of it. */
@@ -101,7 +106,7 @@ export class RegionEditor extends RegionState {
 
   addAtCursor() {
     const start = this.snapTime(this.cursor);
-    const length = Math.max(NEW_LENGTH, keyStep(this.snap, this.state.beat));
+    const length = Math.max(NEW_LENGTH, this.keyStep);
     const end = this.snapTime(start + length);
     if (end - start >= SHORTEST) this.add({ start, end });
   }
@@ -126,7 +131,7 @@ export class RegionEditor extends RegionState {
 
   /** Move the selected region ("both"), its "start" or its "end", or the cursor by one step. */
   nudge(side, direction) {
-    const step = direction * keyStep(this.snap, this.state.beat);
+    const step = direction * this.keyStep;
     const region = this.regions[this.selected];
     if (!region) {
       this.setCursor(this.snapTime(this.cursor + step));

@@ -3,6 +3,7 @@
 import { texts } from "../shared/texts.mjs";
 import { drawMarks, drawSound, readTheme } from "./draw.mjs";
 import { formatRegion, formatSeconds, readLines } from "./grammar.mjs";
+import { FRAME } from "./masks.mjs";
 import { listRegions, namePanel } from "./panel.mjs";
 import { gridStep } from "./snap.mjs";
 
@@ -50,7 +51,7 @@ export class Screen {
     const { view, sound } = editor;
     this.isStale = false;
     const spectrogram = editor.showsSpectrogram ? sound.image : null;
-    const grid = gridStep(editor.snap, editor.state.beat);
+    const grid = editor.snap === "times" ? FRAME : gridStep(editor.snap, editor.state.beat);
     drawSound(panel.sound, { ...scene, grid, peaks: sound.peaks, spectrogram });
     panel.thumb.style.left = `${(100 * view.from) / view.total}%`;
     panel.thumb.style.width = `${(100 * view.span) / view.total}%`;
@@ -79,7 +80,8 @@ export class Screen {
       const text = wrong.map(({ from, to }) => state.text.slice(from, to)).join(", ");
       return this.say("regionsWrong", { text });
     }
-    if (!sound.source) return this.say("regionsSilent");
+    if (!sound.source && !sound.peaks) return this.say("regionsSilent");
+    if (!sound.source) return `${formatSeconds(sound.seconds)} s`;
     const length = sound.peaks ? ` (${formatSeconds(sound.seconds)} s)` : "";
     return sound.source.name + length;
   }

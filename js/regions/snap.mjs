@@ -2,12 +2,21 @@
 
 import { FRAME } from "./masks.mjs";
 
-export const SNAPS = ["frames", "seconds", "beats", "zero", "off"];
+export const SNAPS = ["times", "frames", "seconds", "beats", "zero", "off"];
+const TIMES = [0.01, 0.05, 0.1, 0.5, 1, 5, 10]; // seconds; steps that read well
+const FINEST_PX = 4; // of such a step on the screen
 const REACH = 0.05; // seconds to look for a zero crossing
 const FREE_STEP = 0.01; // seconds that an arrow key moves without a grid
 
-/** Distance between two grid lines; 0 = no grid. */
-export function gridStep(snap, beat) {
+/**
+ * Distance between two grid lines; 0 = no grid.
+ *
+ * @param {string} snap one of SNAPS
+ * @param {{seconds: number}} beat
+ * @param {number} [pixel] seconds that a pixel of the picture stands for
+ */
+export function gridStep(snap, beat, pixel = 0) {
+  if (snap === "times") return TIMES.find((step) => step >= FINEST_PX * pixel) ?? TIMES.at(-1);
   if (snap === "frames") return FRAME;
   if (snap === "seconds") return 1;
   if (snap === "beats" && Number.isFinite(beat.seconds)) return beat.seconds;
@@ -15,8 +24,8 @@ export function gridStep(snap, beat) {
 }
 
 /** How far an arrow key goes. */
-export function keyStep(snap, beat) {
-  return gridStep(snap, beat) || FREE_STEP;
+export function keyStep(snap, beat, pixel) {
+  return gridStep(snap, beat, pixel) || FREE_STEP;
 }
 
 /** The nearest zero crossing; the time itself where none is near. */
@@ -43,11 +52,11 @@ function toCrossing(time, crossings) {
  *
  * @param {number} time seconds
  * @param {string} snap one of SNAPS
- * @param {{beat: object, crossings: object|null, duration: number}} piece
+ * @param {{beat: {seconds: number}, crossings: object|null, duration: number, pixel?: number}} piece
  */
 export function snapTime(time, snap, piece) {
   if (snap === "zero") return piece.crossings ? toCrossing(time, piece.crossings) : time;
-  const step = gridStep(snap, piece.beat);
+  const step = gridStep(snap, piece.beat, piece.pixel);
   if (!step) return time;
   const line = Math.round(time / step) * step;
   // The piece's own end is a line too: it is rarely on the grid.

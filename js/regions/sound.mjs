@@ -1,6 +1,6 @@
 // The sound that an editor shows: which file it is, its peaks and its spectrogram.
 
-import { peaks, spectrograms } from "./data.mjs";
+import { peaks, spectrograms, unpackOutline } from "./data.mjs";
 import { findSource } from "./source.mjs";
 
 export class Sound {
@@ -12,6 +12,7 @@ export class Sound {
     this.node = node;
     this.onChange = onChange;
     this.wantsImage = false;
+    this.outline = null; // of what the node had in its last run
     this.clear();
   }
 
@@ -32,12 +33,21 @@ export class Sound {
     if (isSame && !anew) return;
     this.source = source;
     if (!isSame) {
-      this.peaks = source && peaks.known(source);
+      this.peaks = source ? peaks.known(source) : this.outline;
       this.image = source && spectrograms.known(source);
       this.problem = "";
       this.onChange();
     }
     if (source) void this.load(source);
+  }
+
+  /** What a run says of the source: shown where no file is known. */
+  offer(outline) {
+    if (!outline) return;
+    this.outline = unpackOutline(outline);
+    if (this.source) return;
+    this.peaks = this.outline;
+    this.onChange();
   }
 
   async load(source) {

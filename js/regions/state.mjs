@@ -40,7 +40,7 @@ export class RegionState {
   }
 
   get snap() {
-    return this.node.properties?.[PROPERTY]?.snap ?? "frames";
+    return this.node.properties?.[PROPERTY]?.snap ?? "times";
   }
 
   get showsSpectrogram() {
@@ -105,7 +105,7 @@ export class RegionState {
 
   snapTime(time) {
     const crossings = this.sound.peaks?.crossings ?? null;
-    const piece = { beat: this.state.beat, crossings, duration: this.duration };
+    const piece = { beat: this.state.beat, crossings, duration: this.duration, pixel: this.view.pixel };
     return Math.min(Math.max(snapTime(time, this.snap, piece), 0), this.view.total);
   }
 

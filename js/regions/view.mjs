@@ -24,6 +24,11 @@ export class View {
     return this.to - this.from;
   }
 
+  /** Seconds that a pixel stands for. */
+  get pixel() {
+    return this.span / this.width;
+  }
+
   x(time) {
     return ((time - this.from) / this.span) * this.width;
   }

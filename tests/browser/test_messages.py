@@ -99,7 +99,9 @@ def test_a_failed_run_leaves_nothing_that_is_no_longer_true(ui, renderer):
     assert history["status"]["status_str"] == "error"
     ui.page.wait_for_function("() => sa3Said.some(text => text.includes('downloading'))")
     ui.settle(500)
-    assert ui.page.evaluate(SEEN) == []
+    (said,) = ui.page.evaluate(SEEN)
+    assert "downloading" not in said
+    assert said.startswith("small-music is not on this disk")  # the error's own words
     ui.page.keyboard.press("Escape")
     ui.errors.clear()  # the frontend logs the failed run
 

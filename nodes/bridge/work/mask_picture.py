@@ -13,6 +13,7 @@ from torch import Tensor
 from ....sa3_core.audio.pictures import outline
 from ....sa3_core.editing.masks import masked_spans
 from ....sa3_core.editing.regions import Region
+from ....sa3_core.editing.source_rider import ItemSource
 from ..sockets.values import Latent, batch_of, durations, rider_of
 
 WIDTH, HEIGHT, GAP = 512, 56, 4  # pixels of a row and between rows
