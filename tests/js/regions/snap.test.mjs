@@ -16,6 +16,14 @@ test("each grid has its step, and none without a tempo", () => {
   assert.equal(keyStep("off", BEAT), 0.01);
 });
 
+test("round times have the finest step that a person can aim at", () => {
+  assert.equal(gridStep("times", BEAT, 0.001), 0.01); // zoomed in: 4 ms are 4 pixels
+  assert.equal(gridStep("times", BEAT, 0.02), 0.1); // 10 s over 500 pixels
+  assert.equal(gridStep("times", BEAT, 100), 10);
+  assert.equal(snapTime(3.13, "times", { ...PIECE, pixel: 0.02 }).toFixed(9), "3.100000000");
+  assert.equal(keyStep("times", BEAT, 0.02), 0.1);
+});
+
 test("a time goes to the nearest line, or to the end of the piece", () => {
   assert.equal(snapTime(3.4, "seconds", PIECE), 3);
   assert.equal(snapTime(3.3, "beats", PIECE), 3.5);
