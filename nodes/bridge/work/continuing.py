@@ -100,8 +100,8 @@ def make_loop(
     shortest = min(lengths) / rate
     if bar and loop_seconds and loop_seconds > shortest + 1 / rate:
         raise InputError(
-            f"is {loop_seconds / bar:g}, which lasts {loop_seconds:g} s; the audio has "
-            f"{shortest / bar:.3g} ({shortest:g} s). Choose fewer, set the audio's own bpm, or "
+            f"is {loop_seconds / bar:g}, which lasts {loop_seconds:g} s, the audio only "
+            f"{shortest:g} s ({shortest / bar:.3g}). Choose fewer, set the audio's own bpm, or "
             "continue the audio first.",
             "bars",
         )
