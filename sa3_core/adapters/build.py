@@ -1,7 +1,6 @@
 """From a LoRA file to what it does to a given model: matching by name and shape, and building."""
 
 import logging
-import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -9,13 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..errors import AdapterError
-from .bases import BasesCache
-from .file import AdapterFile, LayerTensors
-from .rules import AdapterWeight, LowRankXS
+from .bases import Bases, BasesCache
+from .changes import WeightChange
+from .file import AdapterFile
+from .kinds import Shape
 
 log = logging.getLogger(__name__)
 
-Shape = tuple[int, ...]
 Weight = Tensor | Callable[[], Tensor]
 _SHOWN = 3
 _BLOCK = re.compile(r"transformer\.layers\.(\d+)\.")
@@ -40,6 +39,8 @@ class ShapeMismatch:
     def __str__(self) -> str:
         if self.adapter == (None, None):
             return f"{self.key}: rank {self.rank} in a weight of {list(self.model)}"
+        if self.adapter[1] is None and len(self.model) == 1:
+            return f"{self.key}: {self.adapter[0]} values in the LoRA, {self.model[0]} in the model"
         sizes = ", ".join("?" if side is None else str(side) for side in self.adapter)
         return f"{self.key}: [{sizes}] in the LoRA, {list(self.model)} in the model"
 
@@ -55,6 +56,9 @@ class MatchReport:
         shape_mismatch: keys that both have in different sizes.
         trained_on: what the LoRA's sizes say it was trained on ("small", "medium"), where they do.
         hint: something worth telling although everything fits, else empty.
+        unused: tensors of the file that do nothing here: of a text encoder, of no known kind,
+            or biases of layers that have none.
+        architecture: what the model's own sizes say it is, as `trained_on`.
     """
 
     file: str
@@ -63,6 +67,8 @@ class MatchReport:
     shape_mismatch: tuple[ShapeMismatch, ...]
     trained_on: str | None = None
     hint: str = ""
+    unused: tuple[str, ...] = ()
+    architecture: str | None = None
 
     @property
     def total(self) -> int:
@@ -78,10 +84,13 @@ def match(adapter: AdapterFile, shapes: Mapping[str, Shape]) -> MatchReport:
         shapes: checkpoint key -> shape of every weight of the model (DiT and conditioner).
     """
     matched, missing, mismatch = [], [], []
+    unused = list(adapter.unused)
     for key, layer in adapter.layers.items():
-        if key not in shapes:
+        if key not in shapes and _has_no_bias(key, shapes):
+            unused += adapter.names.get(key, (key,))
+        elif key not in shapes:
             missing.append(key)
-        elif _fits(layer, shapes[key]):
+        elif layer.fits(shapes[key]):
             matched.append(key)
         else:
             mismatch.append(ShapeMismatch(key, layer.shape, tuple(shapes[key]), layer.rank))
@@ -90,8 +99,10 @@ def match(adapter: AdapterFile, shapes: Mapping[str, Shape]) -> MatchReport:
         tuple(matched),
         tuple(missing),
         tuple(mismatch),
-        _trained_on(adapter),
+        _architecture({key: layer.shape for key, layer in adapter.layers.items()}),
         _hint(adapter, shapes),
+        tuple(unused),
+        _architecture(shapes),
     )
 
 
@@ -114,6 +125,8 @@ def require_fit(report: MatchReport, partial: bool = False) -> tuple[str, ...]:
         )
     if report.hint:
         log.warning("%s: %s", report.file, report.hint)
+    if report.unused:
+        log.warning("%s: %s", report.file, unused_note(report.unused))
     return report.matched
 
 
@@ -122,7 +135,7 @@ def build_adapter(
     weights: Mapping[str, Weight],
     keys: Collection[str] | None = None,
     on_layer: Callable[[int, int], None] | None = None,
-) -> dict[str, AdapterWeight]:
+) -> dict[str, WeightChange]:
     """Turn a LoRA file into functions of weights.
 
     Args:
@@ -137,18 +150,16 @@ def build_adapter(
     """
     wanted = [key for key in adapter.layers if keys is None or key in keys]
     cache = BasesCache(adapter.path) if adapter.is_xs else None
-    built: dict[str, AdapterWeight] = {}
+    built: dict[str, WeightChange] = {}
     try:
         for done, key in enumerate(wanted, start=1):
-            layer = adapter.layers[key]
-            factor = layer.low_rank
-            if factor is None:
+
+            def bases(rank: int, key: str = key) -> Bases:
                 assert cache is not None
-                assert layer.core is not None
                 source = weights[key]
-                weight = source if isinstance(source, Tensor) else source()
-                factor = LowRankXS(*cache.bases(weight, layer.rank), layer.core)
-            built[key] = AdapterWeight(factor, adapter.rule, layer.magnitudes, layer.scale)
+                return cache.bases(source if isinstance(source, Tensor) else source(), rank)
+
+            built[key] = adapter.layers[key].change(bases)
             if on_layer is not None:
                 on_layer(done, len(wanted))
     finally:
@@ -157,20 +168,30 @@ def build_adapter(
     return built
 
 
-def _fits(layer: LayerTensors, shape: Shape) -> bool:
-    if len(shape) < 2:
-        return False
-    out, width = shape[0], math.prod(shape[1:])
-    same = layer.shape[0] in (None, out) and layer.shape[1] in (None, width)
-    return same and (layer.core is None or layer.rank <= min(out, width))
+def unused_note(names: Collection[str]) -> str:
+    """Says which tensors of a file do nothing."""
+    shown = ", ".join(list(names)[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    count = "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+    return f"{count} not used: {shown}{more}"
 
 
-def _trained_on(adapter: AdapterFile) -> str | None:
-    """The architecture a LoRA was trained on: small has plain, medium differential attention."""
-    for key, layer in adapter.layers.items():
-        out, width = layer.shape
-        if key.endswith("self_attn.to_qkv.weight") and out is not None and width is not None:
-            return {3 * width: "small", 5 * width: "medium"}.get(out)
+def layer_count(keys: Collection[str]) -> int:
+    """How many layers some checkpoint keys belong to: a weight and its bias are one."""
+    return len({re.sub(r"\.(?:weight|bias|gamma)$", "", key) for key in keys})
+
+
+def _has_no_bias(key: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether the key is the bias of a layer that the model has, without one."""
+    return key.endswith(".bias") and f"{key.removesuffix('.bias')}.weight" in shapes
+
+
+def _architecture(sizes: Mapping[str, tuple[int | None, ...]]) -> str | None:
+    """What sizes of weights belong to: small has plain, medium differential attention."""
+    for key, size in sizes.items():
+        if key.endswith("self_attn.to_qkv.weight") and None not in size:
+            out, width = size[:2]
+            return {3 * (width or 0): "small", 5 * (width or 0): "medium"}.get(out or 0)
     return None
 
 
@@ -197,7 +218,7 @@ def _misfit(report: MatchReport, unfit: int) -> str:
         shown = ", ".join(report.missing_in_model[:_SHOWN])
         faults.append(f"{len(report.missing_in_model)} are not in the model ({shown})")
     advice = "Choose a LoRA for this model"
-    if report.trained_on:
+    if report.trained_on and report.trained_on != report.architecture:
         advice = f"It looks trained on a {report.trained_on} model; load that one, or another LoRA"
     if report.matched:
         advice += f", or choose partial to apply only the {len(report.matched)} that fit"

@@ -6,48 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import AdapterError, CheckpointError
 from ..files.tensor_file import read_header
 from .config import LEGACY_DORA, AdapterConfig, native_config, plain_config
-from .keys import Module, find_module, guess_family, parse_name
-from .rules import RULES, XS_SUFFIX, LowRank
+from .grouping import Group, group_tensors
+from .keys import Module, find_module, guess_family, of_text_encoder
+from .layer import Layer, LayerTensors, joined, native_layer, plain_layer
+from .rules import XS_SUFFIX
+
+__all__ = ["AdapterFile", "LayerTensors", "read_adapter"]
 
 log = logging.getLogger(__name__)
 
 # Row norms that newer training code stores for other runtimes; they follow from what we have.
 _DERIVED = frozenset({"baked_vnorm_row"})
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_FACTORS = {False: ("lora_A", "lora_B"), True: ("M_xs",)}
-
-
-@dataclass(frozen=True, eq=False)
-class LayerTensors:
-    """One layer of a LoRA file, in the file's own precision.
-
-    Attributes:
-        low_rank: the stored pair; None for -xs types.
-        core: [r, r], -xs types only.
-        magnitudes: one vector per magnitude of the rule, [out] or [in].
-        scale: alpha / rank of this layer.
-        shape: (out, in) of the weight it was trained on, None where the file does not tell.
-    """
-
-    low_rank: LowRank | None
-    core: Tensor | None
-    magnitudes: tuple[Tensor, ...]
-    scale: float
-    shape: tuple[int | None, int | None]
-
-    @property
-    def rank(self) -> int:
-        """Rank of this layer."""
-        tensor = self.core if self.low_rank is None else self.low_rank.a
-        assert tensor is not None
-        return tensor.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +33,18 @@ class AdapterFile:
     Attributes:
         name: file name.
         path: where it was read from.
-        adapter_type: lora, dora-rows, dora-cols, bora, or one of them with -xs.
-        rank: as the file states it, else the most common one.
+        adapter_type: lora, dora-rows, dora-cols, bora, or one of them with -xs; in files of other
+            trainers the kinds that it holds, like `lora, bias`, `loha` or `diff`.
+        rank: as the file states it, else the most common one; 0 where nothing is low-rank.
         alpha: as the file states it, else the rank.
         metadata: the safetensors metadata as it is.
-        layers: checkpoint key of a weight (`model.model....weight`, `conditioner....weight`)
-            -> its tensors.
+        layers: checkpoint key of a weight, bias or gain (`model.model....weight`,
+            `conditioner....weight`) -> what is done to it.
         include: what the training was limited to; for display, the tensors decide.
         exclude: what the training left out; for display.
+        names: checkpoint key -> the tensors of the file that it was read from.
+        unused: tensors of the file that do nothing, e.g. a text encoder's.
+        adapters: names of the adapters inside, where the file names several: all are applied.
     """
 
     name: str
@@ -73,19 +53,41 @@ class AdapterFile:
     rank: int
     alpha: float
     metadata: Mapping[str, str]
-    layers: Mapping[str, LayerTensors] = field(repr=False)
+    layers: Mapping[str, Layer] = field(repr=False)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    unused: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
     @property
     def rule(self) -> str:
-        """Name of the rule in RULES."""
+        """Name of the rule in RULES, of Stable Audio 3's own types."""
         return self.adapter_type.removesuffix(XS_SUFFIX)
 
     @property
     def is_xs(self) -> bool:
         """True where singular vectors of the model's weights are needed."""
         return self.adapter_type.endswith(XS_SUFFIX)
+
+
+@dataclass
+class _Read:
+    """What is read so far; a layer per adapter and checkpoint key."""
+
+    layers: dict[str, dict[str, Layer]] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    def put(self, key: str, layer: Layer | None, group: Group, names: tuple[str, ...]) -> None:
+        """Take a layer in; ValueError where its adapter has one of that key."""
+        if layer is None:
+            return
+        parts = self.layers.setdefault(key, {})
+        if group.adapter in parts:
+            raise ValueError(f"the file holds {key} twice, last as {group.path!r}.")
+        parts[group.adapter] = layer
+        self.names[key] = (*self.names.get(key, ()), *names)
 
 
 def read_adapter(path: Path) -> AdapterFile:
@@ -100,28 +102,75 @@ def read_adapter(path: Path) -> AdapterFile:
     """
     path = Path(path)
     tensors, metadata = _load(path)
-    groups, native = _group(path.name, tensors)
-    config = native_config(path.name, metadata) if native else plain_config(path, metadata)
-    modules = {group: find_module(group) for group in groups}
-    if 2 * sum(module.known for module in modules.values()) < len(modules):
+    try:
+        groups, unknown = group_tensors(tensors)
+    except ValueError as error:
+        raise AdapterError(f"{path.name}: {error}") from error
+    modules = [(group, find_module(group.path)) for group in groups]
+    aside = [g for g, module in modules if not module.known and of_text_encoder(g.path)]
+    modules = [(group, module) for group, module in modules if group not in aside]
+    known = sum(module.known for _, module in modules)
+    if not known or 2 * known < len(modules):
         raise _foreign(path.name, list(tensors))
-    adapter_type = _adapter_type(config, groups)
-    layers: dict[str, LayerTensors] = {}
-    for group, roles in groups.items():
-        module = modules[group]
-        if module.key in layers:
-            raise AdapterError(f"{path.name} holds {module.key} twice, last as {group!r}.")
+    native = any(group.index is not None for group in groups)
+    if native:
+        _check_native(path.name, groups, unknown)
+    config = native_config(path.name, metadata) if native else plain_config(path, metadata)
+    native_type = _native_type(config, groups) if native else None
+    read = _Read(unused=unknown + [name for group in aside for name in group.names.values()])
+    for group, module in modules:
         try:
-            layers[module.key] = _layer(group, module, roles, adapter_type, config)
+            _read_layer(read, group, module, config, native_type)
         except ValueError as error:
-            raise AdapterError(f"{path.name}, layer {group}: {error}") from error
-    rank = config.rank or Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
-    alpha = float(rank) if config.alpha is None else config.alpha
-    if not native and config.alpha is None and not any("alpha" in r for r in groups.values()):
+            raise AdapterError(f"{path.name}, layer {group.path}: {error}") from error
+    if not read.layers:
+        raise _foreign(path.name, list(tensors))
+    if not native and config.alpha is None and _lacks_alpha(groups):
         log.warning("%s states no alpha; alpha = rank (a scale of 1) is assumed", path.name)
-    kept = {key: value for key, value in metadata.items() if isinstance(value, str)}
-    include, exclude = config.include, config.exclude
-    return AdapterFile(path.name, path, adapter_type, rank, alpha, kept, layers, include, exclude)
+    return _finished(path, metadata, config, native_type, read)
+
+
+def _read_layer(
+    read: _Read, group: Group, module: Module, config: AdapterConfig, native_type: str | None
+) -> None:
+    """One group's weight and bias; ValueError says what is wrong."""
+    if native_type is not None:
+        roles = {role: tensor for role, tensor in group.roles.items() if role not in _DERIVED}
+        layer = native_layer(group.path, module, roles, native_type, config)
+        read.put(module.key, layer, group, group.named(group.roles))
+        return
+    plain = plain_layer(group.path, module, group.roles, config)
+    read.put(module.key, plain.weight, group, group.named(plain.weight_roles))
+    read.put(module.bias, plain.bias, group, group.named(plain.bias_roles))
+    read.unused += group.named(plain.unused)
+
+
+def _finished(
+    path: Path,
+    metadata: Mapping[str, str],
+    config: AdapterConfig,
+    native_type: str | None,
+    read: _Read,
+) -> AdapterFile:
+    layers = {key: joined(parts.values()) for key, parts in read.layers.items()}
+    ranks = Counter(layer.rank for layer in layers.values() if layer.rank)
+    rank = config.rank or (ranks.most_common(1)[0][0] if ranks else 0)
+    kinds = (kind for layer in layers.values() for kind in layer.kind.split(", "))
+    adapters = sorted({adapter for parts in read.layers.values() for adapter in parts})
+    return AdapterFile(
+        path.name,
+        path,
+        native_type or ", ".join(dict.fromkeys(kinds)),
+        rank,
+        float(rank) if config.alpha is None else config.alpha,
+        {key: value for key, value in metadata.items() if isinstance(value, str)},
+        layers,
+        config.include,
+        config.exclude,
+        read.names,
+        tuple(read.unused),
+        tuple(name or "unnamed" for name in adapters) if len(adapters) > 1 else (),
+    )
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -144,35 +193,6 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise AdapterError(f"LoRA file {error}") from error
 
 
-def _group(name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], bool]:
-    """Tensors by layer and role, and whether the file is in Stable Audio 3's own style."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    unknown, indices, styles = [], set(), set()
-    for key, tensor in tensors.items():
-        found = parse_name(key)
-        if found is None:
-            unknown.append(key)
-            continue
-        styles.add(found.index is not None)
-        if found.index is not None:
-            indices.add(found.index)
-        if found.role not in _DERIVED:
-            groups.setdefault(found.path, {})[found.role] = tensor
-    if not groups:
-        raise _foreign(name, list(tensors))
-    if unknown:
-        if not any(find_module(group).known for group in groups):
-            raise _foreign(name, list(tensors))
-        raise AdapterError(
-            f"{name}: {len(unknown)} of {len(tensors)} tensors are of a kind that is not supported "
-            f"({', '.join(unknown[:3])}). Supported are LoRA, DoRA and BoRA (also -xs) in Stable "
-            "Audio 3's format, and plain LoRA in PEFT, diffusers and kohya format."
-        )
-    if len(styles) > 1 or len(indices) > 1:
-        raise AdapterError(f"{name} mixes several LoRAs. Save each in a file of its own.")
-    return groups, styles == {True}
-
-
 def _foreign(name: str, names: list[str]) -> AdapterError:
     family = guess_family(names)
     guess = f"; it looks made for {family}" if family else ""
@@ -183,77 +203,26 @@ def _foreign(name: str, names: list[str]) -> AdapterError:
     )
 
 
-def _adapter_type(config: AdapterConfig, groups: Mapping[str, Mapping[str, Tensor]]) -> str:
-    magnitudes = [roles["magnitude"] for roles in groups.values() if "magnitude" in roles]
-    if config.adapter_type is None:
-        return "dora-rows" if magnitudes else "lora"  # PEFT's DoRA norms are per row
-    if config.adapter_type != LEGACY_DORA:
-        return config.adapter_type
+def _check_native(name: str, groups: list[Group], unknown: list[str]) -> None:
+    """A file of Stable Audio 3's own trainer holds one LoRA, and nothing else."""
+    if unknown:
+        raise AdapterError(
+            f"{name}: {len(unknown)} of its tensors are none of a Stable Audio 3 LoRA "
+            f"({', '.join(unknown[:3])}). Take the file as the training script saved it."
+        )
+    if len({group.index for group in groups}) > 1:
+        raise AdapterError(f"{name} mixes several LoRAs. Save each in a file of its own.")
+
+
+def _native_type(config: AdapterConfig, groups: list[Group]) -> str:
+    adapter_type = config.adapter_type
+    assert adapter_type is not None  # `native_config` sees to it
+    if adapter_type != LEGACY_DORA:
+        return adapter_type
+    magnitudes = [group.roles["magnitude"] for group in groups if "magnitude" in group.roles]
     shapes = [tensor.shape for tensor in magnitudes if tensor.ndim == 2 and tensor.numel() > 1]
     return "dora-cols" if shapes and shapes[0][0] == 1 else "dora-rows"
 
 
-def _layer(
-    path: str,
-    module: Module,
-    roles: Mapping[str, Tensor],
-    adapter_type: str,
-    config: AdapterConfig,
-) -> LayerTensors:
-    """Check one layer's tensors against its type; ValueError says what is wrong."""
-    rule, is_xs = RULES[adapter_type.removesuffix(XS_SUFFIX)], adapter_type.endswith(XS_SUFFIX)
-    wanted = {*_FACTORS[is_xs], *rule.names}
-    missing, extra = sorted(wanted - roles.keys()), sorted(roles.keys() - wanted - {"alpha"})
-    if missing or extra:
-        fault = f"without {', '.join(missing)}" if missing else f"with {', '.join(extra)}"
-        raise ValueError(f"{fault}, which does not go with the type {adapter_type!r}.")
-    for role, tensor in roles.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor.float()).all():
-            raise ValueError(f"{role} holds values that are not finite numbers.")
-    magnitudes = tuple(roles[name].flatten() for name in rule.names)
-    low_rank, core = None, None
-    shape: list[int | None] = [None, None]
-    if is_xs:
-        core = roles["M_xs"]
-        if core.ndim != 2 or not core.numel() or core.shape[0] != core.shape[1]:
-            raise ValueError(f"M_xs is {list(core.shape)}; it must be square.")
-        rank = core.shape[0]
-    else:
-        low_rank = _pair(roles["lora_A"], roles["lora_B"])
-        rank = low_rank.a.shape[0]
-        shape = [low_rank.b.shape[0], low_rank.a.shape[1]]
-    for name, axis, magnitude in zip(rule.names, rule.axes, magnitudes, strict=True):
-        if shape[axis] not in (None, magnitude.numel()):
-            raise ValueError(f"{name} has {magnitude.numel()} values instead of {shape[axis]}.")
-        shape[axis] = magnitude.numel()
-    alpha = roles["alpha"].item() if "alpha" in roles else config.alpha_of(path, rank)
-    scale = config.scale(alpha, rank)
-    layer = LayerTensors(low_rank, core, magnitudes, scale, (shape[0], shape[1]))
-    return _from_diffusers(layer) if module.diffusers and "to_qkv" in module.key else layer
-
-
-def _pair(a: Tensor, b: Tensor) -> LowRank:
-    """A and B as matrices; convolutions store them with their kernel axes."""
-    if a.ndim < 2 or b.ndim < 2 or not a.shape[0] or a.shape[0] != b.flatten(1).shape[1]:
-        raise ValueError(
-            f"lora_A {list(a.shape)} and lora_B {list(b.shape)} do not share one rank."
-        )
-    return LowRank(a.flatten(1), b.flatten(1))
-
-
-def _from_diffusers(layer: LayerTensors) -> LayerTensors:
-    """Rows of a differential to_qkv from diffusers' [q q' k k' v] to [q k v q' k'].
-
-    Source: huggingface/diffusers scripts/convert_stable_audio_3_to_diffusers.py.
-    """
-    out, width = layer.shape
-    if layer.low_rank is None or width is None or out != 5 * width:
-        return layer  # plain attention: [q k v] in both
-
-    def reorder(rows: Tensor) -> Tensor:
-        q, q2, k, k2, v = rows.chunk(5)
-        return torch.cat((q, k, v, q2, k2))
-
-    pair = LowRank(layer.low_rank.a, reorder(layer.low_rank.b))
-    magnitudes = tuple(reorder(magnitude) for magnitude in layer.magnitudes)
-    return LayerTensors(pair, None, magnitudes, layer.scale, layer.shape)
+def _lacks_alpha(groups: list[Group]) -> bool:
+    return any("lora_A" in g.roles for g in groups) and not any("alpha" in g.roles for g in groups)

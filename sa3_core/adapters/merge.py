@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files.whole_file import Place
 from .build import build_adapter, match, require_fit
 from .file import AdapterFile
-from .rules import AdapterWeight
+from .changes import WeightChange
 from .use import AdapterUse
 
 MERGED_NOTE = "sa3_merged_loras"  # metadata entry, a JSON list
@@ -24,9 +24,9 @@ class _Chain:
     """LoRAs that change one weight, in order, with their strengths."""
 
     def __init__(self) -> None:
-        self._links: list[tuple[AdapterWeight, float]] = []
+        self._links: list[tuple[WeightChange, float]] = []
 
-    def add(self, adapter: AdapterWeight, strength: float) -> None:
+    def add(self, adapter: WeightChange, strength: float) -> None:
         self._links.append((adapter, strength))
 
     def __call__(self, weight: Tensor) -> Tensor:

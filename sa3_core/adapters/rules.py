@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from ..registry import Registry
+from .changes import WeightChange
+from .kinds import Sizes, Update, in_float32
 
 _EPS = 1e-12  # added to norms, as in training
 _BLOCK_ROWS = 256  # small enough to stay in a processor's cache
@@ -44,7 +46,7 @@ ADAPTER_TYPES = tuple(name + suffix for suffix in ("", XS_SUFFIX) for name in RU
 
 
 @dataclass(frozen=True, eq=False)
-class LowRank:
+class LowRank(Update):
     """The update B A of a plain low-rank pair.
 
     Attributes:
@@ -56,17 +58,24 @@ class LowRank:
     b: Tensor
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The stored tensors, in constructor order."""
-        return self.a, self.b
+    def sizes(self) -> Sizes:
+        return self.b.shape[0], self.a.shape[1]
 
-    def sides(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Left [out, r] and right [r, in] of the product, float32 on `device`."""
-        return _float(self.b, device), _float(self.a, device)
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    def sides(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Left [out, r] and right [r, in] of the product, float32 on the weight's device."""
+        return in_float32(self.b, weight), in_float32(self.a, weight)
+
+    def difference(self, weight: Tensor, strength: float) -> Tensor:
+        left, right = self.sides(weight)
+        return left @ right
 
 
 @dataclass(frozen=True, eq=False)
-class LowRankXS:
+class LowRankXS(Update):
     """The update U M V^T between frozen singular vectors of the original weight.
 
     Attributes:
@@ -80,27 +89,34 @@ class LowRankXS:
     m: Tensor
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The stored tensors, in constructor order."""
-        return self.u, self.v, self.m
+    def sizes(self) -> Sizes:
+        return self.u.shape[0], self.v.shape[0]
 
-    def sides(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Left U M [out, r] and right V^T [r, in] of the product, float32 on `device`."""
-        return _float(self.u, device) @ _float(self.m, device), _float(self.v, device).T
+    @property
+    def rank(self) -> int:
+        return self.m.shape[0]
 
+    def sides(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Left U M [out, r] and right V^T [r, in] of the product, float32 on the weight's device."""
+        left = in_float32(self.u, weight) @ in_float32(self.m, weight)
+        return left, in_float32(self.v, weight).T
 
-Packed = tuple[str, float, tuple[Tensor, ...], tuple[Tensor, ...]]
+    def difference(self, weight: Tensor, strength: float) -> Tensor:
+        left, right = self.sides(weight)
+        return left @ right
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterWeight:
-    """What one adapter does to one weight.
+class AdapterWeight(WeightChange):
+    """What one LoRA, DoRA or BoRA does to one weight.
 
     Attributes:
         factor: the low-rank update.
         rule: a name in RULES.
         magnitudes: one vector per name of the rule, [out] or [in].
         scale: alpha / rank.
+
+    Source: Stability-AI/stable-audio-3 stable_audio_3/models/lora/model.py, *_forward.
     """
 
     factor: LowRank | LowRankXS
@@ -108,45 +124,13 @@ class AdapterWeight:
     magnitudes: tuple[Tensor, ...]
     scale: float
 
-    @torch.no_grad()
-    def apply(self, weight: Tensor, strength: float) -> Tensor:
-        """Return the adapted weight; the given one is never written to.
-
-        Args:
-            weight: [out, in] (Linear) or [out, in, k] (Conv1d), any device and float type.
-            strength: factor of the low-rank update, may be negative; 0 returns `weight` itself.
-
-        Returns:
-            Shape, type and device of `weight`; computed in float32.
-
-        Source: Stability-AI/stable-audio-3 stable_audio_3/models/lora/model.py, *_forward.
-        """
-        if strength == 0:
-            return weight
-        base = weight.flatten(1).to(torch.float32)  # [out, in * k]
-        left, right = self.factor.sides(weight.device)
-        new = torch.addmm(base, left, right, alpha=self.scale * strength)
+    def _changed(self, weight: Tensor, strength: float) -> Tensor:
+        left, right = self.factor.sides(weight)
+        new = torch.addmm(weight.flatten(1), left, right, alpha=self.scale * strength)
         for magnitude, axis in zip(self.magnitudes, RULES[self.rule].axes, strict=True):
-            gain = _float(magnitude, weight.device) / (_norms(new, axis) + _EPS)
+            gain = in_float32(magnitude, weight) / (_norms(new, axis) + _EPS)
             new.mul_(gain.unsqueeze(1 - axis))
-        return new.view(weight.shape).to(weight.dtype)
-
-    def to(self, device: torch.device) -> "AdapterWeight":
-        """The same with its tensors in float32 on a device, so that `apply` moves nothing."""
-        rule, scale, *groups = self.pack()
-        factor, magnitudes = (tuple(_float(t, device) for t in group) for group in groups)
-        return AdapterWeight.unpack((rule, scale, factor, magnitudes))
-
-    def pack(self) -> Packed:
-        """The whole adapter as nested tuples of tensors and plain values (see `unpack`)."""
-        return self.rule, self.scale, self.factor.tensors, self.magnitudes
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> "AdapterWeight":
-        """Rebuild what `pack` took apart: a host may move the tensors in between."""
-        rule, scale, tensors, magnitudes = packed
-        kind = LowRank if len(tensors) == 2 else LowRankXS
-        return cls(kind(*tensors), rule, tuple(magnitudes), scale)
+        return new
 
 
 def _norms(matrix: Tensor, axis: int) -> Tensor:
@@ -157,6 +141,3 @@ def _norms(matrix: Tensor, axis: int) -> Tensor:
     squares = [part.square().sum(dim=0) for part in matrix.split(_BLOCK_ROWS)]
     return torch.stack(squares).sum(dim=0).sqrt()
 
-
-def _float(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.to(device=device, dtype=torch.float32)

@@ -19,10 +19,11 @@ from ..errors import AdapterError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..networks.model import SA3Model
 from ..networks.quantised import QuantisedLinear
-from .rules import AdapterWeight
+from .changes import WeightChange
 from .use import AdapterUse
 
-BuiltUse = AdapterUse[Mapping[str, AdapterWeight]]
+Place = tuple[nn.Module, str]  # a parameter's module and its name in there
+BuiltUse = AdapterUse[Mapping[str, WeightChange]]
 
 
 class AdapterSwitch:
@@ -41,16 +42,16 @@ class AdapterSwitch:
             AdapterError: a key that is no layer of the model.
         """
         self._uses = tuple(uses)
-        self._dit = _modules(model.dit, DIT_PREFIX, self._uses)
-        self._conditioner = _modules(model.conditioner, CONDITIONER_PREFIX, self._uses)
-        modules = {**self._dit, **self._conditioner}
-        self._originals = {key: m.get_parameter("weight") for key, m in modules.items()}
+        self._dit = _places(model.dit, DIT_PREFIX, self._uses)
+        self._conditioner = _places(model.conditioner, CONDITIONER_PREFIX, self._uses)
+        places = {**self._dit, **self._conditioner}
+        self._originals = {key: owner.get_parameter(n) for key, (owner, n) in places.items()}
         self._wide = model.compiled is not None
         self._dtype = model.dtype
         known = len(set().union(*(use.lora for use in self._uses))) if self._uses else 0
-        if known != len(modules):
+        if known != len(places):
             raise AdapterError(
-                f"{known - len(modules)} layers of a LoRA are none of {model.name}'s. Was it "
+                f"{known - len(places)} layers of a LoRA are none of {model.name}'s. Was it "
                 "trained on another model?"
             )
 
@@ -77,28 +78,28 @@ class AdapterSwitch:
         """Put the original weights back."""
         self._put({**self._dit, **self._conditioner}, ())
 
-    def _put(self, modules: Mapping[str, nn.Module], uses: Iterable[BuiltUse]) -> None:
+    def _put(self, places: Mapping[str, Place], uses: Iterable[BuiltUse]) -> None:
         chosen = list(uses)
-        for key, module in modules.items():
+        for key, (module, name) in places.items():
             original, acting = self._originals[key], _acting(key, chosen)
-            if isinstance(module, QuantisedLinear) and not self._wide:
+            quantised = isinstance(module, QuantisedLinear) and name == "weight"
+            if quantised and not self._wide:
                 here = [(lora.to(original.device), strength) for lora, strength in acting]
                 module.change = partial(_chained, acting=here) if here else None
                 continue
-            module.weight = original
+            setattr(module, name, original)
             if acting:
-                quantised = isinstance(module, QuantisedLinear)
                 wide = module.widened(self._dtype) if quantised else original
-                module.weight = nn.Parameter(_chained(wide, acting), False)
+                setattr(module, name, nn.Parameter(_chained(wide, acting), False))
 
 
-def _acting(key: str, uses: Iterable[BuiltUse]) -> list[tuple[AdapterWeight, float]]:
+def _acting(key: str, uses: Iterable[BuiltUse]) -> list[tuple[WeightChange, float]]:
     """What acts on a weight, and how strongly."""
     pairs = [(use.lora[key], use.strength_for(key)) for use in uses if key in use.lora]
     return [pair for pair in pairs if pair[1] != 0]
 
 
-def _chained(original: Tensor, acting: Iterable[tuple[AdapterWeight, float]]) -> Tensor:
+def _chained(original: Tensor, acting: Iterable[tuple[WeightChange, float]]) -> Tensor:
     """W -> f1(W) -> f2(f1(W)); `original` itself when nothing acts on it."""
     weight = original
     for lora, strength in acting:
@@ -106,8 +107,11 @@ def _chained(original: Tensor, acting: Iterable[tuple[AdapterWeight, float]]) ->
     return weight
 
 
-def _modules(net: nn.Module, prefix: str, uses: Sequence[BuiltUse]) -> dict[str, nn.Module]:
-    """Modules of a net that any adapter has a weight for, by checkpoint key."""
-    keys = {f"{prefix}{path}.weight": path for path, _ in net.named_modules() if path}
-    wanted = [key for key in keys if any(key in use.lora for use in uses)]
-    return {key: net.get_submodule(keys[key]) for key in wanted}
+def _places(net: nn.Module, prefix: str, uses: Sequence[BuiltUse]) -> dict[str, Place]:
+    """Weights, biases and gains of a net that any adapter changes, by checkpoint key."""
+    found: dict[str, Place] = {}
+    for path, _ in net.named_parameters():
+        if any(prefix + path in use.lora for use in uses):
+            owner, _, name = path.rpartition(".")
+            found[prefix + path] = (net.get_submodule(owner), name)
+    return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..adapters.build import build_adapter, match, require_fit
 from ..adapters.file import read_adapter
-from ..adapters.rules import AdapterWeight
+from ..adapters.changes import WeightChange
 from ..adapters.use import AdapterUse
 from ..checkpoints.reader import Checkpoint, open_checkpoint
 from ..errors import AdapterError, InputError
@@ -26,7 +26,7 @@ def find_lora(args: argparse.Namespace, file: str) -> Path:
 
 def load_loras(
     args: argparse.Namespace, model: Path
-) -> list[AdapterUse[Mapping[str, AdapterWeight]]]:
+) -> list[AdapterUse[Mapping[str, WeightChange]]]:
     """Read the command's LoRAs and match each with the model file.
 
     Raises:
@@ -42,7 +42,7 @@ def load_loras(
 
 def _build(
     args: argparse.Namespace, use: AdapterUse[str], checkpoint: Checkpoint
-) -> Mapping[str, AdapterWeight]:
+) -> Mapping[str, WeightChange]:
     file = read_adapter(find_lora(args, use.lora))
     keys = require_fit(match(file, checkpoint.adaptable_shapes()), use.partial)
     if not use.layers.count(keys):

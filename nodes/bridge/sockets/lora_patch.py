@@ -15,7 +15,8 @@ import comfy.weight_adapter
 import torch
 from torch import Tensor
 
-from ....sa3_core.adapters.rules import AdapterWeight
+from ....sa3_core.adapters.changes import WeightChange
+from ....sa3_core.adapters.packing import unpack
 from ....sa3_core.checks import level_within
 
 INTERVAL_KEY = "sa3_lora_interval"
@@ -30,7 +31,7 @@ class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
     builds the adapter again from them.
 
     Attributes:
-        weights: (what AdapterWeight.pack gives, gate or None).
+        weights: (what WeightChange.pack gives, gate or None).
     """
 
     name = "sa3"
@@ -40,9 +41,9 @@ class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
         self.loaded_keys, self.weights = loaded_keys, weights
 
     @classmethod
-    def of(cls, adapter: AdapterWeight, gate: Gate | None) -> "SA3Adapter":
+    def of(cls, change: WeightChange, gate: Gate | None) -> "SA3Adapter":
         """Wrap what one LoRA does to one weight."""
-        return cls(set(), (adapter.pack(), gate))
+        return cls(set(), (change.pack(), gate))
 
     @property
     def gate(self) -> Gate | None:
@@ -67,8 +68,8 @@ class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
         """Patch `weight` in place; a gated adapter leaves it as it is."""
         if self.gate is not None or strength == 0:
             return weight
-        adapter = AdapterWeight.unpack(self.weights[0])
-        return weight.copy_(adapter.apply(weight, strength))
+        change: WeightChange = unpack(self.weights[0])
+        return weight.copy_(change.apply(weight, strength))
 
 
 def gates(patcher: Any) -> dict[str, tuple[float, float]]:

@@ -12,7 +12,7 @@ import folder_paths
 from ....sa3_core.adapters.build import MatchReport, build_adapter, match, require_fit
 from ....sa3_core.adapters.file import AdapterFile, read_adapter
 from ....sa3_core.adapters.merge import merge_checkpoint
-from ....sa3_core.adapters.rules import AdapterWeight
+from ....sa3_core.adapters.changes import WeightChange
 from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import CheckpointError, InputError
@@ -34,7 +34,7 @@ _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
 class _Built:
     file: AdapterFile
     report: MatchReport
-    weights: dict[str, AdapterWeight]
+    weights: dict[str, WeightChange]
 
 
 def lora_names() -> list[str]:
