@@ -71,9 +71,15 @@ class MatchReport:
     architecture: str | None = None
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """What the file changes, be it in the model or not."""
+        misfits = (item.key for item in self.shape_mismatch)
+        return (*self.matched, *self.missing_in_model, *misfits)
+
+    @property
     def total(self) -> int:
-        """Layers in the file."""
-        return len(self.matched) + len(self.missing_in_model) + len(self.shape_mismatch)
+        """Weights, biases and gains that the file changes."""
+        return len(self.keys)
 
 
 def match(adapter: AdapterFile, shapes: Mapping[str, Shape]) -> MatchReport:

@@ -21,7 +21,7 @@ class WeightChange(Packable, ABC):
         """Return the changed tensor; the given one is never written to.
 
         Args:
-            weight: [out, in] (Linear), [out, in, k] (Conv1d) or a vector, any device and float type.
+            weight: [out, in] (Linear), [out, in, k] (Conv1d) or a vector; any device and type.
             strength: may be negative; 0 returns `weight` itself.
 
         Returns:

@@ -136,7 +136,7 @@ def _read_layer(
     """One group's weight and bias; ValueError says what is wrong."""
     if native_type is not None:
         roles = {role: tensor for role, tensor in group.roles.items() if role not in _DERIVED}
-        layer = native_layer(group.path, module, roles, native_type, config)
+        layer = native_layer(group.path, roles, native_type, config)
         read.put(module.key, layer, group, group.named(group.roles))
         return
     plain = plain_layer(group.path, module, group.roles, config)

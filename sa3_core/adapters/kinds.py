@@ -17,7 +17,9 @@ from torch import Tensor
 from .packing import Packable
 
 Shape = tuple[int, ...]
-Sizes = tuple[int | None, int | None]  # out, in * k of the matrix; None where the file does not tell
+Sizes = tuple[
+    int | None, int | None
+]  # out, in * k of the matrix; None where the file does not tell
 
 
 class Update(Packable, ABC):
@@ -185,7 +187,8 @@ class LoKr(Update):
     def difference(self, weight: Tensor, strength: float) -> Tensor:
         first = _either(self.lokr_w1, self.lokr_w1_a, self.lokr_w1_b, None, weight)
         second = _either(self.lokr_w2, self.lokr_w2_a, self.lokr_w2_b, self.lokr_t2, weight)
-        return torch.kron(first.view(*first.shape, *[1] * (second.ndim - 2)), second)
+        first = first.reshape(*first.shape, *[1] * (second.ndim - 2))  # else the axes are mixed up
+        return torch.kron(first.contiguous(), second.contiguous())
 
 
 @dataclass(frozen=True, eq=False)

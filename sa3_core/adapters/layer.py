@@ -181,11 +181,7 @@ class PlainLayer:
 
 
 def native_layer(
-    path: str,
-    module: Module,
-    roles: Mapping[str, Tensor],
-    adapter_type: str,
-    config: AdapterConfig,
+    path: str, roles: Mapping[str, Tensor], adapter_type: str, config: AdapterConfig
 ) -> LayerTensors:
     """Check one layer's tensors against its type; ValueError says what is wrong."""
     rule, is_xs = RULES[adapter_type.removesuffix(XS_SUFFIX)], adapter_type.endswith(XS_SUFFIX)
@@ -213,8 +209,7 @@ def native_layer(
         shape[axis] = magnitude.numel()
     scale = config.scale(_alpha(path, roles, config, rank), rank)
     name = adapter_type.removesuffix(XS_SUFFIX)
-    layer = LayerTensors(low_rank, core, magnitudes, scale, (shape[0], shape[1]), name)
-    return _from_diffusers(layer) if _has_fused_rows(module) else layer
+    return LayerTensors(low_rank, core, magnitudes, scale, (shape[0], shape[1]), name)
 
 
 def plain_layer(
@@ -272,7 +267,7 @@ def _loha(path: str, roles: Mapping[str, Tensor], config: AdapterConfig) -> Laye
     _require(roles, names)
     if ("hada_t1" in roles) != ("hada_t2" in roles):
         raise ValueError("with one of hada_t1 and hada_t2; both or none are needed.")
-    update = LoHa(*(roles[name] for name in names), roles.get("hada_t1"), roles.get("hada_t2"))
+    update = LoHa(**{role: tensor for role, tensor in roles.items() if role.startswith("hada_")})
     return _scaled("loha", update, path, roles, config)
 
 
@@ -284,7 +279,8 @@ def _lokr(path: str, roles: Mapping[str, Tensor], config: AdapterConfig) -> Laye
 def _glora(path: str, roles: Mapping[str, Tensor], config: AdapterConfig) -> Layer:
     names = ("a1.weight", "a2.weight", "b1.weight", "b2.weight")
     _require(roles, names)
-    update = GLoRA(*(roles[name] for name in names))
+    a1, a2, b1, b2 = (roles[name] for name in names)
+    update = GLoRA(a1, a2, b1, b2)
     update = replace(update, alpha=_stated_alpha(path, roles, config, update.rank))
     return _added("glora", update, 1.0, roles.get("dora_scale"))
 

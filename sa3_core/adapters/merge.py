@@ -13,8 +13,8 @@ from ..checkpoints.rewrite import OnTensor, Rewrite, check_written_dtype
 from ..errors import InputError
 from ..files.whole_file import Place
 from .build import build_adapter, match, require_fit
-from .file import AdapterFile
 from .changes import WeightChange
+from .file import AdapterFile
 from .use import AdapterUse
 
 MERGED_NOTE = "sa3_merged_loras"  # metadata entry, a JSON list

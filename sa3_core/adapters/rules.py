@@ -97,7 +97,7 @@ class LowRankXS(Update):
         return self.m.shape[0]
 
     def sides(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Left U M [out, r] and right V^T [r, in] of the product, float32 on the weight's device."""
+        """Left U M [out, r] and right V^T [r, in], float32 on the weight's device."""
         left = in_float32(self.u, weight) @ in_float32(self.m, weight)
         return left, in_float32(self.v, weight).T
 
@@ -140,4 +140,3 @@ def _norms(matrix: Tensor, axis: int) -> Tensor:
     # vector_norm over rows of 12288 is 14 times slower than this and off by 3e-6
     squares = [part.square().sum(dim=0) for part in matrix.split(_BLOCK_ROWS)]
     return torch.stack(squares).sum(dim=0).sqrt()
-

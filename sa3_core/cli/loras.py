@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..adapters.build import build_adapter, match, require_fit
-from ..adapters.file import read_adapter
 from ..adapters.changes import WeightChange
+from ..adapters.file import read_adapter
 from ..adapters.use import AdapterUse
 from ..checkpoints.reader import Checkpoint, open_checkpoint
 from ..errors import AdapterError, InputError

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..adapters.bases import svd_bases
 from ..adapters.file import AdapterFile
+from ..adapters.layer import LayerTensors
 from ..adapters.layer_filter import LayerFilter
 from ..adapters.rules import ADAPTER_TYPES, RULES, XS_SUFFIX
 from ..checks import check_number, check_one_of, check_positive, check_whole
@@ -199,6 +200,8 @@ class TrainedAdapter(nn.Module):
         if set(file.layers) != ours:
             missing, more = len(ours - set(file.layers)), len(set(file.layers) - ours)
             faults.append(f"it lacks {missing} of the trained layers and has {more} others")
+        if file.adapters:
+            faults.append(f"it holds {len(file.adapters)} adapters")
         if faults:
             raise AdapterError(
                 f"{file.name} cannot be trained on: {'; '.join(faults)}. Set the same type, rank, "
@@ -206,6 +209,7 @@ class TrainedAdapter(nn.Module):
             )
         for key, branch in self._branches.items():
             layer = file.layers[key]
+            assert isinstance(layer, LayerTensors)  # the type is one of ours
             values: dict[str, Tensor] = {}
             if layer.low_rank is None:
                 assert layer.core is not None

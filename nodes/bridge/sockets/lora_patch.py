@@ -18,6 +18,7 @@ from torch import Tensor
 from ....sa3_core.adapters.changes import WeightChange
 from ....sa3_core.adapters.packing import unpack
 from ....sa3_core.checks import level_within
+from .loose_patch import is_loose, loose_changes, set_loose
 
 INTERVAL_KEY = "sa3_lora_interval"
 Gate = tuple[str, float, float]  # id of the loader's LoRA, lowest and highest noise level
@@ -72,10 +73,23 @@ class SA3Adapter(comfy.weight_adapter.WeightAdapterBase):
         return weight.copy_(change.apply(weight, strength))
 
 
+def add_change(
+    patcher: Any, key: str, change: WeightChange, strength: float, gate: Gate | None
+) -> None:
+    """Patch one parameter of a MODEL, be it a layer's or not."""
+    adapter = SA3Adapter.of(change, gate)
+    if is_loose(patcher, key):
+        changes = loose_changes(patcher)
+        set_loose(patcher, {**changes, key: (*changes.get(key, ()), (strength, adapter))})
+        patcher.add_patches({})  # gives it an identity of its own
+    else:
+        patcher.add_patches({key: adapter}, strength)
+
+
 def gates(patcher: Any) -> dict[str, tuple[float, float]]:
     """Interval of every gated LoRA on a patcher, by id."""
     found: dict[str, tuple[float, float]] = {}
-    for entries in patcher.patches.values():
+    for entries in (*patcher.patches.values(), *loose_changes(patcher).values()):
         for entry in entries:
             if isinstance(entry[1], SA3Adapter) and entry[1].gate is not None:
                 name, low, high = entry[1].gate
@@ -112,6 +126,8 @@ def _opened_clone(patcher: Any, active: ActiveSet) -> Any:
     clone = patcher.clone()
     patches = {key: [_opened(e, active) for e in entries] for key, entries in clone.patches.items()}
     clone.patches = patches
+    loose = loose_changes(clone).items()
+    set_loose(clone, {key: tuple(_opened(e, active) for e in entries) for key, entries in loose})
     clone.add_patches({})  # gives the clone an identity of its own
     return clone
 

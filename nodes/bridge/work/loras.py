@@ -9,10 +9,17 @@ from typing import Any
 
 import folder_paths
 
-from ....sa3_core.adapters.build import MatchReport, build_adapter, match, require_fit
+from ....sa3_core.adapters.build import (
+    MatchReport,
+    build_adapter,
+    layer_count,
+    match,
+    require_fit,
+    unused_note,
+)
+from ....sa3_core.adapters.changes import WeightChange
 from ....sa3_core.adapters.file import AdapterFile, read_adapter
 from ....sa3_core.adapters.merge import merge_checkpoint
-from ....sa3_core.adapters.changes import WeightChange
 from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import CheckpointError, InputError
@@ -21,7 +28,7 @@ from ....sa3_core.files.states import FileStates
 from ....sa3_core.files.whole_file import claim_folder, write_failure
 from ..host.folders import FileState, file_state
 from ..host.running import check_files, chunk_reporter, watch_files
-from ..sockets.lora_patch import SA3Adapter, add_interval_wrapper
+from ..sockets.lora_patch import SA3Adapter, add_change, add_interval_wrapper
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
 from .names import output_names
@@ -77,14 +84,13 @@ def apply_lora(patcher: Any, use: AdapterUse[str], node: str) -> tuple[Any, list
         strength = use.strength_for(key)
         if strength != 0:
             own = gate if key.startswith(DIT_PREFIX) else None
-            adapter = SA3Adapter.of(built.weights[key], own)
-            clone.add_patches({_host_key(key): adapter}, strength)
+            add_change(clone, _host_key(key), built.weights[key], strength, own)
     if gate is not None:
         add_interval_wrapper(clone)
     watch_files(clone, states)
     before = patcher.get_attachment(LORAS) or ()
     clone.set_attachments(LORAS, (*before, use))
-    return clone, _describe(built, use, len(active))
+    return clone, _describe(built, use, active)
 
 
 def _host_key(key: str) -> str:
@@ -119,12 +125,18 @@ def _build(path: Path, state: FileState, model: FileStates, partial: bool) -> _B
     return _Built(file, report, weights)
 
 
-def _describe(built: _Built, use: AdapterUse[str], active: int) -> list[str]:
+def _describe(built: _Built, use: AdapterUse[str], active: list[str]) -> list[str]:
     file, report = built.file, built.report
+    total, fit = layer_count(report.keys), layer_count(report.matched)
+    size = f", rank {file.rank}, alpha {file.alpha:g}" if file.rank else ""
     lines = [
-        f"{file.name}: {file.adapter_type}, rank {file.rank}, alpha {file.alpha:g}",
-        f"{active} of {report.total} layers active, {len(report.matched)} fit the model",
+        f"{file.name}: {file.adapter_type}{size}",
+        f"{layer_count(active)} of {total} layers active, {fit} fit the model",
     ]
+    if file.adapters:
+        lines.append(f"Holds {len(file.adapters)} adapters, all applied: {_listed(file.adapters)}")
+    if report.unused:
+        lines.append(unused_note(report.unused))
     if use.strength == 0 and use.strength_conditioner in (0, None):
         lines.append("Both strengths are 0: the model is unchanged.")
     if report.trained_on:

@@ -282,14 +282,6 @@ def test_files_that_contradict_themselves(file, tensors, config, said):
     refused(write(file, tensors, **({} if config is None else {"lora_config": config})), said)
 
 
-def test_kohya_dora_and_lycoris_are_refused(file):
-    stem = "lora_unet_" + f"{BLOCK}self_attn.to_qkv".replace(".", "_")
-    pair = {f"{stem}.lora_down.weight": A, f"{stem}.lora_up.weight": B}
-    refused(write(file, {**pair, f"{stem}.dora_scale": B}), "dora_scale", "not supported")
-    refused(write(file, {**pair, f"{stem}.diff_b": B}), "diff_b", "not supported")
-    refused(write(file, {f"{stem}.hada_w1_a": A, f"{stem}.hada_w1_b": B}), "not a LoRA")
-
-
 @pytest.mark.parametrize(
     ("stem", "family"),
     [

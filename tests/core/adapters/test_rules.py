@@ -142,7 +142,7 @@ def test_pack_and_unpack_keep_everything(kind):
 
 
 def moved(packed):
-    """Tensors inside nested tuples replaced by copies, as a host does; tuples come back as lists."""
+    """Nested tuples as a host may give them back: as lists, the tensors copied."""
     if isinstance(packed, tuple):
         return [moved(item) for item in packed]
     return packed.clone() if isinstance(packed, torch.Tensor) else packed
