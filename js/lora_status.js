@@ -18,7 +18,9 @@ async function describe(node) {
   });
   const [answer, text] = await Promise.all([api.fetchApi(`/sa3/lora?${query}`), texts()]);
   const info = await answer.json();
-  return info.error ?? text("loraLayers", info);
+  if (info.error) return info.error;
+  const layers = text(info.rank ? "loraLayers" : "loraKind", info);
+  return info.unused ? `${layers} ${text("loraUnused", info)}` : layers;
 }
 
 function update(node) {

@@ -14,7 +14,8 @@ from ..files.tensor_file import read_header
 from .config import LEGACY_DORA, AdapterConfig, native_config, plain_config
 from .grouping import Group, group_tensors
 from .keys import Module, find_module, guess_family, of_text_encoder
-from .layer import Layer, LayerTensors, joined, native_layer, plain_layer
+from .layer import Layer, LayerTensors, joined, native_layer
+from .plain_layer import plain_layer
 from .rules import XS_SUFFIX
 
 __all__ = ["AdapterFile", "LayerTensors", "read_adapter"]

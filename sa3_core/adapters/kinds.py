@@ -1,5 +1,7 @@
 """The kinds of updates in LoRA files, one class each; its fields bear the names of the tensors.
 
+Those that turn rows instead of adding to them are in `rotations`.
+
 An update gives the difference that is added to a weight. All of it is computed in float32 on the
 weight's device.
 
@@ -76,12 +78,15 @@ class Difference(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         return sizes_of(self.diff)
 
     def fits(self, shape: Shape) -> bool:
+        """Whether a weight of this shape can be changed."""
         return tensor_fits(self.diff, shape)
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """What is added, see Update."""
         return in_float32(self.diff, weight)
 
 
@@ -126,14 +131,17 @@ class LoHa(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         shape = _factored_shape(self.hada_w1_a, self.hada_w1_b, self.hada_t1, "hada_w1")
         return shape[0], math.prod(shape[1:])
 
     @property
     def rank(self) -> int:
+        """What alpha is divided by."""
         return self.hada_w1_b.shape[0]
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """What is added, see Update."""
         first = _product(self.hada_w1_a, self.hada_w1_b, self.hada_t1, weight)
         return first.mul_(_product(self.hada_w2_a, self.hada_w2_b, self.hada_t2, weight))
 
@@ -174,17 +182,20 @@ class LoKr(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         first, second = self._shapes()
         return first[0] * second[0], first[1] * math.prod(second[1:])
 
     @property
     def rank(self) -> int | None:
+        """What alpha is divided by."""
         for whole, factor in ((self.lokr_w2, self.lokr_w2_b), (self.lokr_w1, self.lokr_w1_b)):
             if whole is None and factor is not None:
                 return factor.shape[0]
         return None
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """What is added, see Update."""
         first = _either(self.lokr_w1, self.lokr_w1_a, self.lokr_w1_b, None, weight)
         second = _either(self.lokr_w2, self.lokr_w2_a, self.lokr_w2_b, self.lokr_t2, weight)
         first = first.reshape(*first.shape, *[1] * (second.ndim - 2))  # else the axes are mixed up
@@ -238,6 +249,7 @@ class GLoRA(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         _, _, b1, b2 = self._matrices
         if self._is_old and self._is_new:
             return None, None
@@ -245,9 +257,11 @@ class GLoRA(Update):
 
     @property
     def rank(self) -> int:
+        """What alpha is divided by."""
         return self.a2.flatten(1).shape[1] if not self._is_new else self.a2.shape[0]
 
     def fits(self, shape: Shape) -> bool:
+        """Whether a weight of this shape can be changed."""
         _, _, b1, b2 = self._matrices
         old = self._is_old and matrix_fits((b2[0], b1[1]), shape)
         return old or (self._is_new and matrix_fits((b1[0], b2[1]), shape))
@@ -259,6 +273,7 @@ class GLoRA(Update):
         return self._is_old and square and self.a2.shape[0] == weight.shape[0]
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """What is added, see Update."""
         a1, a2, b1, b2 = (
             in_float32(t.flatten(1), weight) for t in (self.a1, self.a2, self.b1, self.b2)
         )
@@ -271,95 +286,6 @@ class GLoRA(Update):
             through = torch.einsum("oi...,ij,jk->ok...", weight, a1, a2)
             made = (b1 @ b2).view(weight.shape) + through
         return made if self.alpha is None else made.mul_(self.alpha / rank)
-
-
-@dataclass(frozen=True, eq=False)
-class OFT(Update):
-    """Rotations of blocks of rows; the strength scales them, and then what they change.
-
-    Attributes:
-        oft_blocks: [blocks, b, b].
-        alpha: the largest norm that the blocks may have together; None or 0 = no limit.
-
-    Source: arXiv 2306.07280 (OFT).
-    """
-
-    oft_blocks: Tensor
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_blocks(self.oft_blocks, 3)
-
-    @property
-    def sizes(self) -> Sizes:
-        return self.oft_blocks.shape[0] * self.oft_blocks.shape[1], None
-
-    def difference(self, weight: Tensor, strength: float) -> Tensor:
-        turned = _rotations(self.oft_blocks, self.alpha, weight)
-        change = (turned - torch.eye(turned.shape[-1], device=weight.device)).mul_(strength)
-        rows = weight.reshape(*turned.shape[:2], -1)
-        return torch.einsum("knm,kni->kmi", change, rows)
-
-
-@dataclass(frozen=True, eq=False)
-class BOFT(Update):
-    """Rotations of pairs of rows in several stages, the rows interleaved as in an FFT.
-
-    Attributes:
-        oft_blocks: [stages, blocks, b, b].
-        rescale: [out, 1] gain of each row, or None.
-        alpha: the largest norm that the blocks may have together; None or 0 = no limit.
-
-    Source: arXiv 2311.06243 (BOFT).
-    """
-
-    oft_blocks: Tensor
-    rescale: Tensor | None = None
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_blocks(self.oft_blocks, 4)
-        stages, blocks, size, _ = self.oft_blocks.shape
-        rows = blocks * size
-        if not rows or size % 2 or rows % (2 * 2 ** (stages - 1) * (size // 2)):
-            raise ValueError(f"oft_blocks {list(self.oft_blocks.shape)} do not divide {rows} rows.")
-        if self.rescale is not None and self.rescale.numel() not in (1, rows):
-            raise ValueError(f"rescale has {self.rescale.numel()} values instead of {rows}.")
-
-    @property
-    def sizes(self) -> Sizes:
-        return self.oft_blocks.shape[1] * self.oft_blocks.shape[2], None
-
-    def difference(self, weight: Tensor, strength: float) -> Tensor:
-        turned = _rotations(self.oft_blocks, self.alpha, weight)
-        size = turned.shape[-1]
-        unit = torch.eye(size, device=weight.device)
-        original = weight.flatten(1)  # [out, in * k]
-        rows = original
-        for stage, blocks in enumerate(turned):
-            step = 2**stage * (size // 2)
-            rows = rows.unflatten(0, (-1, 2, step)).transpose(1, 2).flatten(0, 2)
-            blocks = torch.lerp(unit.expand_as(blocks), blocks, strength)
-            rows = torch.bmm(blocks, rows.unflatten(0, (-1, size))).flatten(0, 1)
-            rows = rows.unflatten(0, (-1, step, 2)).transpose(1, 2).flatten(0, 2)
-        if self.rescale is not None:
-            rows = rows * in_float32(self.rescale.reshape(-1, 1), weight)
-        return rows - original
-
-
-def _check_blocks(blocks: Tensor, dims: int) -> None:
-    if blocks.ndim != dims or blocks.shape[-1] != blocks.shape[-2]:
-        raise ValueError(f"oft_blocks is {list(blocks.shape)}; its last two sides must be equal.")
-
-
-def _rotations(blocks: Tensor, limit: float | None, weight: Tensor) -> Tensor:
-    """(I + Q)(I - Q)^-1 of the skew-symmetric part Q, its norm limited."""
-    stored = in_float32(blocks, weight)
-    skew = stored - stored.transpose(-1, -2)
-    if limit:
-        skew = skew * (limit / (torch.linalg.vector_norm(skew) + 1e-8)).clamp(max=1.0)
-    unit = torch.eye(skew.shape[-1], device=weight.device)
-    return (unit + skew) @ torch.linalg.inv(unit - skew)
 
 
 def _factored_shape(a: Tensor, b: Tensor, core: Tensor | None, name: str) -> Shape:

@@ -59,10 +59,12 @@ class LowRank(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         return self.b.shape[0], self.a.shape[1]
 
     @property
     def rank(self) -> int:
+        """What alpha is divided by."""
         return self.a.shape[0]
 
     def sides(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,6 +72,7 @@ class LowRank(Update):
         return in_float32(self.b, weight), in_float32(self.a, weight)
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """The product of the sides."""
         left, right = self.sides(weight)
         return left @ right
 
@@ -90,10 +93,12 @@ class LowRankXS(Update):
 
     @property
     def sizes(self) -> Sizes:
+        """Rows and columns of the weight."""
         return self.u.shape[0], self.v.shape[0]
 
     @property
     def rank(self) -> int:
+        """What alpha is divided by."""
         return self.m.shape[0]
 
     def sides(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +107,7 @@ class LowRankXS(Update):
         return left, in_float32(self.v, weight).T
 
     def difference(self, weight: Tensor, strength: float) -> Tensor:
+        """The product of the sides."""
         left, right = self.sides(weight)
         return left @ right
 

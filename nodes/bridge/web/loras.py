@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ....sa3_core.adapters.build import layer_count
 from ....sa3_core.adapters.layer_filter import LayerFilter
 from ....sa3_core.errors import SA3Error
 from ..work.loras import read_lora
@@ -19,16 +20,17 @@ async def answer_lora(request: web.Request) -> web.Response:
 
 
 def lora_info(name: str, filter_text: str) -> dict[str, Any]:
-    """Type, rank, alpha and layers of a file below `loras`, or {"error": sentence}."""
+    """Type, rank, alpha, layers and unused tensors of a LoRA file, or {"error": sentence}."""
     try:
         file = read_lora(name)
-        active = LayerFilter(filter_text).count(file.layers)
+        chosen = LayerFilter(filter_text)
     except (SA3Error, OSError) as error:
         return {"error": str(error)}
     return {
         "type": file.adapter_type,
         "rank": file.rank,
         "alpha": file.alpha,
-        "layers": len(file.layers),
-        "active": active,
+        "layers": layer_count(file.layers),
+        "active": layer_count([key for key in file.layers if chosen.matches(key)]),
+        "unused": len(file.unused),
     }

@@ -122,3 +122,147 @@ def test_what_the_stock_loader_leaves_out_is_what_we_name(core, stock, tmp_path,
         lora.load_lora(load_file(file), {layer: f"{layer}.weight"})
     named = {record.message.rpartition(": ")[2] for record in caplog.records}
     assert named == set(left)
+
+
+LOOSE = {name: shape for name, (host, shape) in OTHERS.items() if host is None}
+
+
+@pytest.fixture
+def lora(comfyui, bridge):
+    """Tensors of a LoRA file in models/loras that changes a weight, a bias, gains and tokens."""
+    generator = torch.Generator().manual_seed(4)
+    tensors = {
+        DIT + name: 0.3 * torch.randn(shape, generator=generator)
+        for name, (_, shape) in OTHERS.items()
+    }
+    tensors["conditioner.conditioners.prompt.padding_embedding.diff"] = torch.ones(768)
+    layer = lora_tensors.kinds((128, 512))["loha, dora"]
+    tensors |= {f"{DIT}{FF}.{name}": tensor for name, tensor in layer.items()}
+    folder = comfyui / "models" / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "mixed.safetensors")
+    return tensors
+
+
+@pytest.fixture
+def apply(bridge, core):
+    """(MODEL, settings of the use) -> the MODEL with the file on it, and what the node says."""
+    work = importlib.import_module("sa3_pack.nodes.bridge.work.loras")
+    use = importlib.import_module("sa3_pack.sa3_core.adapters.use").AdapterUse
+    return lambda model, **settings: work.apply_lora(
+        model, use("mixed.safetensors", **settings), "LoRA Loader"
+    )
+
+
+def parameters(patcher) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in patcher.model.state_dict().items()}
+
+
+def wanted(lora, before, strength):
+    """The gains, tokens and the bias as they are to be, by the host's key."""
+    out = {}
+    for name, tensor in lora.items():
+        target, _, role = name.rpartition(".")
+        if role not in ("diff", "set_weight", "diff_b"):
+            continue
+        key = f"{target}.bias" if role == "diff_b" else target
+        out[key] = tensor if role == "set_weight" else before[key] + strength * tensor
+    return out
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_gains_tokens_and_biases_are_changed_and_come_back(mm, lora, apply, patcher, memory):
+    before = parameters(patcher)
+    patched, notes = apply(patcher, strength=0.5, strength_conditioner=0.5)
+    kinds = "diff, loha, dora_scale, bias, set_weight"
+    assert notes[0] == f"mixed.safetensors: {kinds}, rank 4, alpha 4"
+    assert notes[1] == "6 of 6 layers active, 6 fit the model"
+    expected = wanted(lora, before, 0.5)
+    if memory is None:
+        mm.load_models_gpu([patched])
+    else:
+        patched.partially_load(patched.load_device, memory)  # next to nothing fits
+    state = parameters(patched)
+    for key, value in expected.items():
+        if memory is None or not key.endswith(".bias"):  # a bias is changed where it is used
+            assert rel_l2(state[key], value) <= 1e-6, key
+    if memory is None:
+        mm.load_models_gpu([patched])  # once more: nothing is changed twice
+        assert all(rel_l2(parameters(patched)[k], v) <= 1e-6 for k, v in expected.items())
+    patched.detach()
+    after = parameters(patcher)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_change_of_the_strength_reaches_the_gains(mm, lora, apply, patcher):
+    before = parameters(patcher)
+    for strength in (1.0, -0.5, 0.0):
+        patched, _ = apply(patcher, strength=strength, strength_conditioner=strength)
+        mm.load_models_gpu([patched])
+        expected = wanted(lora, before, strength) if strength else before
+        state = parameters(patched)
+        assert all(rel_l2(state[key], value) <= 1e-6 for key, value in expected.items())
+    twice, _ = apply(apply(patcher)[0])
+    mm.load_models_gpu([twice])
+    key = f"{DIT}transformer.layers.0.pre_norm.gamma"
+    assert rel_l2(parameters(twice)[key], before[key] + 2 * lora[f"{key}.diff"]) <= 1e-6
+    twice.detach()
+
+
+def test_gains_follow_the_interval(mm, lora, apply, patcher):
+    patch = importlib.import_module("sa3_pack.nodes.bridge.sockets.lora_patch")
+    before = parameters(patcher)
+    gated, _ = apply(patcher, interval=(0.4, 0.8))
+    sets = patch.PatcherSets(gated, 0)
+    key = f"{DIT}transformer.layers.2.to_scale_shift_gate"
+    for level, inside in ((1.0, False), (0.5, True), (0.2, False), (0.6, True)):
+        sets.activate(sets.active(level))
+        now = patcher.model.state_dict()[key]
+        expected = before[key] + lora[f"{key}.diff"] if inside else before[key]
+        assert rel_l2(now, expected) <= 1e-6
+        padding = "conditioner.conditioners.prompt.padding_embedding"  # always on
+        assert rel_l2(patcher.model.state_dict()[padding], before[padding] + 1) <= 1e-6
+    mm.unload_all_models()
+
+
+def test_the_stock_lora_loader_gives_the_same_model(mm, lora, apply, patcher):
+    """But for parameters beside sub-modules, which it finds and does not change."""
+    comfy_sd = importlib.import_module("comfy.sd")
+    stock, _ = comfy_sd.load_lora_for_models(patcher, None, lora, 0.6, 0.0)
+    ours, _ = apply(patcher, strength=0.6, strength_conditioner=0.0)
+    before = parameters(patcher)
+    states = []
+    for model in (stock, ours):
+        mm.load_models_gpu([model])
+        states.append(parameters(model))
+    theirs, mine = states
+    differ = {key for key in theirs if rel_l2(mine[key], theirs[key]) > 1e-6}
+    assert differ == {
+        f"{DIT}transformer.memory_tokens",
+        f"{DIT}transformer.layers.2.to_scale_shift_gate",
+    }
+    assert all(torch.equal(theirs[key], before[key]) for key in differ)
+    changed = {key for key in mine if not torch.equal(mine[key], before[key])}
+    assert len(changed) == len(OTHERS) + 1  # and the LoHa
+    mm.unload_all_models()
+
+
+def test_a_merged_file_holds_biases_gains_and_tokens(lora, apply, patcher):
+    work = importlib.import_module("sa3_pack.nodes.bridge.work.loras")
+    patched, _ = apply(patcher, strength=0.5)
+    path = work.save_merged(patched, "merged/mixed", "auto", False)
+    before = parameters(patcher)
+    merged = load_file(path)
+    for key, value in wanted(lora, before, 0.5).items():
+        assert rel_l2(merged[key.replace(DIT, "model.model.")], value) <= 1e-6, key
+
+
+def test_the_node_names_what_is_not_used(core, lora, apply, patcher, comfyui):
+    layer = f"{DIT}transformer.layers.1.self_attn.to_out"
+    bias = {f"{layer}.lora_B.bias": torch.ones(128), "text_encoder.x.diff": torch.ones(4)}
+    save_file({**lora, **bias}, comfyui / "models" / "loras" / "mixed.safetensors")
+    _, notes = apply(patcher)
+    assert notes[2] == f"2 tensors are not used: text_encoder.x.diff, {layer}.lora_B.bias"
+    web = importlib.import_module("sa3_pack.nodes.bridge.web.loras")
+    info = web.lora_info("mixed.safetensors", "")
+    assert (info["layers"], info["active"], info["unused"]) == (7, 7, 1)
