@@ -43,9 +43,9 @@ class SA3LoraLoader(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Puts a Stable Audio 3 LoRA on the model: every adapter type (LoRA, DoRA, BoRA and "
-                "their -XS forms), and LoRA, LoHa, LoKr, GLoRA, OFT, BOFT, differences and biases of "
-                "PEFT, diffusers, kohya, LyCORIS and ComfyUI. Tensors that are not used are named. "
-                "A LoRA that does not fit is an error that says what does not."
+                "their -XS forms), and LoRA, LoHa, LoKr, GLoRA, OFT, BOFT, differences and biases "
+                "of PEFT, diffusers, kohya, LyCORIS and ComfyUI. Tensors that are not used are "
+                "named. A LoRA that does not fit is an error that says what does not."
             ),
             search_aliases=["lora", "dora", "sa3 lora"],
             inputs=[
