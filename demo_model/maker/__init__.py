@@ -1,0 +1,1 @@
+"""Makes the demo model from nothing: sounds, autoencoder, text encoder, transformer."""
