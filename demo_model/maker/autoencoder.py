@@ -92,7 +92,7 @@ def _decoder_copies(codec: LinearCodec, features: Tensor) -> Copies:
 
 
 def _resampler(name: str, mapping: Tensor, copies: Copies) -> dict[str, Tensor]:
-    """Weights of one resampling block, its mapping [out, in, taps] split into gain and direction."""
+    """Weights of one resampling block; `mapping` [out, in, taps] becomes gains and directions."""
     gains = mapping.flatten(1).norm(dim=1)[:, None, None]
     directions = mapping.clone()
     directions[gains[:, 0, 0] == 0, 0] = 1  # a gain of 0 needs a direction, any

@@ -1,0 +1,70 @@
+"""The demo's text encoder: T5Gemma's layout with one random layer, and a tokenizer of whole words.
+
+Words are told apart by their embeddings; nothing of it is trained. A word that no caption names
+is one <unk> token, as the fillers in captions are, so the model learns to pass over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tests.helpers import checkpoint_tensors as tensors
+from tests.helpers import make_checkpoint as published
+
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+_PIECE = r"\w+(?:-\w+)*|[^\w\s]"
+
+
+def words_of(captions: Iterable[str]) -> list[str]:
+    """Every word and mark once, in lower case, sorted."""
+    found = {word for caption in captions for word in re.findall(_PIECE, caption.lower())}
+    return sorted(found)
+
+
+def write_text_encoder(folder: Path, words: Iterable[str], seed: int = 0) -> None:
+    """Write the T5Gemma folder: encoder weights, config, tokenizer.
+
+    Args:
+        folder: made if it is not there.
+        words: in lower case; others become <unk>.
+        seed: of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words))}
+    config = published.text_encoder_config(tiny=True)
+    for part in (config, config["encoder"], config["decoder"]):
+        part["vocab_size"] = len(vocabulary)
+    one_layer = {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+    for part in (config["encoder"], config["decoder"]):
+        part |= {**one_layer, "layer_types": ["sliding_attention"]}
+    published.write_json(folder / "config.json", config)
+    specs = tensors.under("model.encoder.", tensors.text_encoder_spec(config["encoder"]))
+    weights = tensors.materialise(specs, seed, torch.float16)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_tokenizer(folder, vocabulary)
+
+
+def _write_tokenizer(folder: Path, vocabulary: dict[str, int]) -> None:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), "removed", invert=True)
+    tokenizer.decoder = decoders.WordPiece(prefix="")
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    marks = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    published.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **marks,
+            "padding_side": "right",
+            "model_max_length": 1000000000,
+        },
+    )
