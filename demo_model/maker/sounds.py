@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 RATE, FRAME = 44100, 4096
 TICK = FRAME // 2
+LEVEL = 0.6  # nothing clips
 Audio = NDArray[np.float32]
 
 BEATS = {80: 8, 92: 7, 108: 6, 128: 5, 160: 4}
@@ -155,6 +156,7 @@ def make_clip(
             _add_pad(audio, chord, BEATS[bpm], 0.6 if place else 1.0, rng)
     audio[:, -TICK:] *= np.linspace(1, 0, TICK)
     caption = write_caption(rng, parts, bpm, chord)
+    audio *= LEVEL
     return Clip(audio.astype(np.float32), caption, seconds, tuple(parts), bpm, chord)
 
 
@@ -297,11 +299,11 @@ def _add_hit(audio: NDArray[np.float64], name: str, start: int, gain: float = 1.
 
 
 def _add_drums(audio: NDArray[np.float64], parts: Sequence[str], beat: int) -> None:
-    """Kick on the beat, or on every other one with the snare between; hi-hats in eighths."""
+    """One hit a beat; kick and snare together take turns, with hi-hats in eighths."""
     together = "kick" in parts and "snare" in parts
     for count in range(2 * audio.shape[1] // (beat * FRAME) + 2):
         start, on_beat = count * beat * FRAME // 2, count % 2 == 0
-        if "hat" in parts:
+        if "hat" in parts and (on_beat or together):
             _add_hit(audio, "hat", start, 1.0 if on_beat else 0.7)
         if on_beat and "kick" in parts and not (together and count % 4):
             _add_hit(audio, "kick", start)

@@ -142,9 +142,18 @@ def predict(model: SA3Model, inputs: StepInputs, recompute: bool = False) -> Ten
     return model.dit.velocity(noised, inputs.t, constants)
 
 
-def score(velocity: Tensor, inputs: StepInputs) -> Loss:
-    """Mean squared error of a predicted velocity against noise - clip, in float32."""
-    error = (velocity.float() - (inputs.noise - inputs.clips)).square()  # [B, C, T]
+def score(velocity: Tensor, inputs: StepInputs, directions: Tensor | None = None) -> Loss:
+    """Mean squared error of a predicted velocity against noise - clip, in float32.
+
+    Args:
+        velocity: [B, C, T].
+        inputs: what it was predicted from.
+        directions: [C, D] orthonormal, what of the error counts; None = all of it.
+    """
+    missed = velocity.float() - (inputs.noise - inputs.clips)
+    if directions is not None:
+        missed = torch.einsum("cd,bct->bdt", directions, missed)
+    error = missed.square()
     given = inputs.given[:, 0] > 0
     made = _part(error, inputs.scored & ~given)
     known = _part(error, inputs.scored & given)
@@ -152,6 +161,6 @@ def score(velocity: Tensor, inputs: StepInputs) -> Loss:
 
 
 def _part(error: Tensor, frames: Tensor) -> Tensor:
-    """Mean of [B, C, T] over channels and chosen frames, per item [B]; 0 for one without any."""
+    """Mean of [B, D, T] over channels and chosen frames, per item [B]; 0 for one without any."""
     weights = frames.to(error)[:, None]
     return (error * weights).sum(dim=(1, 2)) / (error.shape[1] * weights.sum(dim=(1, 2)) + _TINY)

@@ -70,6 +70,8 @@ class Trainer:
         learner: what.
         shift: of the noise levels.
         share: of this process.
+        directions: [256, D] orthonormal latent directions whose error counts, for an autoencoder
+            that reads no others; None = all.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Trainer:
                 "batch",
             )
         self.step, self.settings, self.learner, self.share = 0, settings, learner, share
+        self.directions: Tensor | None = None
         self.shift = shift or shift_from_options(model.config.train_shift or PUBLISHED_SHIFT)
         self._model, self._clips = model, clips
         self._texts, self._silence = texts, silence
@@ -243,7 +246,8 @@ class Trainer:
         """Add a part's gradients to those there are, unless its loss is not finite."""
         part = part.to(self._model.device)
         self.learner.begin_step(item_seed(self.settings.seed, self.step))
-        loss = score(predict(self._model, part, self.settings.recompute), part)
+        velocity = predict(self._model, part, self.settings.recompute)
+        loss = score(velocity, part, self.directions)
         if bool(torch.isfinite(loss.items).all()):
             total = loss.total / parts
             (total if self._scaler is None else self._scaler.scale(total)).backward()
