@@ -136,10 +136,7 @@ def make_clip(
         seconds: 1 or more.
         bpm: one of BEATS.
     """
-    if parts is None:
-        parts = (CLASSES[rng.integers(len(CLASSES))],)
-        if rng.random() < 0.25:
-            parts = PAIRS[rng.integers(len(PAIRS))]
+    parts = parts or draw_parts(rng)
     bpm = bpm or int(rng.choice(list(BEATS)))
     seconds = seconds or draw_seconds(rng)
     frames = int(seconds * RATE / FRAME + 1e-6)
@@ -160,6 +157,13 @@ def make_clip(
     return Clip(audio.astype(np.float32), caption, seconds, tuple(parts), bpm, chord)
 
 
+def draw_parts(rng: np.random.Generator) -> tuple[str, ...]:
+    """One of CLASSES, or a pair of PAIRS in a quarter of the cases."""
+    if rng.random() < 0.25:
+        return PAIRS[rng.integers(len(PAIRS))]
+    return (CLASSES[rng.integers(len(CLASSES))],)
+
+
 def draw_seconds(rng: np.random.Generator) -> float:
     """Length of a clip: 1 to 12 s, the short ones more often."""
     if rng.random() < 0.5:
@@ -168,11 +172,18 @@ def draw_seconds(rng: np.random.Generator) -> float:
 
 
 # --- captions -------------------------------------------------------------------------------------
-_FILLERS = (
+FILLERS = (
     *("bright", "mellow", "clean", "gentle", "dreamy", "happy", "sad", "slow", "lush", "vintage"),
     *("reverb", "studio", "recording", "quality", "instrumental", "ambient", "cinematic", "lo-fi"),
     *("a", "the", "with", "of", "and", "sound", "music", "track", "song", "playing"),
 )
+
+
+def make_caption(rng: np.random.Generator) -> str:
+    """A caption without its clip."""
+    parts = draw_parts(rng)
+    chord = list(CHORDS)[rng.integers(len(CHORDS))] if parts == ("synth pad",) else ""
+    return write_caption(rng, parts, int(rng.choice(list(BEATS))), chord)
 
 
 def write_caption(rng: np.random.Generator, parts: Sequence[str], bpm: int, chord: str = "") -> str:
@@ -189,7 +200,7 @@ def write_caption(rng: np.random.Generator, parts: Sequence[str], bpm: int, chor
         return f"TrackType: {kind}, Instruments: {', '.join(words)}.{key} {named}."
     text = " with ".join(phrases)
     if form == 1:  # words without meaning here, to be passed over
-        extra = [str(word) for word in rng.choice(_FILLERS, rng.integers(1, 5))]
+        extra = [str(word) for word in rng.choice(FILLERS, rng.integers(1, 5))]
         text = f"{' '.join(extra[:2])} {text}{', ' if extra[2:] else ''}{' '.join(extra[2:])}"
     return f"{text}, {named}" if form < 3 else f"{text} {named}"
 

@@ -24,7 +24,6 @@ from .codec import CHANNELS, NUMBERS, LinearCodec
 
 WIDTH, DEPTH, MEMORY_TOKENS, FF_MULT = 192, 3, 8, 2
 _BRANCHES = ("to_out.weight", "ff.ff.2.weight", "to_local_embed.2.weight")
-_FULL_PRECISION = ("inv_freq", "running_std")
 
 
 def write_start(folder: Path, codec: LinearCodec, same: dict[str, Tensor], seed: int = 0) -> None:

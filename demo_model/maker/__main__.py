@@ -1,0 +1,60 @@
+"""Makes the demo model from nothing: `python -m demo_model.maker [--out FOLDER] [--share S]`.
+
+Stopped and started again it goes on where it was. The result, FOLDER/demo, is a model folder.
+"""
+
+# ruff: noqa: T201 - a command, it prints
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from sa3_core.files.published import TEXT_ENCODER_FOLDER
+
+from . import make, train
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN = time.monotonic()
+
+
+def say(text: str) -> None:
+    """A line with the time since the start."""
+    print(f"{time.monotonic() - BEGIN:7.0f} s  {text}", flush=True)
+
+
+def main() -> None:
+    """Run all stages; see the top of this file."""
+    parser = argparse.ArgumentParser(prog="dev.py make-demo-model", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / ".dev" / "demo-model", metavar="FOLDER")
+    share = "of the steps and clips, for a try (default: 1, about two hours on two cores)"
+    parser.add_argument("--share", type=float, default=1.0, metavar="S", help=share)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    count = max(200, round(make.CLIPS * args.share))
+    phases = [
+        dataclasses.replace(phase, steps=max(1, round(phase.steps * args.share)))
+        for phase in train.PHASES
+    ]
+    codec = make.codec_in(args.out)
+    say("codec and autoencoder are there")
+    start = make.start_in(args.out, codec)
+    say(f"the untrained model is in {start}, its words in {start / TEXT_ENCODER_FOLDER}")
+    clips = train.encoded_clips(codec, count)
+    say(f"{len(clips)} clips, {sum(clip.seconds for clip in clips) / 60:.0f} minutes")
+
+    def on_step(phase: str, done: int, steps: int, loss: float) -> None:
+        say(f"{phase}: {done} of {steps} steps, loss {loss:.4f}")
+
+    trained = train.train(start, args.out / "training", codec, clips, phases, on_step)
+    say(f"done: {make.publish(trained, start, args.out / 'demo')}")
+
+
+if __name__ == "__main__":
+    main()
