@@ -337,6 +337,11 @@ def task_bench(args: argparse.Namespace, rest: list[str]) -> int:
     return call([PYTHON, "-m", "tests.benchmarks", *rest], env)
 
 
+def task_demo_model(args: argparse.Namespace, rest: list[str]) -> int:
+    setup()
+    return call([PYTHON, "-m", "demo_model.maker", *rest])
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -357,15 +362,14 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--prompt", help="default: the graph's own")
     demo.add_argument("--seconds", type=float, help="default: the graph's own")
     demo.add_argument("--seed", type=int, help="default: the graph's own")
-    model = "demo (random weights, noise) or a model such as small-music"
-    demo.add_argument("--model", default="demo", help=model)
-    models = "where models lie and download to"
-    demo.add_argument("--models-dir", type=Path, default=ROOT / "models", help=models)
+    demo.add_argument("--model", default="demo", help="demo (random weights) or small-music, ...")
+    demo.add_argument("--models-dir", type=Path, default=ROOT / "models", help="where models lie")
     test = add("test", task_test, "run all tests; other arguments go to pytest")
     test.add_argument("--all", action="store_true", help="the long soak tests too")
     add("lint", task_lint, "ruff, pyright; for js/ eslint and tsc", own_comfyui=False)
     add("format", task_format, "let ruff fix and format", own_comfyui=False)
     add("texts", task_texts, "write locales/en, help pages and node tables from the schemas")
+    add("make-demo-model", task_demo_model, "make the demo model from nothing", False)
     add("bench", task_bench, "run the benchmarks; other arguments go to them")
     add(
         "matrix",
@@ -379,7 +383,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
     args, rest = build_parser().parse_known_args()
-    if rest and args.task not in ("test", "texts", "bench", "matrix"):
+    if rest and args.task not in ("test", "texts", "bench", "matrix", "make-demo-model"):
         build_parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         return args.run(args, rest)
