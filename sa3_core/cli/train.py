@@ -24,6 +24,7 @@ from ..training.batches import prompts_of
 from ..training.learner import Learner
 from ..training.run import RunEvents, RunPlan, check_folder, run
 from ..training.settings import TrainSettings
+from ..training.share import Share, joined
 from ..training.trainer import Trainer
 from ..training.validation import Validation, Validator, hold_out
 from ..training.whole_model import TrainedModel
@@ -53,16 +54,22 @@ def run_pre_encode(args: argparse.Namespace) -> list[str]:
 def run_train(args: argparse.Namespace) -> list[str]:
     """A LoRA, or a whole model, from encoded clips; the path written. Ctrl+C saves."""
     check_folder(args.out, args.resume)
+    with joined(pick_device(args.device)) as (share, device):
+        written = _train(args, share, device)
+    return [str(written)] if share.leads else []
+
+
+def _train(args: argparse.Namespace, share: Share, device: torch.device) -> Path:
     path = find_model(args, args.model, "model")
-    model = _model(args, path)
+    model = _model(args, path, device)
     assert model.config.dit is not None
     clips = read_folder(args.data, "same-l" if model.config.dit.differential else "same-s")
-    settings = _settings(args, clips, model)
+    settings = _settings(args, clips, model, share)
     learner = _learner(args, path, model)
-    texts = _texts(args, path, clips, model.device)
+    texts = _texts(args, path, clips, device)
     learnt, held = hold_out(clips, args.hold_out)
     silence = read_silence(args.data)
-    trainer = Trainer(model, learner, learnt, texts, settings, silence)
+    trainer = Trainer(model, learner, learnt, texts, settings, silence, share=share)
     validator = Validator(model, held, texts, settings.frames, silence)
     notes = {"base_model": model.name, "trained_with": PACKAGE}
     plan = RunPlan(args.save_every, args.keep, notes, validator)
@@ -70,7 +77,7 @@ def run_train(args: argparse.Namespace) -> list[str]:
         events = RunEvents(
             lambda p: on_progress("train", p.report.step, p.total), on_validation=_say_validation
         )
-        return [str(run(trainer, args.out, plan, events, args.resume))]
+        return run(trainer, args.out, plan, events, args.resume)
 
 
 def _say_validation(found: Validation, hint: str) -> None:
@@ -81,9 +88,8 @@ def _say_validation(found: Validation, hint: str) -> None:
     tqdm.write(f"step {found.step}: {loss}weights changed by {mean:.2%}. {hint}", sys.stderr)
 
 
-def _model(args: argparse.Namespace, path: Path) -> SA3Model:
+def _model(args: argparse.Namespace, path: Path, device: torch.device) -> SA3Model:
     """The model, in the precision that its frozen weights compute in."""
-    device = pick_device(args.device)
     exact = torch.float32 if device.type == "cpu" else torch.bfloat16
     model = load_model(path, dtype=DTYPES.get(args.precision, exact), device=device)
     if model.objective != "rectified_flow" and not args.allow_post_trained:
@@ -95,13 +101,13 @@ def _model(args: argparse.Namespace, path: Path) -> SA3Model:
 
 
 def _settings(
-    args: argparse.Namespace, clips: Sequence[EncodedClip], model: SA3Model
+    args: argparse.Namespace, clips: Sequence[EncodedClip], model: SA3Model, share: Share
 ) -> TrainSettings:
     longest = max(clip.latents.shape[1] for clip in clips)
     frames = frames_covering(samples_of(args.crop)) if args.crop else longest
     return TrainSettings(
         steps=args.steps,
-        batch=args.batch,
+        batch=args.batch * share.world,
         frames=min(frames, model.max_frames),
         rate=args.rate,
         schedule=args.schedule,

@@ -1,6 +1,8 @@
 """A process's share of a step where several compute it together, each on its own device."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -59,3 +61,24 @@ class Share:
         """Go on when all are here."""
         if self.world > 1:
             dist.barrier()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Share, torch.device]]:
+    """This process's share and device, as `torchrun` started it; all of it where nothing did.
+
+    Args:
+        device: asked for; of several cards each process takes its own.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Share(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Share(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

@@ -19,7 +19,7 @@ from sa3_core.training.run import RunEvents, RunPlan, run
 from sa3_core.training.settings import TrainSettings
 from sa3_core.training.trainer import Trainer
 from sa3_core.training.validation import Validator, hold_out, stopping_hint
-from tests.core.training.test_trainer import clips
+from tests.helpers.clips import encoded_clips as clips
 from tests.helpers.support import tiny_checkpoint
 from tests.helpers.texts import spoken
 

@@ -15,7 +15,8 @@ from sa3_core.training.adapter import AdapterSettings, TrainedAdapter, write_ada
 from sa3_core.training.batches import cut, pick
 from sa3_core.training.settings import TrainSettings
 from sa3_core.training.trainer import Trainer
-from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
+from tests.helpers.clips import encoded_clips
+from tests.helpers.support import rel_l2, tiny_checkpoint
 from tests.helpers.texts import spoken
 
 SETTINGS = TrainSettings(steps=6, batch=2, frames=12, rate=1e-3, schedule="inverse", clip_norm=1.0)
@@ -26,13 +27,7 @@ def model() -> SA3Model:
     return load_model(tiny_checkpoint("tiny-s"))
 
 
-def clips() -> list[EncodedClip]:
-    golden = load_golden("training/pre_encode_tiny-s")
-    return [
-        EncodedClip("a", golden["nopad.a"], 14, 1.3, "warm pad"),
-        EncodedClip("b", golden["pad.b"], 10, 0.9, "drum loop"),
-        EncodedClip("c", golden["nopad.b"], 10, 0.9, "warm pad"),
-    ]
+clips = encoded_clips
 
 
 def trainer(model: SA3Model, settings: TrainSettings = SETTINGS, found=None) -> Trainer:

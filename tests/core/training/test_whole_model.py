@@ -15,7 +15,7 @@ from sa3_core.errors import InputError
 from sa3_core.training.settings import TrainSettings
 from sa3_core.training.trainer import Trainer
 from sa3_core.training.whole_model import TrainedModel
-from tests.core.training.test_trainer import clips
+from tests.helpers.clips import encoded_clips as clips
 from tests.helpers.support import rel_l2, tiny_checkpoint
 from tests.helpers.texts import spoken
 
