@@ -4,6 +4,7 @@
 in checkpoints. The same name is valid before and after a download.
 """
 
+import logging
 import os
 import re
 import unicodedata
@@ -12,11 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, ConfigError, InputError
 from ..files.published import (
     CONDITIONER_PREFIX,
     CONFIG_FILE,
     DIT_PREFIX,
+    HEADER_DTYPES,
     MODEL_FOLDERS,
     OWN_FOLDER,
     TEXT_ENCODER_FILE,
@@ -26,8 +28,11 @@ from ..files.published import (
     WEIGHTS_FILE,
 )
 from ..files.tensor_file import read_header
+from ..text.tokenizers import find_tokenizer
 from .reader import open_checkpoint
 from .variants import VARIANTS
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["model", "autoencoder", "text_encoder"]
 
@@ -120,7 +125,10 @@ class Library:
         raise self._missing(plain, kind, found)
 
     def text_encoder_for(self, model: Path) -> Path:
-        """The text encoder in a model's own folder, else the first one found.
+        """The text encoder in a model's own folder, else the first one found; one that can work.
+
+        What has no tokenizer in it or beside it, or weights that are not read here, is taken only
+        where there is nothing else: loading it says what is missing.
 
         Args:
             model: the model's folder or file.
@@ -129,10 +137,10 @@ class Library:
             CheckpointError: there is none; says where to put it.
         """
         own = (model if model.is_dir() else model.parent) / TEXT_ENCODER_FOLDER
-        if (own / WEIGHTS_FILE).is_file():
-            return own
-        for found in self._found("text_encoder").values():
-            return found
+        candidates = [own] if (own / WEIGHTS_FILE).is_file() else []
+        candidates += self._found("text_encoder").values()
+        for candidate in (*filter(_can_encode, candidates), *candidates):
+            return candidate
         raise CheckpointError(
             f"No text encoder: {model.name} brings none and none was found. Put the folder "
             f"{TEXT_ENCODER_FOLDER} beside the model's weights, or {TEXT_ENCODER_FILE} "
@@ -154,7 +162,11 @@ class Library:
         assert checkpoint.config.dit is not None
         large = checkpoint.config.dit.differential  # medium goes with SAME-L, small with SAME-S
         for path in self._found("autoencoder").values():
-            same = open_checkpoint(path, need=("same",)).config.same
+            try:
+                same = open_checkpoint(path, need=("same",)).config.same
+            except (CheckpointError, ConfigError) as error:
+                log.warning("%s is passed over: %s", path.name, error)
+                continue
             if same is not None and (same.decoder.window is not None) == large:
                 return path
         name = "same-l" if large else "same-s"
@@ -173,7 +185,9 @@ class Library:
         folder, file = (path, path / WEIGHTS_FILE) if path.is_dir() else (path.parent, path)
         if kind != "text_encoder":
             return [file, folder / CONFIG_FILE] if file.name == WEIGHTS_FILE else [file]
-        return [file, *(folder / name for name in TEXT_ENCODER_FILES)]
+        beside = folder / TEXT_ENCODER_FOLDER
+        tokenizers = [place / name for place in (folder, beside) for name in TEXT_ENCODER_FILES]
+        return [file, *tokenizers, folder / TEXT_ENCODER_FILE]
 
     def _place(self, folder: str) -> str:
         """Where to put what belongs into a kind of folder, for messages."""
@@ -199,12 +213,14 @@ class Library:
     def _found(self, kind: Kind) -> dict[str, Path]:
         """Name -> path of everything of a kind, in the order it is listed."""
         found: dict[str, Path] = {}
+        damaged: dict[str, Path] = {}  # behind all others, as the first one is often the default
         for folder in self._folders():
             encoder = folder / TEXT_ENCODER_FOLDER
             if kind == "text_encoder" and _is_encoder_folder(encoder):
                 found.setdefault(_named(f"{folder.name}/{encoder.name}"), encoder)
             elif (folder / CONFIG_FILE).is_file() and kind in _kinds_of_folder(folder):
-                found.setdefault(_named(folder.name), folder)
+                sound = kind in _kinds_of(folder / WEIGHTS_FILE)
+                (found if sound else damaged).setdefault(_named(folder.name), folder)
         for root_name in _ROOTS[kind]:
             for root in self._roots.get(root_name, ()):
                 for path in _files(root, deep=root_name != OWN_FOLDER):
@@ -212,7 +228,7 @@ class Library:
                         whole = path.parent if _is_encoder_file(path, root) else path
                         name = f"{root_name}/{whole.relative_to(root).as_posix()}"
                         found.setdefault(_named(name), whole)
-        return found
+        return found | {name: path for name, path in damaged.items() if name not in found}
 
 
 def _with_published(found: list[str], generative: bool) -> list[str]:
@@ -262,12 +278,25 @@ def _is_encoder_file(path: Path, root: Path) -> bool:
 
 def _is_encoder_folder(folder: Path) -> bool:
     """Tell whether a folder holds a T5Gemma encoder with its tokenizer."""
-    tokenizers = ("tokenizer.json", "tokenizer.model", "spiece.model")
     return (
         (folder / "config.json").is_file()
-        and any((folder / name).is_file() for name in tokenizers)
+        and find_tokenizer(folder) is not None
         and "text_encoder" in _kinds_of(folder / WEIGHTS_FILE)
     )
+
+
+def _can_encode(encoder: Path) -> bool:
+    """Whether a text encoder has a tokenizer, and weights of a type that is read here."""
+    if encoder.is_dir() and not _is_encoder_folder(encoder):
+        return False
+    weights = encoder / WEIGHTS_FILE if encoder.is_dir() else encoder
+    try:
+        header = read_header(weights)
+    except CheckpointError:
+        return False
+    ends = ("embed_tokens.weight", "q_proj.weight")
+    types = {entry["dtype"] for key, entry in header.items() if key.endswith(ends)}
+    return find_tokenizer(encoder) is not None and types <= set(HEADER_DTYPES)
 
 
 def _kinds_of_folder(folder: Path) -> frozenset[Kind]:

@@ -16,13 +16,7 @@ from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
-from .tokenizers import (
-    FolderTokenizer,
-    SentencePieceTokenizer,
-    TokenizedPrompt,
-    Tokenizer,
-    check_prompts,
-)
+from .tokenizers import TokenizedPrompt, Tokenizer, check_prompts, open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import T5GemmaConfig, T5GemmaEncoderModel
@@ -124,7 +118,8 @@ def load_t5gemma(
     Weights are memory-mapped and copied only where dtype or device ask for it.
 
     Args:
-        path: folder `t5gemma-b-b-ul2`, or a file with a `spiece_model` tensor in it.
+        path: folder `t5gemma-b-b-ul2`, or a file with a `spiece_model` tensor in it or a tokenizer
+            beside it.
         dtype: float32, bfloat16 or float16; what the layers compute in.
 
     Raises:
@@ -137,6 +132,7 @@ def load_t5gemma(
         known = ", ".join(map(str, DTYPES.values()))
         raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
     file = read_encoder_file(Path(path))
+    tokenizer = open_tokenizer(Path(path))
     file.files.check()
     encoder = _build_encoder(file.config)
     weights = _weights(file, dtype, device)
@@ -145,11 +141,6 @@ def load_t5gemma(
     check_keys_and_shapes(weights, encoder, f"{file.path}, text encoder")
     encoder.load_state_dict(weights, assign=True)
     encoder.encoder.rotary_emb.to(device)
-    if file.folder is not None:
-        tokenizer: Tokenizer = FolderTokenizer(file.folder)
-    else:
-        assert file.spiece is not None  # read_encoder_file refuses files without
-        tokenizer = SentencePieceTokenizer(file.spiece, file.path.name)
     holder = T5Gemma(encoder, tokenizer, dtype)
     holder.files = file.files
     return holder.train(False).requires_grad_(False)

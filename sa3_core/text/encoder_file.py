@@ -1,7 +1,8 @@
 """Reading T5Gemma encoder files: which tensors, which sizes, what the config adds.
 
 Two layouts: a Hugging Face folder (config.json, model.safetensors, tokenizer files) and one
-repackaged safetensors file that carries its SentencePiece model in the tensor `spiece_model`.
+repackaged safetensors file that carries its SentencePiece model in the tensor `spiece_model`, or
+has a tokenizer beside it.
 """
 
 import json
@@ -59,18 +60,14 @@ class EncoderFile:
 
     Attributes:
         path: the safetensors file.
-        folder: the Hugging Face folder, where it is one.
         config: sizes.
         tensors: encoder weights under their names inside the encoder, memory-mapped.
-        spiece: SentencePiece model [bytes] uint8, where the file carries one.
         files: the safetensors file as it was before it was read.
     """
 
     path: Path
-    folder: Path | None
     config: EncoderConfig
     tensors: dict[str, Tensor]
-    spiece: Tensor | None
     files: FileStates = field(default_factory=FileStates)
 
 
@@ -84,16 +81,11 @@ def read_encoder_file(path: Path) -> EncoderFile:
     folder = _folder_of(path)
     file = path if folder is None else folder / WEIGHTS_FILE
     files = FileStates.of([file])
-    prefix, tensors, spiece = _read_tensors(file)
+    prefix, tensors = _read_tensors(file)
     settings = {} if folder is None else _read_settings(folder / "config.json")
     config = _infer_config(file, prefix, tensors, settings)
     _check_settings(config, settings, folder)
-    if folder is None and spiece is None:
-        raise CheckpointError(
-            f"{file.name} holds no {SPIECE}, so it cannot read prompts. Use the repackaged "
-            f"{TEXT_ENCODER_FILE} or a whole {TEXT_ENCODER_FOLDER} folder."
-        )
-    return EncoderFile(file, folder, config, tensors, spiece, files)
+    return EncoderFile(file, config, tensors, files)
 
 
 def _folder_of(path: Path) -> Path | None:
@@ -105,8 +97,8 @@ def _folder_of(path: Path) -> Path | None:
     return None
 
 
-def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor], Tensor | None]:
-    """Prefix, encoder tensors (memory-mapped) and SentencePiece model of a file."""
+def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
+    """Prefix and encoder tensors (memory-mapped) of a file."""
     keys = [key for key in read_header(file) if key != "__metadata__"]
     prefix = _find_prefix(file, keys)
     with safe_open(str(file), framework="pt") as source:
@@ -115,11 +107,10 @@ def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor], Tensor | None]:
             for key in keys
             if key.startswith(prefix)
         }
-        spiece = source.get_tensor(SPIECE) if SPIECE in keys else None
     others = [key for key in keys if not key.startswith((prefix, *OTHER_PARTS))]
     if others:
         log.info("%s: ignored %d other tensors (%s, ...)", file.name, len(others), others[0])
-    return prefix, tensors, spiece
+    return prefix, tensors
 
 
 def _find_prefix(file: Path, keys: list[str]) -> str:

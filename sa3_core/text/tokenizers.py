@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
 from ..errors import CheckpointError, InputError
-from ..files.published import TEXT_ENCODER_FILE
+from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
+from ..files.tensor_file import read_header
 
 log = logging.getLogger(__name__)
 
 SPIECE = "spiece_model"  # the tensor of repackaged files
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+_SPIECE_FILES = ("tokenizer.model", "spiece.model")  # SentencePiece models as plain files
 
 
 @dataclass(frozen=True)
@@ -130,27 +133,64 @@ class SentencePieceTokenizer:
         return TokenizedPrompt(tuple(ids[:max_length]), len(ids))
 
 
+def find_tokenizer(encoder: Path) -> Path | None:
+    """Where the tokenizer of a T5Gemma is: in its folder or file, else beside its file.
+
+    Args:
+        encoder: the text encoder's folder or file.
+
+    Returns:
+        A Hugging Face folder, a file with the tensor `spiece_model`, or a SentencePiece model.
+    """
+    places = [encoder]
+    if not encoder.is_dir():
+        if _holds_spiece(encoder):
+            return encoder
+        places = [encoder.parent, encoder.parent / TEXT_ENCODER_FOLDER]
+    for place in places:
+        if (place / TOKENIZER_FILES[0]).is_file():
+            return place
+        for name in _SPIECE_FILES:
+            if (place / name).is_file():
+                return place if (place / "tokenizer_config.json").is_file() else place / name
+    packed = encoder.parent / TEXT_ENCODER_FILE
+    return packed if encoder.is_file() and _holds_spiece(packed) else None
+
+
+def _holds_spiece(file: Path) -> bool:
+    """Whether a safetensors file carries a SentencePiece model."""
+    try:
+        return SPIECE in read_header(file)
+    except CheckpointError:
+        return False
+
+
 def open_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a T5Gemma without its weights.
 
     Args:
-        path: the text encoder's folder, or its repackaged file.
+        path: the text encoder's folder or file.
 
     Raises:
-        CheckpointError: there is none in it.
+        CheckpointError: there is none in it or beside it.
     """
-    if path.is_dir():
-        return FolderTokenizer(path)
+    found = find_tokenizer(path) or (path if path.is_dir() else None)
+    if found is None:
+        raise CheckpointError(
+            f"{path.name} holds no {SPIECE}, and there is no tokenizer beside it, so it cannot "
+            f"read prompts. Put tokenizer.json or tokenizer.model into its folder, or use the "
+            f"repackaged {TEXT_ENCODER_FILE} or a whole {TEXT_ENCODER_FOLDER} folder."
+        )
+    if found.is_dir():
+        return FolderTokenizer(found)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            if SPIECE in file.keys():  # noqa: SIM118 - not a dict
-                return SentencePieceTokenizer(file.get_tensor(SPIECE), path.name)
-    except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read ({error}).") from error
-    raise CheckpointError(
-        f"{path.name} holds no tokenizer (tensor {SPIECE!r}). Use {TEXT_ENCODER_FILE} or "
-        "the whole text encoder folder."
-    )
+        if found.suffix == ".model":
+            model = torch.frombuffer(bytearray(found.read_bytes()), dtype=uint8)
+            return SentencePieceTokenizer(model, found.name)
+        with safe_open(str(found), framework="pt") as file:
+            return SentencePieceTokenizer(file.get_tensor(SPIECE), found.name)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{found.name} cannot be read ({error}).") from error
 
 
 def estimate_tokens(prompt: str) -> int:

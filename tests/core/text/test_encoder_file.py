@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from safetensors.torch import save_file
 from sa3_core.errors import CheckpointError, ConfigError
 from sa3_core.text.encoder import load_t5gemma
 from sa3_core.text.encoder_file import read_encoder_file
-from tests.helpers.text_encoder_files import FOLDER, copy_folder, encoder_tensors, write_single_file
+from tests.helpers.text_encoder_files import (
+    FOLDER,
+    copy_folder,
+    encoder_tensors,
+    train_spiece,
+    write_single_file,
+)
 
 LAYER = "model.encoder.layers.1."
 
@@ -113,6 +120,37 @@ def test_a_single_file_without_tokenizer_is_refused(tiny_s: Path, tmp_path: Path
     save_file(encoder_tensors(tiny_s), tmp_path / "bare.safetensors")
     with pytest.raises(CheckpointError, match="holds no spiece_model"):
         load_t5gemma(tmp_path / "bare.safetensors")
+
+
+TOKENIZERS = {
+    "its folder's tokenizer.json": "tokenizer.json",
+    "a whole folder beside it": FOLDER,
+    "a SentencePiece model": "tokenizer.model",
+    "a SentencePiece model, named otherwise": "spiece.model",
+    "a repackaged file": "t5gemma_b_b_ul2.safetensors",
+}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_raw_file_takes_the_tokenizer_beside_it(kind, tiny_s: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "t5gemma-b-b-ul2.safetensors"
+    save_file(encoder_tensors(tiny_s), raw)
+    name = TOKENIZERS[kind]
+    if name == FOLDER:
+        copy_folder(tiny_s, tmp_path / FOLDER)
+    elif name.endswith(".json"):
+        shutil.copy(tiny_s / FOLDER / name, tmp_path)
+    elif name.endswith(".model"):
+        (tmp_path / name).write_bytes(train_spiece())
+    else:
+        write_single_file(tmp_path / name, encoder_tensors(tiny_s))
+    if name in (FOLDER, "tokenizer.json"):
+        expected = load_t5gemma(tiny_s / FOLDER)
+    else:
+        expected = load_t5gemma(write_single_file(tmp_path / "whole", encoder_tensors(tiny_s)))
+    (prompt,) = load_t5gemma(raw).tokenize(["warm synth pad"], 256)
+    assert prompt == expected.tokenize(["warm synth pad"], 256)[0]
+    assert prompt.ids
 
 
 def test_missing_and_truncated_files_are_refused(tiny_s: Path, tmp_path: Path) -> None:
