@@ -132,9 +132,9 @@ def load_t5gemma(
         known = ", ".join(map(str, DTYPES.values()))
         raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
     file = read_encoder_file(Path(path))
-    tokenizer = open_tokenizer(Path(path))
     file.files.check()
     encoder = _build_encoder(file.config)
+    tokenizer = open_tokenizer(Path(path))  # before the weights: a missing one is told at once
     weights = _weights(file, dtype, device)
     if dtype == torch.float16:
         check_finite(weights, f"{file.path.name}, text encoder in float16")
