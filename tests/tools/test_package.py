@@ -129,7 +129,7 @@ def test_the_package_is_small(packed):
 
 def test_the_package_holds_what_runs_and_nothing_else(packed):
     rooms = {Path(name).parts[0] for name in packed}
-    needed = {"__init__.py", "nodes", "sa3_core", "js", "locales", "example_workflows"}
+    needed = {"__init__.py", "nodes", "sa3_core", "js", "locales", "example_workflows", "subgraphs"}
     read = {"README.md", "LICENSE", "CHANGELOG.md", "docs"}
     assert needed | read | {"requirements.txt", "pyproject.toml"} <= rooms
     assert not rooms & {"tests", "dev.py", ".ci", "package.json", "tsconfig.json"}
