@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_pre_encode(pre_encode)
     train = _command(commands, "train", "Train a LoRA on encoded recordings.")
     add_model(train, "a -base model")
-    add_place(train, chunk=False)
+    add_place(train, chunk=False, narrow=True)
     add_train(train)
     add_measure(_command(commands, "measure", "Tell what sounds are like, without any model."))
     _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))

@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from ..adapters.file import read_adapter
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
 from ..datasets.encode import autoencoder_name, encode_folder
@@ -15,13 +17,14 @@ from ..datasets.encoded import EncodedClip, read_folder, read_silence
 from ..datasets.folder import CaptionRule, list_recordings
 from ..errors import InputError
 from ..files.published import DTYPES
-from ..geometry import frames_covering, samples_of
+from ..geometry import frames_covering, samples_of, seconds_of_frames
 from ..networks.model import SA3Model
 from ..text.conditioning import TextConditioning
 from ..text.encoder import load_t5gemma
 from ..training.adapter import AdapterSettings, TrainedAdapter
 from ..training.batches import prompts_of
 from ..training.learner import Learner
+from ..training.memory import Estimate, choose_recompute
 from ..training.run import RunEvents, RunPlan, check_folder, run
 from ..training.settings import TrainSettings
 from ..training.share import Share, joined
@@ -29,7 +32,9 @@ from ..training.trainer import Trainer
 from ..training.validation import Validation, Validator, hold_out
 from ..training.whole_model import TrainedModel
 from .arguments import PACKAGE
-from .files import Bars, find_model, find_text_encoder, pick_device
+from .files import Bars, find_model, find_text_encoder, pick_device, pick_storage
+from .loras import find_lora
+from .presets import apply_preset
 
 
 def run_pre_encode(args: argparse.Namespace) -> list[str]:
@@ -53,21 +58,27 @@ def run_pre_encode(args: argparse.Namespace) -> list[str]:
 
 def run_train(args: argparse.Namespace) -> list[str]:
     """A LoRA, or a whole model, from encoded clips; the path written. Ctrl+C saves."""
+    apply_preset(args)
     check_folder(args.out, args.resume)
     with joined(pick_device(args.device)) as (share, device):
-        written = _train(args, share, device)
-    return [str(written)] if share.leads else []
+        lines = _train(args, share, device)
+    return lines if share.leads else []
 
 
-def _train(args: argparse.Namespace, share: Share, device: torch.device) -> Path:
+def _train(args: argparse.Namespace, share: Share, device: torch.device) -> list[str]:
     path = find_model(args, args.model, "model")
     model = _model(args, path, device)
     assert model.config.dit is not None
     clips = read_folder(args.data, "same-l" if model.config.dit.differential else "same-s")
     settings = _settings(args, clips, model, share)
     learner = _learner(args, path, model)
-    texts = _texts(args, path, clips, device)
+    wanted = {"auto": None, "on": True, "off": False}[args.recompute]
+    recompute, memory = choose_recompute(model, learner, settings, wanted, share.world)
     learnt, held = hold_out(clips, args.hold_out)
+    if args.dry_run:
+        return _plan(settings, learner, learnt, held, recompute, memory)
+    settings = replace(settings, recompute=recompute)
+    texts = _texts(args, path, clips, device)
     silence = read_silence(args.data)
     trainer = Trainer(model, learner, learnt, texts, settings, silence, share=share)
     validator = Validator(model, held, texts, settings.frames, silence)
@@ -77,7 +88,31 @@ def _train(args: argparse.Namespace, share: Share, device: torch.device) -> Path
         events = RunEvents(
             lambda p: on_progress("train", p.report.step, p.total), on_validation=_say_validation
         )
-        return run(trainer, args.out, plan, events, args.resume)
+        return [str(run(trainer, args.out, plan, events, args.resume))]
+
+
+def _plan(
+    settings: TrainSettings,
+    learner: Learner,
+    learnt: Sequence[EncodedClip],
+    held: Sequence[EncodedClip],
+    recompute: bool,
+    memory: Estimate,
+) -> list[str]:
+    """What a run would do, line by line."""
+    seconds = sum(clip.seconds for clip in learnt)
+    rounds, length = (
+        settings.steps * settings.batch / len(learnt),
+        seconds_of_frames(settings.frames),
+    )
+    parameters = sum(value.numel() for value in learner.tensors().values())
+    return [
+        f"clips\t{len(learnt)}, {seconds / 60:.1f} minutes; {len(held)} held out",
+        f"steps\t{settings.steps} of {settings.batch} x {length:.1f} s, "
+        f"each clip {rounds:.1f} times",
+        f"trained\t{parameters / 1e6:.2f} million values",
+        f"memory\t{memory}" + ("; blocks are recomputed" if recompute else ""),
+    ]
 
 
 def _say_validation(found: Validation, hint: str) -> None:
@@ -91,7 +126,8 @@ def _say_validation(found: Validation, hint: str) -> None:
 def _model(args: argparse.Namespace, path: Path, device: torch.device) -> SA3Model:
     """The model, in the precision that its frozen weights compute in."""
     exact = torch.float32 if device.type == "cpu" else torch.bfloat16
-    model = load_model(path, dtype=DTYPES.get(args.precision, exact), device=device)
+    dtype, storage = DTYPES.get(args.precision, exact), pick_storage(args.precision)
+    model = load_model(path, dtype=dtype, device=device, storage=storage)
     if model.objective != "rectified_flow" and not args.allow_post_trained:
         raise InputError(
             f"{model.name} is post-trained: training would pull it back towards many steps. Train "
@@ -114,12 +150,16 @@ def _settings(
         clip_norm=args.clip_norm,
         accumulate=args.accumulate,
         seed=args.seed,
-        recompute=args.recompute,
     )
 
 
 def _learner(args: argparse.Namespace, path: Path, model: SA3Model) -> Learner:
     if args.full:
+        if args.start_from or args.include or args.exclude or model.storage:
+            raise InputError(
+                "--full trains all weights as they are: leave out --start-from, --include, "
+                "--exclude and 8-bit precisions."
+            )
         return TrainedModel(model, open_checkpoint(path))
     settings = AdapterSettings(
         args.adapter_type,
@@ -129,7 +169,10 @@ def _learner(args: argparse.Namespace, path: Path, model: SA3Model) -> Learner:
         tuple(args.include),
         tuple(args.exclude),
     )
-    return TrainedAdapter(model, settings, args.seed)
+    adapter = TrainedAdapter(model, settings, args.seed)
+    if args.start_from:
+        adapter.load(read_adapter(find_lora(args, args.start_from)))
+    return adapter
 
 
 def _texts(

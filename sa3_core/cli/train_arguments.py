@@ -5,6 +5,7 @@ import argparse
 from ..adapters.rules import ADAPTER_TYPES
 from ..datasets.encode import DEFAULT_SAMPLES
 from ..training.settings import SCHEDULES
+from .presets import PRESETS
 from .values import parse_path, parse_seed
 
 
@@ -43,25 +44,39 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="folder of `sa3 pre-encode`",
     )
     add("--out", required=True, type=parse_path, metavar="DIR", help="gets LoRA, log and state")
+    add(
+        "--preset",
+        choices=tuple(PRESETS),
+        default="standard",
+        help="what the flags below are where they are not given",
+    )
     add("--text-encoder", metavar="DIR|FILE|NAME", help="T5Gemma (default: the model's)")
-    add("--adapter-type", "--type", "--adapter_type", choices=ADAPTER_TYPES, default="dora-rows")
+    add("--adapter-type", "--type", "--adapter_type", choices=ADAPTER_TYPES)
     add("--full", action="store_true", help="train all weights; gives a model folder, no LoRA")
-    add("--rank", type=int, default=16, metavar="N")
+    add("--rank", type=int, metavar="N")
     add("--alpha", type=float, metavar="X", help="default: the rank")
     add("--dropout", type=float, default=0.0, metavar="X")
     add("--include", nargs="+", default=[], metavar="PART", help="layers, e.g. 'layers[0-5]'")
     add("--exclude", nargs="+", default=[], metavar="PART")
-    add("--steps", type=int, default=10_000, metavar="N")
-    add("--rate", "--lr", type=float, default=1e-4, metavar="X", help="learning rate")
-    add("--schedule", choices=SCHEDULES, default="constant", help="of the learning rate")
-    add("--batch", "--batch-size", "--batch_size", type=int, default=1, metavar="N")
-    add("--accumulate", type=int, default=1, metavar="N", help="parts a batch is computed in")
+    add("--steps", type=int, metavar="N")
+    add("--rate", "--lr", type=float, metavar="X", help="learning rate")
+    add("--schedule", choices=SCHEDULES, help="of the learning rate")
+    add("--batch", "--batch-size", "--batch_size", type=int, metavar="N")
+    add("--accumulate", type=int, metavar="N", help="parts a batch is computed in")
     add("--clip-norm", type=float, default=0.0, metavar="X", help="of a step's gradient; 0 = any")
-    add("--crop", type=float, default=0.0, metavar="S", help="seconds; 0 = the longest clip")
+    add("--crop", type=float, metavar="S", help="seconds; 0 = the longest clip")
     add("--seed", type=parse_seed, default=42, metavar="N")
     add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
     add("--hold-out", type=int, default=0, metavar="N", help="clips to validate on, never learnt")
     add("--keep", type=int, default=0, metavar="N", help="numbered checkpoints that stay; 0 = all")
-    add("--recompute", action="store_true", help="less memory, a third more time")
+    add(
+        "--recompute",
+        nargs="?",
+        const="on",
+        choices=("auto", "on", "off"),
+        help="less memory, a third more time; auto: where memory needs it",
+    )
+    add("--start-from", metavar="F", help="a LoRA to begin with, of the same type, rank and layers")
+    add("--dry-run", action="store_true", help="say what would be done and what it takes")
     add("--resume", action="store_true", help="go on with what --out holds")
     add("--allow-post-trained", action="store_true", help="train another model than a -base one")

@@ -21,6 +21,7 @@ from ..errors import AdapterError, InputError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..files.whole_file import whole_file, write_failure
 from ..networks.model import SA3Model
+from ..networks.quantised import QuantisedLinear
 from .branches import Branch
 from .draws import item_seed
 from .learner import relative_changes
@@ -92,14 +93,14 @@ class TrainedAdapter(nn.Module):
             on_layer: told (done, total); -xs types take a while for each.
 
         Raises:
-            InputError: the filter leaves no layer, the rank does not fit one, or the model is
-                stored in 8 bits.
+            InputError: the filter leaves no layer, the rank does not fit one, or an -xs type on a
+                model that is stored in 8 bits.
         """
         super().__init__()
-        if model.storage is not None:
+        if model.storage is not None and settings.adapter_type.endswith(XS_SUFFIX):
             raise InputError(
-                f"is {model.storage!r}; a LoRA is trained on weights as they are, not on rounded "
-                "ones. Load the model without it.",
+                f"is {model.storage!r}, which moves the singular vectors that {XS_SUFFIX} types "
+                "build on. Load the model without it, or choose another type.",
                 "storage",
             )
         self.settings = settings
@@ -161,6 +162,11 @@ class TrainedAdapter(nn.Module):
             for key, branch in self._branches.items()
             for name, parameter in branch.named_parameters()
         }
+
+    @property
+    def gains(self) -> int:
+        """Magnitudes that each layer is multiplied with."""
+        return len(RULES[self.settings.adapter_type.removesuffix(XS_SUFFIX)].axes)
 
     def end_backward(self) -> None:
         """Gradients are where they belong."""
@@ -231,7 +237,7 @@ def trainable_layers(model: SA3Model) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for prefix, net in ((DIT_PREFIX, model.dit), (CONDITIONER_PREFIX, model.conditioner)):
         for path, module in net.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv1d):
+            if isinstance(module, nn.Linear | nn.Conv1d | QuantisedLinear):
                 found[f"{prefix}{path}.weight"] = module
     return found
 

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..adapters.bases import Bases
 from ..adapters.rules import RULES, XS_SUFFIX
+from ..networks.quantised import QuantisedLinear
 
 _EPS = 1e-12  # added to norms, as in the rebuilt weight
 
@@ -128,7 +129,10 @@ class Branch(nn.Module):
 
     def _weight(self) -> Tensor:
         """The frozen weight, float32 [out, in]."""
-        return self._layer[0].get_parameter("weight").flatten(1).float()
+        layer = self._layer[0]
+        if isinstance(layer, QuantisedLinear):
+            return layer.widened(torch.float32)
+        return layer.get_parameter("weight").flatten(1).float()
 
     def _sides(self) -> tuple[Tensor, Tensor]:
         """Left [out, r] and right [r, in] of the low-rank product."""

@@ -24,6 +24,11 @@ class Learner(Protocol):
     stem: str
     suffix: str
 
+    @property
+    def gains(self) -> int:
+        """Magnitudes that each layer is multiplied with."""
+        ...
+
     def tensors(self) -> dict[str, Tensor]:
         """What is optimised, float32, by name; always the same tensors."""
         ...

@@ -118,3 +118,42 @@ def test_two_trainings_never_share_a_folder(latents, tmp_path, capsys):
         assert train(latents, out, "--steps", "1", "--allow-post-trained") == 1
     assert "in use by another process" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == [".in-use"]
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(latents, tmp_path, capsys):
+    out = tmp_path / "run"
+    more = ("--allow-post-trained", "--preset", "low-memory", "--dry-run")
+    assert train(latents, out, *more) == 0
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert lines[0].startswith("clips\t1, 0.0 minutes; 0 held out")
+    assert "10000 of 2 x 12.1 s, each clip 20000.0 times" in lines[1]
+    assert "GB" in lines[3]
+    assert "blocks are recomputed" in lines[3]
+    assert not out.exists()
+
+
+def test_flags_win_over_the_preset():
+    from sa3_core.cli.arguments import build_parser
+    from sa3_core.cli.presets import apply_preset
+
+    command = ["train", "--model", "m", "--data", "d", "--out", "o", "--preset", "low-memory"]
+    args = build_parser().parse_args([*command, "--rank", "16"])
+    apply_preset(args)
+    assert (args.rank, args.adapter_type, args.crop, args.steps) == (16, "lora", 12.0, 10_000)
+    assert args.recompute == "on"
+
+
+def test_training_starts_from_a_lora_of_the_same_kind(latents, tmp_path, capsys):
+    more = ("--allow-post-trained", "--crop", "0.5", "--steps", "1")
+    assert train(latents, tmp_path / "first", *more) == 0
+    first = tmp_path / "first" / "lora.safetensors"
+    assert train(latents, tmp_path / "more", *more, "--start-from", str(first)) == 0
+    old, new = (read_adapter(p).layers for p in (first, tmp_path / "more" / "lora.safetensors"))
+    key = next(iter(old))
+    assert not old[key].low_rank.b.equal(new[key].low_rank.b)
+    assert (old[key].low_rank.a - new[key].low_rank.a).abs().max() < 2e-3
+    other = ("--start-from", str(first), "--type", "bora")
+    assert train(latents, tmp_path / "other", *more, *other) == 1
+    assert "its type is dora-rows, not bora" in capsys.readouterr().err
+    assert train(latents, tmp_path / "other", *more, "--full", "--start-from", str(first)) == 1
+    assert "leave out --start-from" in capsys.readouterr().err

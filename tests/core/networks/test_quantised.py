@@ -182,6 +182,6 @@ def test_a_dtype_that_nothing_is_computed_in_is_refused(dtype):
         load_model(folder, storage="int4")
 
 
-def test_training_takes_weights_as_they_are(narrow):
-    with pytest.raises(InputError, match=r"storage is .* not on rounded"):
-        TrainedAdapter(narrow, AdapterSettings("lora", 2))
+def test_types_that_need_the_singular_vectors_are_not_trained_on_rounded_weights(narrow):
+    with pytest.raises(InputError, match=r"storage is .* singular vectors"):
+        TrainedAdapter(narrow, AdapterSettings("lora-xs", 2))
