@@ -28,6 +28,7 @@ from ..files.published import (
     SAME_PREFIX,
     WEIGHTS_FILE,
 )
+from ..files.quantised_file import FLOAT8, QuantisedWeights, find_quantised
 from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_floats, read_header
 from ..networks.config import ModelConfig
@@ -66,6 +67,7 @@ class Checkpoint:
         dtypes: part name -> dtype of most of its weights.
         read: returns the file's tensors for a list of file keys.
         files: the file as it was when its header was read.
+        quantised: which of its weights lie in 8 bits.
     """
 
     path: Path
@@ -76,13 +78,15 @@ class Checkpoint:
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     read: Callable[[list[str]], dict[str, Tensor]] = field(default=lambda keys: {}, repr=False)
     files: FileStates = field(default_factory=FileStates)
+    quantised: QuantisedWeights = field(default_factory=QuantisedWeights)
 
     def tensors(self, part: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
         """The part's tensors by key, weight norm folded, memory-mapped where dtype already fits.
 
         Args:
             part: `dit`, `same` or `conditioner`.
-            dtype: of the result, None = each as in the file; rotary frequencies stay as they are.
+            dtype: of the result, None = each as in the file, 8 bits in float32; rotary frequencies
+                stay as they are.
 
         Raises:
             CheckpointError: weights that are no floats or not finite (also as `dtype`), half of a
@@ -90,10 +94,10 @@ class Checkpoint:
         """
         self.files.check()
         names = self.parts[part]
-        raw = self.read(list(names.values()))
-        found = {key: raw[file_key] for key, file_key in names.items()}
+        raw = self.read(self.quantised.needed(names.values()))
+        found = {key: self.quantised.widened(name, raw) for key, name in names.items()}
         check_floats(found, self.path.name)
-        check_finite({file_key: raw[file_key] for file_key in names.values()}, self.path.name)
+        check_finite({names[key]: value for key, value in found.items()}, self.path.name)
         # Gains and directions are folded in float32, so that their product is rounded only once.
         found = {k: v.float() if _NORMED.search(k) else v for k, v in found.items()}
         made = {
@@ -125,11 +129,11 @@ class Checkpoint:
         }
 
     def originals(self) -> dict[str, Callable[[], Tensor]]:
-        """Checkpoint key -> a function that reads the weight as it is in the file."""
+        """Checkpoint key -> a function that reads the weight as in the file, 8 bits in float32."""
         return {key: partial(self._one, name) for key, name in self.adaptable_names().items()}
 
     def _one(self, name: str) -> Tensor:
-        return self.read([name])[name]
+        return self.quantised.widened(name, self.read(self.quantised.needed([name])))
 
 
 def open_checkpoint(
@@ -151,6 +155,9 @@ def open_checkpoint(
     file = path / WEIGHTS_FILE if path.is_dir() else path
     files = FileStates.of([file])  # before anything is read
     header, metadata = _read_header(file)
+    mapped = _mapped_reader(file)
+    quantised = find_quantised(header, metadata, mapped, file)
+    header = {name: entry for name, entry in header.items() if name not in quantised.beside}
     parts = _split(header, file)
     _require(parts, need, file)
     shapes = {
@@ -164,8 +171,8 @@ def open_checkpoint(
     has_config = file.name == WEIGHTS_FILE and config_path.is_file()
     raw = read_config(config_path) if has_config else None
     config = build_config(shapes.get("dit"), shapes.get("same"), raw)
-    reader = _mapped_reader(file) if read is None else _host_reader(file, read)
-    return Checkpoint(file, parts, shapes, config, metadata, dtypes, reader, files)
+    reader = mapped if read is None else _host_reader(file, read)
+    return Checkpoint(file, parts, shapes, config, metadata, dtypes, reader, files, quantised)
 
 
 def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -181,10 +188,18 @@ def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _main_dtype(entries: Iterable[Mapping[str, Any]]) -> torch.dtype:
-    """The dtype that most weights have; some stay float32 in files of half precision."""
+    """The dtype that most weights have; some stay float32 in files of half precision.
+
+    Of those in 8 bits no dtype is known: that of the others, else bfloat16, which is as wide.
+    """
     elements: dict[str, int] = {}
+    narrow = (*FLOAT8, "I8")
     for entry in entries:
+        if entry["dtype"] in narrow:
+            continue
         elements[entry["dtype"]] = elements.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    if not elements:
+        return torch.bfloat16
     return HEADER_DTYPES.get(max(elements, key=lambda name: elements[name]), torch.float32)
 
 
