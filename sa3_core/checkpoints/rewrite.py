@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
+from ..files.quantised_file import refuse_rewriting
 from ..files.tensor_file import read_header
 from ..files.tensor_writer import Entry, write_header, write_values
 from ..files.whole_file import Place, name_of, whole_file, write_failure
@@ -64,7 +65,7 @@ class Rewrite:
             copy_text_encoder: also copy the T5Gemma folder; only where `out` is a folder.
 
         Raises:
-            CheckpointError: the source cannot be read.
+            CheckpointError: the source cannot be read, or holds weights in 8 bits.
             InputError: `out` is the source, or has no folder for the text encoder.
         """
         check_written_dtype(dtype)
@@ -77,6 +78,7 @@ class Rewrite:
             raise InputError(f"{target} is the model that is read from. Choose another name.")
         header = read_header(source)
         self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
+        refuse_rewriting(header, self.metadata, source)
         self._entries = _entries(header, dtype)
 
     def write(

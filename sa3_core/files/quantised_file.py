@@ -69,7 +69,9 @@ class QuantisedWeights:
             return wide
         factor = tensors[scale].float()
         rows = factor.numel() > 1  # one for each output channel
-        return wide.mul_(factor.reshape(-1, *[1] * (wide.dim() - 1)) if rows else factor.reshape(()))
+        return wide.mul_(
+            factor.reshape(-1, *[1] * (wide.dim() - 1)) if rows else factor.reshape(())
+        )
 
 
 def find_quantised(
@@ -99,6 +101,20 @@ def find_quantised(
     plain = (name for name, entry in header.items() if entry["dtype"] in FLOAT8)
     scales |= {name: None for name in plain if name not in scales and name not in beside}
     return QuantisedWeights(scales, frozenset(beside))
+
+
+def refuse_rewriting(header: Mapping[str, Any], metadata: Mapping[str, str], file: Path) -> None:
+    """Refuse a file with weights in 8 bits where a changed copy of it is to be written.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    marked = any(name.endswith(_MARK) or entry["dtype"] in FLOAT8 for name, entry in header.items())
+    if marked or _IN_METADATA in metadata:
+        raise CheckpointError(
+            f"{file.name} holds weights in 8 bits; a changed copy would round them again. Use the "
+            "unquantised file of the model."
+        )
 
 
 def _described(

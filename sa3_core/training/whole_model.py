@@ -45,12 +45,18 @@ class TrainedModel:
             source: of a model folder.
 
         Raises:
-            InputError: the model is a single file, whose layout tells too little.
+            InputError: the model is a single file, whose layout tells too little, or is stored in
+                8 bits.
         """
         if source.path.name != WEIGHTS_FILE or not (source.path.parent / CONFIG_FILE).is_file():
             raise InputError(
                 f"{source.path.name} has no {CONFIG_FILE} beside it, and a trained model needs "
                 "one. Train from a model folder."
+            )
+        if source.quantised.scales or model.storage is not None:
+            raise InputError(
+                f"{model.name} is stored in 8 bits, and a model is trained on weights as they are. "
+                "Use the unquantised file, without storage."
             )
         self._source, self._model = source, model
         nets = {"dit": model.dit, "conditioner": model.conditioner}
