@@ -82,14 +82,14 @@ class AdapterSwitch:
         chosen = list(uses)
         for key, (module, name) in places.items():
             original, acting = self._originals[key], _acting(key, chosen)
-            quantised = isinstance(module, QuantisedLinear) and name == "weight"
-            if quantised and not self._wide:
+            layer = module if isinstance(module, QuantisedLinear) and name == "weight" else None
+            if layer is not None and not self._wide:
                 here = [(lora.to(original.device), strength) for lora, strength in acting]
-                module.change = partial(_chained, acting=here) if here else None
+                layer.change = partial(_chained, acting=here) if here else None
                 continue
             setattr(module, name, original)
             if acting:
-                wide = module.widened(self._dtype) if quantised else original
+                wide = original if layer is None else layer.widened(self._dtype)
                 setattr(module, name, nn.Parameter(_chained(wide, acting), False))
 
 

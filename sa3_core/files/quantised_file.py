@@ -162,8 +162,8 @@ def _check_layer(
 ) -> None:
     """Refuse what could not be widened exactly."""
     given = conf if isinstance(conf, dict) else {}
-    more = given.get("params") if isinstance(given.get("params"), dict) else {}
-    name = str(given.get("format"))
+    params, name = given.get("params"), str(given.get("format"))
+    more = params if isinstance(params, dict) else {}
     shown = f"{name} with convrot" if given.get("convrot") or more.get("convrot") else name
     foreign = any(layer + suffix in header for suffix in _FOREIGN)
     if shown not in FORMATS or foreign:
