@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from tqdm import tqdm
 from ..adapters.file import read_adapter
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
+from ..codec.autoencode import SAMEAutoencoder, encode
 from ..datasets.encode import autoencoder_name, encode_folder
 from ..datasets.encoded import EncodedClip, read_folder, read_silence
-from ..datasets.folder import CaptionRule, list_recordings
+from ..datasets.folder import CaptionRule, Recording, list_recordings
+from ..datasets.plan import plan_encoding
 from ..errors import InputError
 from ..files.published import DTYPES
 from ..geometry import frames_covering, samples_of, seconds_of_frames
@@ -36,12 +39,16 @@ from .files import Bars, find_model, find_text_encoder, pick_device, pick_storag
 from .loras import find_lora
 from .presets import apply_preset
 
+_TRIED = 6.0  # seconds that a dry run encodes to tell the time
+
 
 def run_pre_encode(args: argparse.Namespace) -> list[str]:
     """A folder of recordings to a folder of latents; one line per recording."""
     recordings = list_recordings(args.folder, CaptionRule(args.caption, args.trigger))
     path = find_model(args, args.model, "autoencoder")
     autoencoder = load_autoencoder(path, DTYPES.get(args.precision), pick_device(args.device))
+    if args.dry_run:
+        return _encoding_plan(args, recordings, autoencoder)
     with Bars() as on_progress:
         outcomes = encode_folder(
             recordings,
@@ -49,11 +56,30 @@ def run_pre_encode(args: argparse.Namespace) -> list[str]:
             args.out,
             args.sample_size,
             args.pad,
+            args.batch,
             lambda done, total, name: on_progress("encode", done, total),
         )
     lines = [f"{o.status}\t{o.seconds:.2f} s\t{o.relative}\t{o.note}".rstrip() for o in outcomes]
     clips = sum(len(o.names) for o in outcomes)
     return [*lines, f"{args.out}: {clips} clips of {autoencoder_name(autoencoder)}"]
+
+
+def _encoding_plan(
+    args: argparse.Namespace, recordings: Sequence[Recording], autoencoder: SAMEAutoencoder
+) -> list[str]:
+    """What encoding would come to, line by line; its time from encoding a moment of silence."""
+    half = next(autoencoder.parameters()).dtype == torch.float16
+    plan = plan_encoding(recordings, args.sample_size, args.pad, half)
+    began = time.perf_counter()
+    encode(autoencoder, torch.zeros(1, 2, samples_of(_TRIED)))
+    minutes = (time.perf_counter() - began) / _TRIED * plan.seconds / 60
+    return [
+        *(f"unusable\t{name}\tno caption, or no readable sound" for name in plan.unusable),
+        f"clips\t{plan.clips} of {len(recordings) - len(plan.unusable)} recordings",
+        f"sound\t{plan.seconds / 60:.1f} minutes",
+        f"disk\t{plan.size / 1e6:.1f} MB",
+        f"time\tabout {minutes:.1f} minutes",
+    ]
 
 
 def run_train(args: argparse.Namespace) -> list[str]:
@@ -78,7 +104,7 @@ def _train(args: argparse.Namespace, share: Share, device: torch.device) -> list
     if args.dry_run:
         return _plan(settings, learner, learnt, held, recompute, memory)
     settings = replace(settings, recompute=recompute)
-    texts = _texts(args, path, clips, device)
+    texts = _texts(args, path, prompts_of(clips, settings.tag_orders), device)
     silence = read_silence(args.data)
     trainer = Trainer(model, learner, learnt, texts, settings, silence, share=share)
     validator = Validator(model, held, texts, settings.frames, silence)
@@ -150,6 +176,7 @@ def _settings(
         clip_norm=args.clip_norm,
         accumulate=args.accumulate,
         seed=args.seed,
+        tag_orders=args.tag_orders,
     )
 
 
@@ -176,8 +203,8 @@ def _learner(args: argparse.Namespace, path: Path, model: SA3Model) -> Learner:
 
 
 def _texts(
-    args: argparse.Namespace, path: Path, clips: Sequence[EncodedClip], device: torch.device
+    args: argparse.Namespace, path: Path, prompts: Sequence[str], device: torch.device
 ) -> dict[str, TextConditioning]:
     """Every prompt, encoded once; the encoder goes before training begins."""
     encoder = load_t5gemma(find_text_encoder(args, path), device=device)
-    return {prompt: encoder.encode([prompt]).to("cpu") for prompt in prompts_of(clips)}
+    return {prompt: encoder.encode([prompt]).to("cpu") for prompt in prompts}

@@ -30,6 +30,12 @@ def add_pre_encode(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="where a recording has none; may hold {stem}, {folder}, {path}",
     )
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="clips that are encoded at once"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how many clips, seconds, bytes and how long"
+    )
     parser.add_argument("--trigger", default="", metavar="WORD", help="in front of every caption")
 
 
@@ -67,6 +73,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--crop", type=float, metavar="S", help="seconds; 0 = the longest clip")
     add("--seed", type=parse_seed, default=42, metavar="N")
     add("--save-every", "--checkpoint_every", type=int, default=500, metavar="N")
+    add(
+        "--tag-orders",
+        type=int,
+        default=1,
+        metavar="N",
+        help="orders in which a caption's tags are shown",
+    )
     add("--hold-out", type=int, default=0, metavar="N", help="clips to validate on, never learnt")
     add("--keep", type=int, default=0, metavar="N", help="numbered checkpoints that stay; 0 = all")
     add(

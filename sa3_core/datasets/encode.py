@@ -1,9 +1,10 @@
 """Encoding a folder of recordings: every clip once, whatever was there before kept."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..audio.file import read_source
 from ..audio.waveform import peak, prepare_source
+from ..checks import check_whole
 from ..codec.autoencode import SAMEAutoencoder, encode
 from ..errors import AudioError, InputError, LatentFileError
 from ..files.whole_file import write_failure
@@ -56,6 +58,7 @@ def encode_folder(
     out: Path,
     sample_size: int = DEFAULT_SAMPLES,
     pad: bool = False,
+    batch: int = 1,
     on_recording: OnRecording = lambda done, total, name: None,
 ) -> list[Outcome]:
     """Encode recordings into a folder; what is there already from the same sound is kept.
@@ -69,6 +72,7 @@ def encode_folder(
         out: the folder, made where it is missing.
         sample_size: most samples of a clip.
         pad: store every clip at the full length, silence behind it.
+        batch: clips that are encoded at once.
         on_recording: told before each recording, and once at the end.
 
     Returns:
@@ -79,18 +83,19 @@ def encode_folder(
         LatentFileError: a file cannot be written; what is written already stays and is kept next
             time.
     """
-    if sample_size < HOP:
-        raise InputError(f"is {sample_size}; it must be {HOP} samples or more.", "sample_size")
+    check_whole("sample_size", sample_size, HOP)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LatentFileError(write_failure(out, error)) from error
-    job = _Job(autoencoder, out, sample_size // HOP, pad)
+    check_whole("batch", batch, 1)
+    job = _Job(autoencoder, out, sample_size // HOP, pad, batch)
     job.write_silence()
     outcomes: list[Outcome] = []
     for done, recording in enumerate(recordings):
         on_recording(done, len(recordings), recording.relative)
         outcomes.append(job.run(recording))
+    job.flush()
     on_recording(len(recordings), len(recordings), "")
     if all(outcome.status == "rejected" for outcome in outcomes):
         faults = "; ".join(f"{o.relative}: {o.note}" for o in outcomes[:5])
@@ -98,11 +103,25 @@ def encode_folder(
     return outcomes
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A clip that waits for its batch."""
+
+    path: Path
+    sound: Tensor
+    valid: int
+    frames: int
+    notes: Mapping[str, Any]
+
+
 class _Job:
     """Encodes one recording after the other into a folder."""
 
-    def __init__(self, autoencoder: SAMEAutoencoder, out: Path, frames: int, pad: bool) -> None:
+    def __init__(
+        self, autoencoder: SAMEAutoencoder, out: Path, frames: int, pad: bool, batch: int
+    ) -> None:
         self._net, self._out, self._frames, self._pad = autoencoder, out, frames, pad
+        self._batch, self._waiting = batch, list[_Piece]()
         self._kind = autoencoder_name(autoencoder)
         half = next(autoencoder.parameters()).dtype == torch.float16
         self._dtype = np.float16 if half else np.float32
@@ -144,6 +163,18 @@ class _Job:
         note = "; ".join([*notes, mixed] if mixed else notes)
         return Outcome(name, "encoded" if any(made) else "kept", note, seconds, names)
 
+    def flush(self) -> None:
+        """Encode and write the pieces that wait for a full batch."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        # With as much silence behind as the last frames depend on; more changes nothing.
+        total = max(max(p.frames, p.valid + self._net.halo) for p in waiting)
+        batch = [F.pad(p.sound, (0, total * HOP - p.sound.shape[-1])) for p in waiting]
+        for piece, latents in zip(waiting, encode(self._net, torch.cat(batch)), strict=True):
+            write_array(piece.path, latents[:, : piece.frames].numpy().astype(self._dtype))
+            write_notes(piece.path.with_suffix(".json"), piece.notes)
+
     def _content(self, sound: Tensor) -> str:
         """16 hex digits of the sound and of what it is encoded with."""
         settings = f"{self._kind} {self._frames} {self._pad} {np.dtype(self._dtype).name}"
@@ -152,14 +183,10 @@ class _Job:
         return digest.hexdigest()[:16]
 
     def _write(self, recording: Recording, content: str, index: int, piece: Tensor) -> bool:
-        """Write a piece's files where they are not there; whether it was encoded."""
+        """Have a piece's files written where they are not there; whether it is encoded."""
         path = self._out / f"{content}{index:04d}.npy"
         valid = frames_covering(piece.shape[-1])
         frames = self._frames if self._pad else valid
-        encoded = not path.is_file()
-        if encoded:
-            latents = self._encode(piece, valid, frames)
-            write_array(path, latents.numpy().astype(self._dtype))
         start = index * self._frames * HOP / SAMPLE_RATE
         notes = {
             "prompt": recording.caption,
@@ -171,13 +198,12 @@ class _Job:
             "sample_rate": SAMPLE_RATE,
             "autoencoder": self._kind,
         }
+        if not path.is_file():
+            self._waiting.append(_Piece(path, piece, valid, frames, notes))
+            if len(self._waiting) == self._batch:
+                self.flush()
+            return True
         notes_path = path.with_suffix(".json")
-        if encoded or not notes_path.is_file() or read_notes(notes_path) != notes:
+        if not notes_path.is_file() or read_notes(notes_path) != notes:
             write_notes(notes_path, notes)
-        return encoded
-
-    def _encode(self, piece: Tensor, valid: int, frames: int) -> Tensor:
-        """[256, frames], encoded with as much silence behind as the last frames depend on."""
-        total = max(frames, valid + self._net.halo)
-        padded = F.pad(piece, (0, total * HOP - piece.shape[-1]))
-        return encode(self._net, padded)[0, :, :frames].clone()
+        return False

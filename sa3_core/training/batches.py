@@ -77,6 +77,32 @@ def cut(clip: EncodedClip, frames: int, silence: Tensor | None, seed: int) -> Cu
     return CutClip(latents, frames, seconds, clip.prompt, clip.name)
 
 
-def prompts_of(clips: Sequence[EncodedClip]) -> list[str]:
-    """Every prompt once, in order: each is encoded a single time."""
-    return list(dict.fromkeys(clip.prompt for clip in clips))
+def prompts_of(clips: Sequence[EncodedClip], orders: int = 1) -> list[str]:
+    """Every prompt that is seen once, in order: each is encoded a single time.
+
+    Args:
+        clips: with their captions.
+        orders: in which the tags of a caption are shown.
+    """
+    shown = (prompt for clip in clips for prompt in tag_orders(clip.prompt, orders))
+    return list(dict.fromkeys(shown))
+
+
+def tag_orders(prompt: str, orders: int) -> list[str]:
+    """A caption's comma-separated tags in several orders, the same ones in every run.
+
+    Args:
+        prompt: the caption; itself comes first.
+        orders: how many, fewer where the tags do not have so many.
+    """
+    tags = [tag.strip() for tag in prompt.split(",") if tag.strip()]
+    found = [prompt]
+    numbers = random.Random(item_seed(0, "tags", prompt))
+    for _ in range(4 * orders if len(tags) > 1 else 0):
+        if len(found) >= orders:
+            break
+        numbers.shuffle(tags)
+        text = ", ".join(tags)
+        if text not in found:
+            found.append(text)
+    return found

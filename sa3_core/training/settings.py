@@ -27,6 +27,7 @@ class TrainSettings:
         seed: of everything random.
         recompute: blocks run again on the way back, for less memory.
         coupled: match noises with clips over the batch.
+        tag_orders: orders in which the tags of a caption are shown; 1 = as it is.
         draws: what is drawn per item.
     """
 
@@ -40,10 +41,11 @@ class TrainSettings:
     seed: int = 42
     recompute: bool = False
     coupled: bool = True
+    tag_orders: int = 1
     draws: DrawSettings = field(default_factory=DrawSettings)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "frames", "accumulate"):
+        for name in ("steps", "batch", "frames", "accumulate", "tag_orders"):
             check_whole(name, getattr(self, name), 1)
         check_positive("rate", self.rate)
         check_seed(self.seed)

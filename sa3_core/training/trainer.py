@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..networks.model import SA3Model
 from ..sampling.schedule import Shift, shift_from_options
 from ..text.conditioning import TextConditioning
-from .batches import CutClip, cut, pick, prompts_of
+from .batches import CutClip, cut, pick, prompts_of, tag_orders
 from .draws import draw_item, item_seed
 from .learner import Learner
 from .settings import BETAS, DECAY, EPSILON, TrainSettings
@@ -106,7 +106,9 @@ class Trainer:
         share = share or Share()
         if not clips:
             raise InputError("There is no clip to train on. Encode some recordings first.")
-        missing = [prompt for prompt in prompts_of(clips) if prompt not in texts]
+        missing = [
+            prompt for prompt in prompts_of(clips, settings.tag_orders) if prompt not in texts
+        ]
         if missing:
             raise InputError(f"{len(missing)} prompts are not encoded, first {missing[0]!r}.")
         check_whole("frames", settings.frames, 1, model.max_frames)
@@ -228,6 +230,12 @@ class Trainer:
             cut(self._clips[index], settings.frames, self._silence, seed)
             for index, seed in zip(chosen, seeds, strict=True)
         ]
+        prompts = [
+            orders[item_seed(seed, "order") % len(orders)]
+            for orders, seed in zip(
+                (tag_orders(item.prompt, settings.tag_orders) for item in cuts), seeds, strict=True
+            )
+        ]
         draws = [
             draw_item(settings.draws, seed, item.valid, settings.frames)
             for item, seed in zip(cuts, seeds, strict=True)
@@ -235,7 +243,7 @@ class Trainer:
         inputs = assemble(
             torch.stack([item.latents for item in cuts]),
             [item.seconds for item in cuts],
-            TextConditioning.stack([self._texts[item.prompt].to("cpu") for item in cuts]),
+            TextConditioning.stack([self._texts[prompt].to("cpu") for prompt in prompts]),
             draws,
             self.shift,
             settings.coupled,

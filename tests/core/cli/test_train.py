@@ -157,3 +157,18 @@ def test_training_starts_from_a_lora_of_the_same_kind(latents, tmp_path, capsys)
     assert "its type is dora-rows, not bora" in capsys.readouterr().err
     assert train(latents, tmp_path / "other", *more, "--full", "--start-from", str(first)) == 1
     assert "leave out --start-from" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_pre_encode_writes_nothing(latents, tmp_path, capsys):
+    out = tmp_path / "more"
+    command = ["pre-encode", str(tmp_path / "sounds"), "--model", str(tiny_checkpoint("tiny-s"))]
+    command += ["--out", str(out), "--dry-run", "--sample-size", "20480"]
+    assert main(command) == 0
+    assert "unusable\ta.wav" in capsys.readouterr().out
+    assert main([*command, "--caption", "x"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "clips\t3 of 1 recordings"
+    assert [line.split("\t")[0] for line in lines] == ["clips", "sound", "disk", "time"]
+    assert not out.exists()
+    assert main([*command[:-1], "4095"]) == 1
+    assert "--sample-size is 4095" in capsys.readouterr().err

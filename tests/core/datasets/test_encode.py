@@ -15,6 +15,7 @@ from sa3_core.checkpoints.load import load_autoencoder
 from sa3_core.datasets.encode import encode_folder
 from sa3_core.datasets.encoded import read_clip, read_folder, read_silence
 from sa3_core.datasets.folder import CaptionRule, list_recordings
+from sa3_core.datasets.plan import plan_encoding
 from sa3_core.errors import InputError, LatentFileError
 from sa3_core.geometry import HOP
 from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
@@ -59,6 +60,29 @@ def test_latents_equal_the_reference(folder, tmp_path, variant, pad):
     assert clip.autoencoder == ("same-l" if variant == "tiny-m" else "same-s")
     assert rel_l2(read_silence(out)[:, :2], golden["silence"][0]) <= 1e-5
     assert read_silence(out).shape == (256, 20)
+
+
+def test_a_batch_gives_the_same_latents(folder, tmp_path, same):
+    for name, batch in (("one", 1), ("two", 2), ("three", 3)):
+        encode_folder(list_recordings(folder), same, tmp_path / name, 6 * HOP, batch=batch)
+    one, two, three = (read_folder(tmp_path / name) for name in ("one", "two", "three"))
+    assert len(one) == 5
+    for clips in (two, three):
+        for expected, clip in zip(one, clips, strict=True):
+            assert rel_l2(clip.latents, expected.latents) <= 1e-5
+            assert (clip.name, clip.prompt) == (expected.name, expected.prompt)
+
+
+def test_a_plan_comes_to_what_is_encoded(folder, tmp_path, same):
+    (folder / "none.wav").write_bytes(b"no sound")
+    (folder / "none.txt").write_text("caption", encoding="utf-8")
+    recordings, out = list_recordings(folder), tmp_path / "out"
+    plan = plan_encoding(recordings, 8 * HOP, pad=False)
+    outcomes = encode_folder(recordings, same, out, 8 * HOP)
+    assert plan.unusable == ("none.wav",)
+    assert plan.clips == sum(len(outcome.names) for outcome in outcomes)
+    assert plan.seconds == pytest.approx(sum(outcome.seconds for outcome in outcomes))
+    assert plan.size == sum(np.load(path).nbytes for path in out.glob("*.npy"))
 
 
 def test_the_references_files_are_read(tmp_path):

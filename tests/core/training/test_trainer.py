@@ -12,7 +12,7 @@ from sa3_core.datasets.encoded import EncodedClip
 from sa3_core.errors import AdapterError, InputError
 from sa3_core.networks.model import SA3Model
 from sa3_core.training.adapter import AdapterSettings, TrainedAdapter, write_adapter
-from sa3_core.training.batches import cut, pick
+from sa3_core.training.batches import cut, pick, prompts_of, tag_orders
 from sa3_core.training.settings import TrainSettings
 from sa3_core.training.trainer import Trainer
 from tests.helpers.clips import encoded_clips
@@ -126,3 +126,30 @@ def test_learning_rates_follow_their_schedule():
     inverse = TrainSettings(rate=1.0, schedule="inverse")
     assert inverse.rate_at(0) == pytest.approx(0.005)
     assert inverse.rate_at(3_000_000) == pytest.approx(0.5)
+
+
+def test_tags_are_shown_in_several_orders():
+    orders = tag_orders("house, 120 BPM, warm", 4)
+    assert orders[0] == "house, 120 BPM, warm"
+    assert len(set(orders)) == 4
+    assert all(sorted(o.split(", ")) == ["120 BPM", "house", "warm"] for o in orders)
+    assert orders == tag_orders("house, 120 BPM, warm", 4)
+    assert len(tag_orders("a, b", 9)) == 2
+    assert tag_orders("one tag", 9) == ["one tag"]
+    found = [replace(clips()[0], prompt="a, b"), replace(clips()[1], prompt="a")]
+    assert prompts_of(found, 2) == ["a, b", "b, a", "a"]
+
+
+def test_every_order_must_be_encoded_and_is_used(model, monkeypatch):
+    text = spoken()["warm pad"]
+    other = replace(text, tokens=text.tokens * 2)
+    found = [replace(clips()[0], prompt="a, b")]
+    settings = TrainSettings(steps=1, frames=4, tag_orders=2)
+    adapter = TrainedAdapter(model, AdapterSettings("lora", 1, include=("layers.0.ff",)))
+    with pytest.raises(InputError, match="not encoded, first 'b, a'"):
+        Trainer(model, adapter, found, {"a, b": text}, settings)
+    one = Trainer(model, adapter, found, {"a, b": text, "b, a": other}, settings)
+    seen = set()
+    for one.step in range(12):
+        seen.add(float(one._inputs()[1].text.tokens.abs().max()))
+    assert len(seen) == 2
