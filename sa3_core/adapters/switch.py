@@ -11,16 +11,17 @@ which could not follow it, such a layer holds its adapted weight wide instead.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 from torch import Tensor, nn
 
-from ..errors import AdapterError
+from ..errors import AdapterError, InputError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..networks.model import SA3Model
 from ..networks.quantised import QuantisedLinear
 from .changes import WeightChange
-from .use import AdapterUse
+from .use import AdapterUse, Target
 
 Place = tuple[nn.Module, str]  # a parameter's module and its name in there
 BuiltUse = AdapterUse[Mapping[str, WeightChange]]
@@ -30,6 +31,8 @@ class AdapterSwitch:
     """A `predict.WeightSwitch` over adapters; used as a context manager around `generate`.
 
         with AdapterSwitch(pipeline.model, uses) as switch:
+            generate(pipeline, request, switch=switch)
+            switch.set_strength(0.5, "piano.safetensors", "transformer")
             generate(pipeline, request, switch=switch)
 
     Adapters that meet in a layer are chained in the order given.
@@ -41,7 +44,9 @@ class AdapterSwitch:
         Raises:
             AdapterError: a key that is no layer of the model.
         """
-        self._uses = tuple(uses)
+        self._uses = list(uses)
+        self._in_place: tuple[int, ...] | None = None  # what the DiT holds; None = nothing yet
+        self._entered = False
         self._dit = _places(model.dit, DIT_PREFIX, self._uses)
         self._conditioner = _places(model.conditioner, CONDITIONER_PREFIX, self._uses)
         places = {**self._dit, **self._conditioner}
@@ -63,10 +68,57 @@ class AdapterSwitch:
         """Put exactly those adapters into the DiT; `key` is what `active` returned."""
         assert isinstance(key, tuple)
         self._put(self._dit, [self._uses[i] for i in key])
+        self._in_place = key
+
+    def set_strength(
+        self, strength: float, lora: int | str | None = None, target: Target = "all"
+    ) -> None:
+        """Change strengths on the loaded model; nothing is read again.
+
+        Args:
+            strength: finite; may be negative, 0 = off.
+            lora: its place in the list (from 0) or its name, with or without suffix; None = all.
+            target: `transformer`, `conditioner` (the duration embedding), or `all`.
+
+        Raises:
+            InputError: no such LoRA, a name that several have, or no such target.
+        """
+        chosen = range(len(self._uses)) if lora is None else [self._index(lora)]
+        for index in chosen:
+            self._uses[index] = self._uses[index].at(strength, target)
+        if self._entered:
+            self._put(self._conditioner, self._uses)
+        if self._in_place is not None:
+            self.activate(tuple(i for i in self._in_place if self._uses[i].strength))
+
+    @property
+    def strengths(self) -> tuple[tuple[str, float, float], ...]:
+        """Name and strengths for transformer and conditioner of every LoRA, in order."""
+        return tuple(
+            (
+                use.name,
+                use.strength,
+                use.strength if use.strength_conditioner is None else use.strength_conditioner,
+            )
+            for use in self._uses
+        )
+
+    def _index(self, lora: int | str) -> int:
+        names = [use.name for use in self._uses]
+        if isinstance(lora, str):
+            found = [i for i, name in enumerate(names) if lora in (name, Path(name).stem)]
+        else:
+            found = [lora] if 0 <= lora < len(names) else []
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{i} {name}".strip() for i, name in enumerate(names)) or "none"
+        fault = "several have that name" if found else "there is none"
+        raise InputError(f"is {lora!r}; {fault}. Known: {known}. Give its number.", "lora")
 
     def __enter__(self) -> "AdapterSwitch":
         """Put the adapters into the conditioner."""
         self._put(self._conditioner, self._uses)
+        self._entered = True
         return self
 
     def __exit__(
@@ -77,6 +129,7 @@ class AdapterSwitch:
     ) -> None:
         """Put the original weights back."""
         self._put({**self._dit, **self._conditioner}, ())
+        self._in_place, self._entered = None, False
 
     def _put(self, places: Mapping[str, Place], uses: Iterable[BuiltUse]) -> None:
         chosen = list(uses)

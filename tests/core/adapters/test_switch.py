@@ -127,6 +127,71 @@ def test_intervals_that_make_no_sense(interval):
         AdapterUse({}, 1.0, interval)
 
 
+def test_strengths_change_on_the_loaded_model_per_lora_and_target(model):
+    key = QKV.format(0)
+    loras = [adapter(model, key, DURATION, seed=seed) for seed in range(2)]
+    uses = [
+        AdapterUse(lora, name=f"{name}.safetensors") for lora, name in zip(loras, "ab", strict=True)
+    ]
+    originals = {k: weight_of(model, k) for k in (key, DURATION)}
+
+    def expected(target: str, first: float, second: float) -> torch.Tensor:
+        return loras[1][target].apply(loras[0][target].apply(originals[target], first), second)
+
+    with AdapterSwitch(model, uses) as switch:
+        switch.activate(switch.active(1.0))
+        for call, dit, duration in (
+            ((0.5,), (0.5, 0.5), (0.5, 0.5)),
+            ((-1.0, "a", "transformer"), (-1.0, 0.5), (0.5, 0.5)),
+            ((2.0, 1, "conditioner"), (-1.0, 0.5), (0.5, 2.0)),
+            ((0.0, "b.safetensors"), (-1.0, 0.0), (0.5, 0.0)),
+            ((0.0, 0, "transformer"), (0.0, 0.0), (0.5, 0.0)),
+            ((1.0, "b"), (0.0, 1.0), (0.5, 1.0)),
+        ):
+            switch.set_strength(*call)
+            assert torch.equal(weight_of(model, DURATION), expected(DURATION, *duration))
+            switch.activate(switch.active(1.0))  # as the next run does
+            assert torch.equal(weight_of(model, key), expected(key, *dit))
+        assert switch.strengths == (("a.safetensors", 0.0, 0.5), ("b.safetensors", 1.0, 1.0))
+        switch.set_strength(0.25, "b")
+        assert torch.equal(weight_of(model, key), expected(key, 0.0, 0.25))  # at once
+    assert all(weight_of(model, k) is original for k, original in originals.items())
+
+
+def test_strengths_may_be_set_before_the_block_and_change_the_sound(model):
+    weights = adapter(model, QKV.format(0), DURATION)
+    switch = AdapterSwitch(model, [AdapterUse(weights)])
+    switch.set_strength(0.3)
+    assert weight_of(model, DURATION).data_ptr() == switch._originals[DURATION].data_ptr()
+    with switch:
+        first = sampled(model, [1.5], switch)
+        switch.set_strength(0.9)
+        second = sampled(model, [1.5], switch)
+    with AdapterSwitch(model, [AdapterUse(weights, 0.3)]) as other:
+        assert torch.equal(sampled(model, [1.5], other), first)
+    with AdapterSwitch(model, [AdapterUse(weights, 0.9)]) as other:
+        assert torch.equal(sampled(model, [1.5], other), second)
+    assert rel_l2(first, second) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ((1.0, "c"), "there is none. Known: 0 a.safetensors, 1 a.safetensors"),
+        ((1.0, "a"), "several have that name"),
+        ((1.0, 2), "there is none"),
+        ((1.0, -1), "there is none"),
+        ((1.0, 0, "dit"), "target"),
+        ((float("nan"),), "strength"),
+    ],
+)
+def test_strengths_of_nothing_are_refused(model, call, said):
+    uses = [AdapterUse(adapter(model, DURATION), name="a.safetensors")] * 2
+    with pytest.raises(InputError) as caught:
+        AdapterSwitch(model, uses).set_strength(*call)
+    assert said in str(caught.value)
+
+
 class _Spy(AdapterSwitch):
     """Notes what is put in place."""
 
