@@ -21,9 +21,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
+    from .adapters.combine import combine_adapters as combine_adapters
     from .adapters.file import AdapterFile as AdapterFile
     from .adapters.file import read_adapter as read_adapter
     from .adapters.layer_filter import LayerFilter as LayerFilter
+    from .adapters.loading import load_adapters as load_adapters
+    from .adapters.merge import merge_checkpoint as merge_checkpoint
     from .adapters.switch import AdapterSwitch as AdapterSwitch
     from .adapters.use import AdapterUse as AdapterUse
     from .audio.file import read_audio as read_audio
@@ -68,6 +71,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from .text.encoder import load_t5gemma as load_t5gemma
 
 _NAMES = {
+    "adapters.combine": ("combine_adapters",),
+    "adapters.loading": ("load_adapters",),
+    "adapters.merge": ("merge_checkpoint",),
     "adapters.file": ("AdapterFile", "read_adapter"),
     "adapters.switch": ("AdapterSwitch",),
     "adapters.use": ("AdapterUse",),

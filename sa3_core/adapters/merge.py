@@ -70,9 +70,9 @@ def merge_checkpoint(
     check_written_dtype(dtype)
     checkpoint = open_checkpoint(source, need=("dit",))
     rewrite = Rewrite(checkpoint.path, out, dtype, copy_text_encoder)
-    notes = _earlier_notes(rewrite.metadata) + [_note(item) for item in items]
+    notes = _earlier_notes(rewrite.metadata) + [describe_use(item) for item in items]
     metadata = {**rewrite.metadata, MERGED_NOTE: json.dumps(notes)}
-    _check_intervals(items)
+    check_always(items)
     return rewrite.write(_changes(checkpoint, items), metadata, on_tensor)
 
 
@@ -86,7 +86,7 @@ def _earlier_notes(metadata: Mapping[str, str]) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _check_intervals(items: Sequence[AdapterUse[AdapterFile]]) -> None:
+def check_always(items: Sequence[AdapterUse[AdapterFile]]) -> None:
     """Refuse LoRAs that no weights can stand for."""
     for item in items:
         if not item.always:
@@ -110,7 +110,7 @@ def _changes(checkpoint: Checkpoint, items: Sequence[AdapterUse[AdapterFile]]) -
     return changes
 
 
-def _note(use: AdapterUse[AdapterFile]) -> dict[str, Any]:
+def describe_use(use: AdapterUse[AdapterFile]) -> dict[str, Any]:
     """What the merged file's metadata says about a LoRA."""
     conditioner = use.strength_conditioner
     return {

@@ -7,8 +7,10 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import torch
 
-from ..checks import check_interval, check_number, check_one_of, level_within
+from ..checks import check_interval, check_one_of, level_within
+from ..errors import InputError
 from ..files.published import CONDITIONER_PREFIX
+from .file import AdapterFile
 from .layer_filter import LayerFilter
 
 Lora = TypeVar("Lora")  # its name, its file, or what it does to each weight
@@ -60,7 +62,8 @@ class AdapterUse(Generic[Lora]):
         Raises:
             InputError: a strength that is no number, or an unknown target.
         """
-        check_number("strength", strength, -math.inf, math.inf)
+        if not math.isfinite(strength):
+            raise InputError(f"is {strength!r}; it must be a finite number.", "strength")
         check_one_of("target", target, get_args(Target))
         if target == "all":
             return replace(self, strength=strength, strength_conditioner=None)
@@ -91,4 +94,4 @@ def _name_of(lora: object) -> str:
     """What a LoRA is called by its file; empty where there is none."""
     if isinstance(lora, str | Path):
         return Path(str(lora).replace("\\", "/")).name
-    return lora.name if hasattr(lora, "layers") and hasattr(lora, "name") else ""  # pyright: ignore[reportAttributeAccessIssue]
+    return lora.name if isinstance(lora, AdapterFile) else ""

@@ -72,7 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_place(train, chunk=False, narrow=True)
     add_train(train)
     add_measure(_command(commands, "measure", "Tell what sounds are like, without any model."))
-    _add_merge(_command(commands, "merge", "Write a checkpoint with LoRAs merged into it."))
+    _add_merge(
+        _command(
+            commands,
+            "merge",
+            "Write a checkpoint with LoRAs merged into it, or one LoRA of several.",
+        )
+    )
     return parser
 
 
@@ -149,7 +155,7 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
-    add_model(parser, "the model")
+    add_model(parser, "the model; without one the LoRAs are made into one LoRA", required=False)
     add_list(
         parser,
         "--lora",

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..adapters.combine import combine_adapters
 from ..adapters.file import read_adapter
 from ..adapters.merge import merge_checkpoint
 from ..checkpoints.download import download_variant
@@ -12,9 +13,10 @@ from ..checkpoints.library import Library
 from ..checkpoints.load import find_objective
 from ..checkpoints.reader import open_checkpoint
 from ..checkpoints.variants import VARIANTS
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..files.published import CONFIG_FILE, WEIGHTS_FILE
 from ..files.whole_file import NewName, claim_folder, write_failure
+from ..registry import AUTO
 from .files import (
     Bars,
     check_outputs,
@@ -71,7 +73,9 @@ def run_download(args: argparse.Namespace) -> list[str]:
 
 
 def run_merge(args: argparse.Namespace) -> list[str]:
-    """Write a checkpoint with LoRAs merged into it; its path."""
+    """Write a checkpoint with LoRAs merged into it, or one LoRA of several; its path."""
+    if args.model is None:
+        return _combine(args)
     single = args.out.suffix == ".safetensors"
     target = args.out if single else args.out / WEIGHTS_FILE
     check_outputs([target], args.force, new_folder=not single)
@@ -90,6 +94,24 @@ def run_merge(args: argparse.Namespace) -> list[str]:
     written_as(target, written)
     if single:
         _warn_of_lost_objective(model, written)
+    return [str(written)]
+
+
+def _combine(args: argparse.Namespace) -> list[str]:
+    if args.with_text_encoder or args.precision != AUTO:
+        raise InputError(
+            "--precision and --with-text-encoder are about a model; name one with --model, or "
+            "leave them out to make one LoRA."
+        )
+    if args.out.suffix != ".safetensors":
+        raise InputError(
+            f"{args.out}: without --model the LoRAs are made into one, whose file must end in "
+            ".safetensors. To merge them into a model, name it with --model."
+        )
+    check_outputs([args.out], args.force)
+    items = [use.with_lora(read_adapter(find_lora(args, use.lora))) for use in given_loras(args)]
+    written = combine_adapters(items, place_for(args.out, args.force))
+    written_as(args.out, written)
     return [str(written)]
 
 

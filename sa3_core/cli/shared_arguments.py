@@ -22,9 +22,9 @@ def add_models_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, about: str) -> None:
+def add_model(parser: argparse.ArgumentParser, about: str, required: bool = True) -> None:
     """Which model."""
-    parser.add_argument("--model", required=True, metavar="DIR|FILE|NAME", help=about)
+    parser.add_argument("--model", required=required, metavar="DIR|FILE|NAME", help=about)
     add_models_dir(parser)
 
 

@@ -41,6 +41,23 @@ def test_merge_into_one_file_in_another_precision(sa3, make):
     assert "only be copied into a folder" in err
 
 
+def test_several_loras_become_one_that_does_the_same(sa3, make):
+    pair = (LORA, f"{LORA}:-0.4")
+    code, out, err = sa3("merge", "--lora", *pair, "--out", "one.safetensors")
+    assert (code, out, err) == (0, ["one.safetensors"], "")
+    stack = make("--seconds", 0.5, "--lora", pair[0], "--lora", pair[1])
+    assert rel_l2(make("--seconds", 0.5, "--lora", "one.safetensors"), stack) < 1e-5
+    assert sa3("merge", "--lora", *pair, "--out", "one.safetensors")[0] == 1  # it exists
+    for arguments, said in (
+        (("--lora", LORA, DORA, "--out", "b.safetensors"), "does more than add"),
+        (("--lora", LORA, "--out", "folder"), "name it with --model"),
+        (("--lora", LORA, "--out", "b.safetensors", "--precision", "bf16"), "--precision"),
+    ):
+        code, _, err = sa3("merge", *arguments)
+        assert code == 1
+        assert said in err
+
+
 def test_merging_a_base_model_into_one_file_warns(sa3, tiny_s, tmp_path):
     base = tmp_path / "mine-base"
     base.mkdir()
