@@ -120,7 +120,8 @@ def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
 
 
 def _add_encode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("audio", type=parse_path, metavar="AUDIO", help="any audio or video file")
+    audio = "any audio or video files; several become the items of one latent file"
+    parser.add_argument("audio", nargs="+", type=parse_path, metavar="AUDIO", help=audio)
     add_model(parser, "SAME autoencoder or full model")
     parser.add_argument(
         "--seconds",

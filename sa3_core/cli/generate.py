@@ -13,7 +13,7 @@ from ..codec.latent_file import Latents, read_latents, write_latents
 from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint, Loop
 from ..editing.regions import bar_seconds
 from ..editing.windows import Extension
-from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
+from ..geometry import SAMPLE_RATE, samples_of
 from ..pipeline import GenerateRequest, Take, extend, generate, load_pipeline
 from ..sampling.schedule import parse_shift_options
 from ..sampling.settings import SampleSettings
@@ -173,21 +173,22 @@ def _extension(args: argparse.Namespace) -> Extension:
 
 
 def run_encode(args: argparse.Namespace) -> list[str]:
-    """Audio to a latent file of ceil(N / 4096) frames; the path written."""
-    check_latents_out(args.out, 1)
+    """Audio files to a latent file with an item of ceil(N / 4096) frames each; the path written."""
+    check_latents_out(args.out, len(args.audio))
     check_outputs([args.out], args.force)
     chunk = pick_chunk(args.chunk)
-    source = prepare_source(*read_source(args.audio))
-    seconds = seconds_of_samples(source.shape[-1])
+    sources = [prepare_source(*read_source(path))[0] for path in args.audio]
     if args.seconds is not None:
-        seconds = check_positive("seconds", args.seconds)
-        source = fit_length(source, samples_of(seconds))
+        samples = samples_of(check_positive("seconds", args.seconds))
+        sources = [fit_length(source, samples) for source in sources]
     path = find_model(args, args.model, "autoencoder")
     autoencoder = load_autoencoder(path, pick_dtype(args.precision), pick_device(args.device))
     with Bars() as on_progress:
-        frames = encode(autoencoder, source, chunk, on_progress)
+        latents = encode(autoencoder, sources, chunk, on_progress)
+    if args.seconds is not None:
+        latents = Latents(latents.frames, (args.seconds,) * len(sources))
     place = place_for(args.out, args.force)
-    return [written_as(args.out, write_latents(place, Latents(frames, (seconds,))))]
+    return [written_as(args.out, write_latents(place, latents))]
 
 
 def run_decode(args: argparse.Namespace) -> list[str]:

@@ -5,18 +5,23 @@ B batch, N audio samples, T latent frames.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_seed, check_sound
+from ..audio.waveform import prepare_source
+from ..checks import broadcast, check_seed, check_sound
+from ..errors import InputError
 from ..geometry import (
     HOP,
     LATENT_CHANNELS,
+    SAMPLE_RATE,
     effective_frames,
     frames_covering,
     samples_of,
+    seconds_of_samples,
     target_frames,
 )
 from ..networks.same import DecoderNoise, SAMEAutoencoder, draw_decoder_noise
@@ -28,12 +33,80 @@ OnProgress = Callable[[str, int, int], None]  # stage, done, total; may raise to
 OnItemChunk = Callable[[int, int, int], None]  # item, done, total; may raise to stop
 
 
-@torch.inference_mode()
+@overload
 def encode(
     autoencoder: SAMEAutoencoder,
     audio: Tensor,
     chunk: int | None = None,
+    on_progress: OnProgress = ...,
+    sample_rate: int = SAMPLE_RATE,
+) -> Tensor: ...
+
+
+@overload
+def encode(
+    autoencoder: SAMEAutoencoder,
+    audio: Sequence[Tensor],
+    chunk: int | None = None,
+    on_progress: OnProgress = ...,
+    sample_rate: int | Sequence[int] = SAMPLE_RATE,
+) -> Latents: ...
+
+
+@torch.inference_mode()
+def encode(
+    autoencoder: SAMEAutoencoder,
+    audio: Tensor | Sequence[Tensor],
+    chunk: int | None = None,
     on_progress: OnProgress = lambda stage, done, total: None,
+    sample_rate: int | Sequence[int] = SAMPLE_RATE,
+) -> Tensor | Latents:
+    """Encode a batch, or clips of any lengths and rates.
+
+    Args:
+        autoencoder: anywhere, in any dtype.
+        audio: [B, A, N], or clips [A, N] one by one, each encoded as it would be alone.
+        chunk: as for `generate`.
+        on_progress: told (stage, done, total).
+        sample_rate: Hz of the audio; of a list one for all clips, or one each.
+
+    Returns:
+        Latents [B, 256, ceil(N / 4096)] float32 on the CPU; of a list `Latents` with every clip's
+        own duration, and zeros behind those that are shorter than the longest.
+
+    Raises:
+        AudioError: a clip cannot be used.
+        InputError: no clip, or not one rate for each.
+    """
+    if isinstance(audio, Tensor):
+        rates = [sample_rate] if isinstance(sample_rate, int) else list(sample_rate)
+        rate = rates[broadcast(len(rates), 1, "sample rates")[0]]
+        batch = audio if rate == SAMPLE_RATE else prepare_source(audio, rate)
+        return _encode_batch(autoencoder, batch, chunk, on_progress)
+    if not audio:
+        raise InputError("There is no clip to encode.")
+    rates = [sample_rate] if isinstance(sample_rate, int) else list(sample_rate)
+    chosen = [rates[index] for index in broadcast(len(rates), len(audio), "sample rates")]
+    frames, seconds = [], []
+    for number, (clip, rate) in enumerate(zip(audio, chosen, strict=True)):
+        if clip.ndim != 2:
+            raise InputError(f"Clip {number + 1} has shape {list(clip.shape)}; give [A, N] each.")
+        source = prepare_source(clip, rate)
+        stage = "encode" if len(audio) == 1 else f"encode {number + 1}/{len(audio)}"
+        named = partial(_renamed, on_progress, stage)
+        frames.append(_encode_batch(autoencoder, source, chunk, named)[0])
+        seconds.append(seconds_of_samples(source.shape[-1]))
+    longest = max(item.shape[-1] for item in frames)
+    padded = [F.pad(item, (0, longest - item.shape[-1])) for item in frames]
+    return Latents(torch.stack(padded), tuple(seconds))
+
+
+def _renamed(on_progress: OnProgress, name: str, stage: str, done: int, total: int) -> None:
+    on_progress(name, done, total)
+
+
+def _encode_batch(
+    autoencoder: SAMEAutoencoder, audio: Tensor, chunk: int | None, on_progress: OnProgress
 ) -> Tensor:
     """Audio [B, 2, N] at 44.1 kHz -> latent [B, 256, ceil(N / 4096)] float32 on the CPU."""
     autoencoder.check_files()

@@ -20,7 +20,7 @@ CLI = ("cli/main.py",)  # talks to a terminal
 
 # The architecture: each room, and the rooms whose modules it may import beside its own; lower rooms
 # first. Rooms are the packages and single files of `sa3_core`, the packages of `nodes/bridge`, and
-# the node files one by one. `text.conditioning` is that one module of a room.
+# the node files one by one. `text.conditioning` and the like are that one module of a room.
 _NETS = ("networks", "text.conditioning")
 _BASE = ("errors", "registry", "geometry", "checks")
 _CORE = ("files", "text", "audio", "networks", "editing", "codec", "checkpoints", "sampling")
@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "measures": ("audio", *_BASE),
     "networks": ("text.conditioning", *_BASE),
     "editing": ("audio", *_BASE),
-    "codec": ("networks", "files", *_BASE),
+    "codec": ("networks", "audio.waveform", "files", *_BASE),
     "checkpoints": ("networks", "text", "files", *_BASE),
     "sampling": (*_NETS, *_BASE),
     "adapters": ("checkpoints", "networks", "files", *_BASE),
@@ -115,6 +115,8 @@ def public_api(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.Cl
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
+        if any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list):
+            continue  # a signature of what follows
         yield node.name, node
         for method in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):

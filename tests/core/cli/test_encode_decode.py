@@ -40,6 +40,23 @@ def test_encode_then_decode(sa3, source, tiny_s):
     assert rel_l2(read_audio(read_path("z.wav"))[0], audio) > 1e-5
 
 
+def test_several_files_become_the_items_of_one(sa3, source, tmp_path):
+    write_audio(tmp_path / "short.wav", torch.rand(1, 5000) - 0.5, 22050, FORMATS["wav-32f"])
+    out = ("--model", "tiny-s", "--out")
+    assert sa3("encode", "source.wav", "short.wav", *out, "both.safetensors")[0] == 0
+    both = read_latents(read_path("both.safetensors"))
+    assert both.frames.shape == (2, 256, 17)
+    assert both.seconds == (1.5, pytest.approx(5000 / 22050, abs=3e-5))
+    assert sa3("encode", "short.wav", *out, "one.safetensors")[0] == 0
+    one = read_latents(read_path("one.safetensors"))
+    assert torch.equal(both.frames[1:, :, :3], one.frames)
+    assert sa3("encode", "source.wav", "short.wav", "--seconds", 1, *out, "c.safetensors")[0] == 0
+    assert read_latents(read_path("c.safetensors")).seconds == (1.0, 1.0)
+    code, _, err = sa3("encode", "source.wav", "short.wav", *out, "both.npy")
+    assert code == 1
+    assert "a .npy file holds one item, there are 2" in err
+
+
 def test_odd_sources_round_trip_to_the_sample(sa3, tmp_path):
     # A third of all lengths would lose a sample if seconds were just N / 44100.
     length = next(n for n in range(44100, 45000) if int(n / 44100 * 44100) < n)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from sa3_core.audio.waveform import prepare_source
 from sa3_core.checkpoints.load import load_autoencoder
 from sa3_core.codec import autoencode
 from sa3_core.codec.autoencode import decode, encode, encode_items
 from sa3_core.codec.latent_file import Latents
+from sa3_core.errors import InputError
 from sa3_core.geometry import HOP, samples_of
 from sa3_core.networks.same import SAMEAutoencoder
 from tests.helpers.support import rel_l2
@@ -40,6 +42,38 @@ def test_encoding_fills_up_the_last_frame(autoencoder):
     latent = encode(autoencoder, audio)
     assert latent.shape == (1, 256, 4)
     assert rel_l2(encode(autoencoder, audio, chunk=1), latent) < 5e-5
+
+
+def test_clips_of_a_list_are_as_they_are_alone(autoencoder):
+    generator = torch.Generator().manual_seed(1)
+    clips = [
+        torch.randn(2, 2 * HOP + 5, generator=generator) * 0.1,
+        torch.randn(1, 5 * HOP, generator=generator) * 0.1,
+        torch.randn(2, HOP, generator=generator) * 0.1,
+    ]
+    rates = [44100, 22050, 48000]
+    latents = encode(autoencoder, clips, sample_rate=rates)
+    counts = [3, 10, 1]
+    assert latents.frames.shape == (3, 256, 10)
+    for item, (clip, rate, count) in enumerate(zip(clips, rates, counts, strict=True)):
+        source = prepare_source(clip, rate)
+        alone = encode(autoencoder, source)
+        assert torch.equal(latents.frames[item : item + 1, :, :count], alone)
+        assert not latents.frames[item, :, count:].any()
+        assert samples_of(latents.seconds[item]) == source.shape[-1]
+        assert torch.equal(encode(autoencoder, clip[None], sample_rate=rate), alone)
+    lengths = [piece.shape[-1] for piece in decode(autoencoder, latents)]
+    assert lengths == [2 * HOP + 5, 10 * HOP, prepare_source(clips[2], 48000).shape[-1]]
+
+
+def test_lists_that_cannot_be_encoded_say_why(small):
+    clip = torch.zeros(2, HOP)
+    with pytest.raises(InputError, match="no clip"):
+        encode(small, [])
+    with pytest.raises(InputError, match="2 sample rates for 3 items"):
+        encode(small, [clip] * 3, sample_rate=[44100, 48000])
+    with pytest.raises(InputError, match=r"Clip 2 has shape \[1, 2, 4096\]; give \[A, N\]"):
+        encode(small, [clip, clip[None]])
 
 
 def test_the_decoders_noise_has_a_seed_of_its_own(small):
