@@ -102,6 +102,7 @@ def test_chunks_are_chosen_by_free_memory_on_cuda(small, monkeypatch):
     class Autoencoder:
         config, chunk_grid, halo = small.config, 2, 2
         parameters = staticmethod(lambda: iter([OnCuda]))
+        check_files = staticmethod(lambda: None)
 
     monkeypatch.setattr(autoencode, "decode_chunked", fake_decode)
     latents = Latents(torch.zeros(1, 256, 4000), (300.0,))
