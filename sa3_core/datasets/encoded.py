@@ -82,7 +82,7 @@ def read_notes(path: Path) -> dict[str, Any]:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LatentFileError(f"{path} is missing. Encode that clip again.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LatentFileError(f"{path} is not readable JSON ({error}).") from error
     if not isinstance(notes, dict):
         raise LatentFileError(f"{path} holds no JSON object. Encode that clip again.")

@@ -126,7 +126,7 @@ def _from_json(path: Path) -> str:
         return ""
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON ({error}).") from error
     if not isinstance(values, dict):
         raise InputError(f'{path} must hold a JSON object, such as {{"prompt": "warm pad"}}.')

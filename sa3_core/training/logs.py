@@ -1,6 +1,7 @@
 """What a run writes down: CSV files always, TensorBoard where it is installed."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class Logs:
 
     def history(self) -> list[tuple[int, float]]:
         """Steps and losses of all validations."""
-        rows = read_rows(self._folder / VALIDATION)
-        return [(int(row["step"]), float(row["loss"])) for row in rows]
+        rows = read_rows(self._folder / VALIDATION, ("step", "loss"))
+        return [(int(row["step"][0]), row["loss"][0]) for row in rows]
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -72,12 +73,29 @@ class Logs:
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Lines of a CSV file by the names of its columns; none where it is missing."""
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, list[float]]]:
+    """Numbers of a CSV file's lines by the names of its columns.
+
+    Args:
+        path: none where it is missing.
+        columns: wanted; a line that lacks one, or holds something else there, is left out: people
+            open logs in other programs.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = list(csv.DictReader(line.replace("\0", "") for line in file))
+    found = (_numbers(line, columns) for line in lines)
+    return [row for row in found if row is not None]
+
+
+def _numbers(line: Mapping[str, str], columns: Sequence[str]) -> dict[str, list[float]] | None:
+    try:
+        row = {name: [float(part) for part in line[name].split()] for name in columns}
+    except (KeyError, ValueError, AttributeError):
+        return None
+    sound = all(values and all(map(math.isfinite, values)) for values in row.values())
+    return row if sound else None
 
 
 def _open_board(folder: Path, step: int) -> Any:

@@ -26,14 +26,14 @@ def draw_progress(folder: Path) -> Path | None:
     Raises:
         InputError: it cannot be written.
     """
-    rows = read_rows(folder / LOG)
+    rows = read_rows(folder / LOG, ("step", "loss", "t", "items"))
     if not rows:
         return None
-    steps = np.array([float(row["step"]) for row in rows])
-    losses = np.array([float(row["loss"]) for row in rows])
-    held = [(float(r["step"]), float(r["loss"])) for r in read_rows(folder / VALIDATION)]
-    levels = np.array([float(x) for row in rows for x in row["t"].split()])
-    items = np.array([float(x) for row in rows for x in row["items"].split()])
+    steps, losses = (np.array([row[name][0] for row in rows]) for name in ("step", "loss"))
+    validations = read_rows(folder / VALIDATION, ("step", "loss"))
+    held = [(row["step"][0], row["loss"][0]) for row in validations]
+    pairs = [pair for row in rows for pair in zip(row["t"], row["items"], strict=False)]
+    levels, items = np.array(pairs).T
     image = Image.new("RGB", _SIZE, _GROUND)
     middle = _SIZE[1] * 5 // 8
     upper = _Panel(image, (_MARGIN, 40, _SIZE[0] - 24, middle - _GAP // 2))

@@ -1,7 +1,7 @@
 """Files that a stopped training goes on from."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,14 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, A
 
 
 def read_state(
-    path: Path, own: Mapping[str, Any], names: Collection[str]
+    path: Path, own: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, Any], AbstractContextManager[Reader]]:
     """Check a state against the run that is to go on.
 
     Args:
         path: the file.
         own: settings that must be the same.
-        names: tensors that must be there.
+        shapes: tensors that must be there, with their sizes.
 
     Returns:
         The state's JSON, and its tensors one by one.
@@ -59,8 +59,12 @@ def read_state(
         raise AdapterError(f"Training state {error}") from error
     if not isinstance(state, dict):
         raise AdapterError(f"{path.name} is no training state.")
+    counts = [state.get(key) for key in ("step", "updates")]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise AdapterError(f"{path.name} is damaged: it does not tell its steps. Start anew.")
     other = [key for key in own if state.get(key) != own[key]]
-    if other or not set(names) <= header.keys():
+    fits = all(name in header and header[name]["shape"] == [*shapes[name]] for name in shapes)
+    if other or not fits:
         raise AdapterError(
             f"{path.name} was trained with another setting of {', '.join(other) or 'layers'}. "
             "Set what it was trained with, or start anew in another folder."

@@ -188,8 +188,9 @@ class Trainer:
         Raises:
             AdapterError: no such state, or one of other settings, clips or layers.
         """
-        names = [f"{before}{n}" for n in self._tensors for before in ("", *self._prefixes())]
-        state, read = read_state(path, self._identity(), names)
+        before = ("", *(f"{moment}." for moment in _MOMENTS))
+        shapes = {b + name: value.shape for name, value in self._tensors.items() for b in before}
+        state, read = read_state(path, self._identity(), shapes)
         self._updates = int(state["updates"])
         with read as tensors:
             for name, parameter in self._tensors.items():
@@ -205,10 +206,6 @@ class Trainer:
             self._scaler.load_state_dict(state["scaler"])
         self.learner.end_step()
         self.step = int(state["step"])
-
-    @staticmethod
-    def _prefixes() -> tuple[str, ...]:
-        return tuple(f"{moment}." for moment in _MOMENTS)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""

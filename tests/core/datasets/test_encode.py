@@ -237,3 +237,58 @@ def test_surround_recordings_are_mixed_down_and_said(same, tmp_path):
     six, two = encode_folder(list_recordings(place), same, tmp_path / "out", SIZE)
     assert (six.status, two.note) == ("encoded", "the same sound as six.wav")
     assert six.note.startswith("The 6 channels (FL FR FC LFE BL BR) were mixed down")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\xff\xfe\x00", "no readable text"),
+        ("a.json", b"{", "no readable JSON"),
+        ("a.json", b"[" * 100_000, "no readable JSON"),
+        ("a.json", b"[1]", "must hold a JSON object"),
+        ("a.json", b"\xff", "no readable text"),
+    ],
+)
+def test_captions_that_cannot_be_read_are_said_with_their_file(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        list_recordings(folder)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("caption", ["", "   \n", "\ufeff"])
+def test_an_empty_caption_is_none(folder, caption):
+    (folder / "a.txt").write_text(caption, encoding="utf-8")
+    assert list_recordings(folder)[0].caption == ""
+
+
+def test_a_recording_that_is_cut_short_is_rejected(folder, tmp_path, same):
+    path = folder / "a.wav"
+    path.write_bytes(path.read_bytes()[:-20_000])
+    outcomes = encode_folder(list_recordings(folder), same, tmp_path / "out", SIZE)
+    assert [o.status for o in outcomes] == ["rejected", "encoded"]
+    assert "cut short" in outcomes[0].note
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 2)), np.full((1, 256, 2), np.inf)])
+def test_a_damaged_silence_is_refused(tmp_path, array):
+    np.save(tmp_path / "silence.npy", array.astype(np.float32))
+    with pytest.raises(LatentFileError, match=r"silence\.npy"):
+        read_silence(tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "3"])
+def test_durations_that_are_none_are_refused(tmp_path, seconds):
+    np.save(tmp_path / "x.npy", np.zeros((256, 2), np.float32))
+    notes = {"prompt": "p", "seconds_total": seconds, "padding_mask": [1, 1]}
+    (tmp_path / "x.json").write_text(json.dumps(notes), encoding="utf-8")
+    with pytest.raises(LatentFileError, match="seconds_total"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, ""])
+def test_notes_that_are_no_object_are_refused(tmp_path, text):
+    np.save(tmp_path / "x.npy", np.zeros((256, 2), np.float32))
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
+    with pytest.raises(LatentFileError, match=r"x\.json"):
+        read_folder(tmp_path)
