@@ -51,7 +51,7 @@ class SA3EmptyLatent(io.ComfyNode):
                     default=1,
                     min=1,
                     max=4096,
-                    tooltip="Items to make.",
+                    tooltip="Items to make: at most 1000, and 4 GB of latents, at once.",
                     optional=True,
                 ),
                 io.Combo.Input(
@@ -70,7 +70,7 @@ class SA3EmptyLatent(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Several durations for a batch, e.g. 10, 20.5, 0:45; each makes "
-                        "`batch_size` items. Replaces `seconds` and `bars`."
+                        "`batch_size` items, at most 1000 in all. Replaces `seconds` and `bars`."
                     ),
                     advanced=True,
                 ),

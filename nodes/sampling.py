@@ -169,7 +169,10 @@ def _advanced_inputs() -> list[Any]:
             "seeds",
             default="",
             optional=True,
-            tooltip="One seed per item instead of `seed`, e.g. 7, 9, 20-23 (a sweep of takes).",
+            tooltip=(
+                "One seed per item instead of `seed`, e.g. 7, 9, 20-23 (a sweep of takes); at most "
+                "1000."
+            ),
             advanced=True,
         ),
         io.Int.Input(

@@ -16,6 +16,10 @@ from torch import Tensor
 from .errors import InputError
 
 MAX_SEED = 2**64 - 1  # what ComfyUI's widgets hold
+MAX_ITEMS = 1000  # of a batch, and entries of a list that is given as text
+MAX_CHARACTERS = 100_000  # of a text; reading one takes memory by its length
+MAX_LATENT_BYTES = 4e9  # of one latent: 950 items as long as the longest model's
+MAX_AUDIO_BYTES = 8e9  # of all items of one AUDIO: 6.3 h of stereo at 44.1 kHz
 _SHOWN = 42  # characters of a wrong value that an error repeats
 
 
@@ -137,6 +141,44 @@ def check_seconds(seconds: SupportsFloat, maximum: float, name: str = "seconds")
             name,
         )
     return value
+
+
+def check_length(name: str, text: str) -> str:
+    """Return a text of at most MAX_CHARACTERS or raise InputError, before anything reads it."""
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(
+            f"has {len(text)} characters; at most {MAX_CHARACTERS} are read. Shorten it.", name
+        )
+    return text
+
+
+def check_entries(name: str, count: int) -> None:
+    """Refuse a list of more than MAX_ITEMS entries."""
+    if count > MAX_ITEMS:
+        raise InputError(
+            f"holds more than {MAX_ITEMS} entries, the most that are read at once. Give fewer.",
+            name,
+        )
+
+
+def check_size(what: str, size: float, most: float) -> None:
+    """Refuse to make what takes more memory than anything sensible does.
+
+    Args:
+        what: names it as a sentence's subject, with its length ("3 items of up to 20 s").
+        size: bytes that it would take.
+        most: bytes that are allowed.
+    """
+    if size > most:
+        raise InputError(
+            f"{what} would take {size / 1e9:.1f} GB; at most {most / 1e9:g} GB are made at once. "
+            "Choose fewer items or shorter ones."
+        )
+
+
+def shortened(text: str) -> str:
+    """A text that an error repeats: in quotes, and no longer than a line."""
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
 
 
 def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:

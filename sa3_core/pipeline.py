@@ -19,14 +19,30 @@ from torch import Tensor
 from .audio.waveform import as_source, fit_length
 from .checkpoints.library import Library
 from .checkpoints.load import load_autoencoder, load_model
-from .checks import broadcast, check_number, check_seconds, check_seed, later_seed
+from .checks import (
+    MAX_AUDIO_BYTES,
+    broadcast,
+    check_entries,
+    check_number,
+    check_seconds,
+    check_seed,
+    check_size,
+    later_seed,
+)
 from .codec.autoencode import OnProgress, decode, encode, encode_items
 from .codec.latent_file import Latents
 from .editing.continuation import ContinuationPlan
 from .editing.edits import Edit, ItemPlan, plan_items, region_lists, restore_source
 from .editing.windows import WINDOW_SEED, Extension, extend_source
 from .errors import InputError
-from .geometry import HEADROOM_SECONDS, HOP, LATENT_CHANNELS, MAX_HEADROOM, target_frames
+from .geometry import (
+    HEADROOM_SECONDS,
+    HOP,
+    LATENT_CHANNELS,
+    MAX_HEADROOM,
+    SAMPLE_RATE,
+    target_frames,
+)
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .registry import AUTO
@@ -107,6 +123,7 @@ class GenerateRequest:
             "region lists": region_lists(self.edit),
         }
         batch = max(lists.values())
+        check_entries("batch", batch)
         for what, count in lists.items():
             broadcast(count, batch, what)
         return batch
@@ -301,6 +318,9 @@ def _plan(request: GenerateRequest, model: SA3Model) -> list[ItemPlan]:
         raise InputError("No duration was given; give one in seconds.")
     for plan in plans:
         check_seconds(plan.seconds, model.max_seconds, "the piece's length in seconds")
+    total = sum(plan.seconds for plan in plans)
+    what = f"{len(plans)} item{'' if len(plans) == 1 else 's'}, {total:g} s in all,"
+    check_size(what, 8 * total * SAMPLE_RATE, MAX_AUDIO_BYTES)
     return plans
 
 

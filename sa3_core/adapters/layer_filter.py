@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..checks import check_entries, check_length, shortened
 from ..errors import InputError
 
 _RANGE = re.compile(r"\[\s*(\d+)\s*(?:-\s*(\d+)\s*)?\]")
@@ -55,8 +56,11 @@ class LayerFilter:
 
     @cached_property
     def _terms(self) -> tuple[_Term, ...]:
-        parts = (part.strip() for part in re.split(r"[,\n]", self.text.lower()))
-        return tuple(_parse(part, self.text) for part in parts if part)
+        check_length(_NAME, self.text)
+        parts = [part.strip() for part in re.split(r"[,\n]", self.text.lower())]
+        terms = [part for part in parts if part]
+        check_entries(_NAME, len(terms))
+        return tuple(_parse(term, shortened(self.text)) for term in terms)
 
     def matches(self, key: str) -> bool:
         """True where the LoRA stays active.
@@ -79,14 +83,14 @@ def _parse(term: str, text: str) -> _Term:
     excludes = term[0] in "-!"
     body = term[1:].strip() if excludes else term
     if not body:
-        raise InputError(f"is {text!r}; {term!r} in it names no layer. {_SYNTAX}.", _NAME)
+        raise InputError(f"is {text}; {shortened(term)} in it names no layer. {_SYNTAX}.", _NAME)
     pattern, ranges, end = "", [], 0
     for found in _RANGE.finditer(body):
         low = int(found[1])
         high = low if found[2] is None else int(found[2])
         if high < low:
             raise InputError(
-                f"is {text!r}; the range {found[0]} is reversed, write [{high}-{low}].", _NAME
+                f"is {text}; the range {found[0]} is reversed, write [{high}-{low}].", _NAME
             )
         # \.? lets layers[0-5] meet layers.3; the guards keep [1-2] from meeting 12 or 21
         pattern += _literal(body[end : found.start()], text) + r"\.?(?<!\d)(\d+)(?!\d)"
@@ -97,5 +101,5 @@ def _parse(term: str, text: str) -> _Term:
 
 def _literal(part: str, text: str) -> str:
     if "[" in part or "]" in part:
-        raise InputError(f"is {text!r}; unreadable [ ] in {part!r}. {_SYNTAX}.", _NAME)
+        raise InputError(f"is {text}; unreadable [ ] in {shortened(part)}. {_SYNTAX}.", _NAME)
     return re.escape(part)

@@ -25,6 +25,7 @@ from .waveform import as_batch, check_rate, peak, resample
 
 _log = logging.getLogger(__name__)
 
+MAX_DECODED_BYTES = 4e9  # of one file: 3.1 h of stereo at 44.1 kHz
 _BLOCK = 65536  # samples handed to the encoder at once
 _MOST_PER_CHANNEL = {"libopus": 256_000}  # bit/s; the encoder refuses more
 _ESTIMATE = 0.5  # seconds by which a length may be off that is an estimate
@@ -52,19 +53,20 @@ class WriteReport:
     sample_rate: int
 
 
-def read_audio(path: Path) -> tuple[Tensor, int]:
+def read_audio(path: Path, most: float = MAX_DECODED_BYTES) -> tuple[Tensor, int]:
     """Decode the first audio stream of any file FFmpeg knows (video too).
 
     Args:
         path: the file.
+        most: bytes that its samples may take; a small file can hold hours of silence.
 
     Returns:
         ([A, N] float32, sample rate in Hz); integer samples are divided by their full scale.
 
     Raises:
-        AudioError: the file is missing, unreadable, damaged or has no sound in it.
+        AudioError: the file is missing, unreadable, damaged, too long or has no sound in it.
     """
-    audio, rate, _ = _read(path)
+    audio, rate, _ = _read(path, most)
     return audio, rate
 
 
@@ -74,12 +76,12 @@ def read_source(path: Path) -> tuple[Tensor, int, str]:
     Returns:
         [1 or 2, N] float32, sample rate in Hz, and what was done to the channels ("" = nothing).
     """
-    audio, rate, layout = _read(path)
+    audio, rate, layout = _read(path, MAX_DECODED_BYTES)
     mixed, note = to_stereo(audio, layout)
     return mixed, rate, note
 
 
-def _read(path: Path) -> tuple[Tensor, int, tuple[str, ...]]:
+def _read(path: Path, most: float) -> tuple[Tensor, int, tuple[str, ...]]:
     """Samples [A, N], sample rate in Hz and names of the channels."""
     if not path.is_file():
         raise AudioError(f"There is no audio file {str(path)!r}. Check the path.")
@@ -93,9 +95,11 @@ def _read(path: Path) -> tuple[Tensor, int, tuple[str, ...]]:
             if not container.streams.audio:
                 raise AudioError(f"{path.name} holds no audio. Choose a file with sound in it.")
             stream = container.streams.audio[0]
-            blocks, bad_packets = _decode(container, stream)
-            rate, layout = stream.rate, tuple(channel.name for channel in stream.layout.channels)
             stated = float(stream.duration * stream.time_base) if stream.duration else 0.0
+            if 4 * stated * stream.rate * stream.channels > most:
+                raise _too_long(path, stated, most)
+            blocks, bad_packets = _decode(container, stream, path, most)
+            rate, layout = stream.rate, tuple(channel.name for channel in stream.layout.channels)
             slack = _EXACT_LENGTH.get(container.format.name)
     except (FFmpegError, OSError) as error:
         raise _damaged(path, str(error)) from error
@@ -121,16 +125,34 @@ def _read(path: Path) -> tuple[Tensor, int, tuple[str, ...]]:
     return torch.from_numpy(audio), rate, layout
 
 
-def _decode(container: InputContainer, stream: av.AudioStream) -> tuple[list[np.ndarray], int]:
-    """All decodable frames [A, n], and how many packets were not (tags after an MP3, damage)."""
+def _decode(
+    container: InputContainer, stream: av.AudioStream, path: Path, most: float
+) -> tuple[list[np.ndarray], int]:
+    """All decodable frames [A, n], and how many packets were not (tags after an MP3, damage).
+
+    Raises:
+        AudioError: the frames take more than `most` bytes, whatever the file says of its length.
+    """
     blocks: list[np.ndarray] = []
-    bad_packets = 0
+    bad_packets = size = 0
     for packet in container.demux(stream):
         try:
-            blocks += [_samples(frame) for frame in packet.decode()]
+            for frame in packet.decode():
+                blocks.append(_samples(frame))
+                size += blocks[-1].nbytes
         except InvalidDataError:
             bad_packets += 1
+        if size > most:
+            seconds = sum(block.shape[1] for block in blocks) / stream.rate
+            raise _too_long(path, seconds, most)
     return blocks, bad_packets
+
+
+def _too_long(path: Path, seconds: float, most: float) -> AudioError:
+    return AudioError(
+        f"{path.name} lasts {seconds:.0f} s or more; its samples would take more than "
+        f"{most / 1e9:g} GB, the most that is decoded at once. Cut it into shorter files."
+    )
 
 
 def _damaged(path: Path, detail: str) -> AudioError:

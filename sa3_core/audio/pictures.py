@@ -126,10 +126,11 @@ def spectrogram(
     length = audio.shape[-1]
     hop = min(max(length // columns, _SMALLEST_HOP), _WINDOW)
     window = torch.hann_window(_WINDOW, device=audio.device)
-    padded = F.pad(audio.float(), (_WINDOW // 2, _WINDOW // 2 + max(0, _WINDOW - length)))
+    room = (_WINDOW // 2, _WINDOW // 2 + max(0, _WINDOW - length))
     power = audio.new_zeros(0)
-    for channel in padded:  # one after the other: half the memory
-        bins = torch.stft(channel, _WINDOW, hop, window=window, center=False, return_complex=True)
+    for channel in audio:  # one after the other: half the memory
+        padded = F.pad(channel.float(), room)
+        bins = torch.stft(padded, _WINDOW, hop, window=window, center=False, return_complex=True)
         part = F.adaptive_avg_pool1d(bins.abs().square()[None], columns)[0]
         power = part if power.numel() == 0 else power + part
     power = power / len(audio) * (2 / window.sum()) ** 2

@@ -196,10 +196,10 @@ def decode_items(
     Yields:
         [1, 2, 4096 n_b] float32 on the CPU, n_b as `frames_needed` says.
     """
-    autoencoder.check_files()
     check_sound(frames, "The latent to decode", _UNSOUND_LATENT)
     if noise_seed is not None:
         check_seed(noise_seed)
+    autoencoder.check_files()
     total = frames.shape[-1]
     for item, length in enumerate(seconds):
         needed = frames_needed(autoencoder, length, total)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.waveform import prepare_source
-from ..checks import check_positive
+from ..checks import MAX_AUDIO_BYTES, check_positive, check_size
 from ..geometry import SAMPLE_RATE, seconds_of_samples
 from .masks import continuation_mask
 from .regions import Region
@@ -79,10 +79,12 @@ def continue_source(
         What the model gets, and the source for what comes after it.
 
     Raises:
-        InputError: nothing to add.
+        InputError: nothing to add, or more audio than MAX_AUDIO_BYTES.
     """
     add = max(1, round(check_positive("add_seconds", add_seconds) * rate)) / rate
     length = source.shape[-1]
+    size = 8 * (length / rate + add) * SAMPLE_RATE
+    check_size(f"A piece of {length / rate + add:g} s", size, MAX_AUDIO_BYTES)
     shown = round(context * rate) or length
     first, last = (0, min(shown, length)) if before else (max(0, length - shown), length)
     end = (last - first) / rate

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from ..checks import broadcast
-from ..errors import RegionError
+from ..checks import MAX_ITEMS, broadcast, check_entries, check_length
+from ..errors import InputError, RegionError
 from .regions import Region, invert_regions, parse_regions, regions_from_list
 
 _ANY_DURATION = 1e9  # seconds; long enough for every region that could be meant
@@ -41,7 +42,10 @@ class RegionRequest:
             RegionError: see `parse_regions` and `regions_from_list`.
             InputError: counts that fit in no way, naming both.
         """
+        check_length("regions", self.text)
         texts, lists = self._texts(), _item_lists(self.listed)
+        check_entries("regions", len(texts))
+        check_entries("region_list", len(lists))
         if not texts and not lists:
             texts = [""]  # the parser says what is missing
         batch = max(len(durations), len(texts), len(lists))
@@ -87,7 +91,7 @@ def check_text(text: str, one_list_per_line: bool = False) -> str | None:
     try:
         request = RegionRequest(text, one_list_per_line, bpm=120.0)
         request.resolve([_ANY_DURATION])
-    except RegionError as error:
+    except (InputError, RegionError) as error:
         return str(error).replace(f"{_ANY_DURATION:g} s", "the duration")
     return None
 
@@ -99,14 +103,16 @@ def _item_lists(listed: Any) -> list[Any]:
     if isinstance(listed, str):
         return [listed]
     if hasattr(listed, "tolist"):
+        check_entries("region_list", len(listed) if listed.ndim else 1)
         listed = listed.tolist()
     try:
-        rows = list(listed)
+        rows = list(islice(listed, MAX_ITEMS + 1))
     except TypeError:
         raise RegionError(
             f"region_list is a {type(listed).__name__}; it must be a list of (start, end) pairs of "
             "seconds, or one such list per item."
         ) from None
+    check_entries("region_list", len(rows))
     if rows and all(isinstance(row, str) for row in rows):
         return rows
     if rows and all(_is_list_of_pairs(row) for row in rows):

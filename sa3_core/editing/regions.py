@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..checks import check_positive
+from ..checks import check_entries, check_length, check_positive, shortened
 from ..errors import InputError, RegionError
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
@@ -35,11 +35,11 @@ def parse_time(text: str) -> float:
     """
     plain = text.strip()
     if re.fullmatch(_CLOCK, plain) is None:
-        raise InputError(f"{plain!r} is no time; write seconds (12.5) or m:ss (1:02.5).")
+        raise InputError(f"{shortened(plain)} is no time; write seconds (12.5) or m:ss (1:02.5).")
     try:
         return _clock_seconds(plain)
     except ValueError as error:
-        raise InputError(f"{plain!r} is no time: {error}.") from None
+        raise InputError(f"{shortened(plain)} is no time: {error}.") from None
 
 
 def parse_durations(text: str) -> list[float]:
@@ -48,6 +48,8 @@ def parse_durations(text: str) -> list[float]:
     Raises:
         InputError: an entry that is no time, or zero.
     """
+    entries = [entry for entry in re.split(r"[\s,;]+", check_length("durations", text)) if entry]
+    check_entries("durations", len(entries))
     decimal = re.search(r"(?<![\d,.:])\d+,\d+(?![\d,.:])", text)
     if decimal is not None:
         whole, part = decimal[0].split(",")
@@ -56,11 +58,13 @@ def parse_durations(text: str) -> list[float]:
             f"duration, or '{whole}, {part}' with a space for two."
         )
     try:
-        values = [parse_time(entry) for entry in re.split(r"[\s,;]+", text) if entry]
+        values = [parse_time(entry) for entry in entries]
     except InputError as error:
         raise InputError(f"durations: {error}") from None
     if any(value <= 0 for value in values):
-        raise InputError(f"durations {text!r}: every duration must be more than 0 seconds.")
+        raise InputError(
+            f"durations {shortened(text)}: every duration must be more than 0 seconds."
+        )
     return values
 
 
@@ -91,6 +95,7 @@ def parse_regions(
         InputError: duration, bpm or beats_per_bar out of range.
     """
     check_positive("duration", duration)
+    check_length("regions", text)
     joined = re.sub(r" ?[-\u2013\u2014] ?", "-", " ".join(text.lower().split()))
     tokens = [token for token in re.split(r"[ ,;]", re.sub(r"(bars?) ", r"\1", joined)) if token]
     if not tokens:
@@ -98,6 +103,7 @@ def parse_regions(
             f"No region was given. Write one or more, such as 4-8 or 90%-100%, within "
             f"0-{duration:g} s."
         )
+    check_entries("regions", len(tokens))
     regions = []
     for token in tokens:
         if bars := _BARS.fullmatch(token):
@@ -121,7 +127,8 @@ def regions_from_list(pairs: Iterable[Sequence[float]], duration: float) -> list
     """
     check_positive("duration", duration)
     regions = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs, 1):
+        check_entries("region_list", number)
         try:
             start, end = (float(value) for value in pair)
         except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import check_positive
+from ..checks import MAX_AUDIO_BYTES, check_positive, check_size
 from ..errors import InputError
 from .continuation import ContinuationPlan, plan_continuation
 from .paste import Source, paste_back
@@ -72,8 +72,10 @@ class Extension:
             sample_rate: of the source; pieces are cut at whole samples, which takes one of room.
 
         Raises:
-            InputError: see `plan_windows`.
+            InputError: see `plan_windows`; also more audio than MAX_AUDIO_BYTES.
         """
+        size = 8 * (source + check_positive("add_seconds", self.add)) * sample_rate
+        check_size(f"A piece of {source + self.add:g} s", size, MAX_AUDIO_BYTES)
         longest = min(self.longest or limit, limit) - 1 / sample_rate
         return plan_windows(source, self.add, longest, self.context, self.overlap, self.before)
 

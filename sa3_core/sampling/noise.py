@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import check_count, check_number, check_seed, check_whole, read_seed
+from ..checks import (
+    MAX_ITEMS,
+    check_count,
+    check_entries,
+    check_length,
+    check_number,
+    check_seed,
+    check_whole,
+    read_seed,
+    shortened,
+)
 from ..errors import InputError
 from ..geometry import LATENT_CHANNELS
 
@@ -54,14 +64,18 @@ def parse_seeds(text: str) -> list[int]:
         InputError: an entry that is no seed, or a reversed or huge range.
     """
     seeds: list[int] = []
-    for entry in re.split(r"[\s,;]+", text.strip()):
+    for entry in re.split(r"[\s,;]+", check_length("seeds", text).strip()):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", entry)
         if match is None:
-            raise InputError(f"seeds: {entry!r} is no seed; write e.g. 7, 9, 20-23.")
+            raise InputError(f"seeds: {shortened(entry)} is no seed; write e.g. 7, 9, 20-23.")
         first, last = (read_seed(number) for number in (match[1], match[2] or match[1]))
-        if not first <= last < first + 1000:
-            raise InputError(f"seeds: the range {entry!r} must go up and hold at most 1000 seeds.")
+        if not first <= last < first + MAX_ITEMS:
+            raise InputError(
+                f"seeds: the range {shortened(entry)} must go up and hold at most {MAX_ITEMS} "
+                "seeds."
+            )
         seeds.extend(range(first, last + 1))
+        check_entries("seeds", len(seeds))
     return seeds
 
 

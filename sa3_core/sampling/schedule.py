@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..checks import check_level, check_whole
+from ..checks import check_length, check_level, check_whole, shortened
 from ..errors import ConfigError, InputError
 from ..registry import AUTO, Registry
 
@@ -193,6 +193,7 @@ def parse_shift_options(text: str) -> dict[str, float]:
         InputError: an entry that is not NAME=NUMBER, or a name given twice.
     """
     options: dict[str, float] = {}
+    check_length("shift_options", text)
     for entry in re.split(r"[\s,;]+", re.sub(r"\s*=\s*", "=", text.strip())):
         if not entry:
             continue
@@ -203,7 +204,7 @@ def parse_shift_options(text: str) -> dict[str, float]:
             number = math.nan
         if not name or not math.isfinite(number):
             raise InputError(
-                f"has {entry!r}; write NAME=NUMBER, e.g. rate=0.5, anchor_length=1500.",
+                f"has {shortened(entry)}; write NAME=NUMBER, e.g. rate=0.5, anchor_length=1500.",
                 "shift_options",
             )
         if name in options:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MIN_TRANSFORMERS = "4.53"
 
+PORTION = 32  # prompts that are run at once; a thousand would take 16 GB
+
 
 class T5Gemma(nn.Module):
     """The encoder with its tokenizer.
@@ -72,7 +74,7 @@ class T5Gemma(nn.Module):
 
     @torch.no_grad()
     def encode_ids(self, ids: Sequence[Sequence[int]]) -> TextConditioning:
-        """Encode token ids; only real tokens are run, padded to the longest item.
+        """Encode token ids, PORTION prompts at a time; only real tokens are run.
 
         Args:
             ids: one sequence per item, any lengths; an empty one gives no real token.
@@ -89,9 +91,10 @@ class T5Gemma(nn.Module):
         padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
         padded, mask = padded.to(table.device), mask.to(table.device)
         tokens = torch.zeros(*mask.shape, TEXT_WIDTH, device=table.device)
-        filled = mask.any(dim=1)  # [B]
-        if filled.any():
-            tokens[filled] = self._run(padded[filled], mask[filled])
+        filled = torch.nonzero(mask.any(dim=1)).flatten()
+        for start in range(0, len(filled), PORTION):
+            rows = filled[start : start + PORTION]
+            tokens[rows] = self._run(padded[rows], mask[rows])
         return TextConditioning(tokens, mask)
 
     def _embedding(self) -> nn.Embedding:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
+from ..checks import MAX_CHARACTERS, check_entries
 from ..errors import CheckpointError, InputError
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
 from ..files.tensor_file import read_header
@@ -198,13 +199,11 @@ def estimate_tokens(prompt: str) -> int:
     return len(re.findall(r"\w+|[^\w\s]", prompt))
 
 
-MAX_CHARACTERS = 100_000  # of a prompt; reading one takes memory by its length
-
-
 def check_prompts(prompts: Sequence[str]) -> None:
     """Raise InputError unless `prompts` is a non-empty sequence of well-formed strings."""
     if isinstance(prompts, str) or not prompts:
         raise InputError(f"prompts is {prompts!r}; it must be a list with at least one prompt.")
+    check_entries("prompts", len(prompts))
     for number, prompt in enumerate(prompts, 1):
         if not isinstance(prompt, str):
             raise InputError(f"Prompt {number} is {prompt!r}; it must be text.")

@@ -13,8 +13,8 @@ from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import DTYPES
 from ....sa3_core.registry import AUTO
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
-from ....sa3_core.text.encoder import T5Gemma, load_t5gemma
-from ....sa3_core.text.tokenizers import TokenizedPrompt
+from ....sa3_core.text.encoder import PORTION, T5Gemma, load_t5gemma
+from ....sa3_core.text.tokenizers import TokenizedPrompt, check_prompts
 from ..host.running import check_files, intermediate, loaded, make_patcher
 from .values import text_of
 
@@ -89,7 +89,7 @@ class SA3CLIP(comfy.sd.CLIP):
     get_sd = state_dict_for_saving
 
     def _encode(self, ids: Sequence[Sequence[int]]) -> TextConditioning:
-        memory = encoding_memory(len(ids), max(map(len, ids), default=1))
+        memory = encoding_memory(min(len(ids), PORTION), max(map(len, ids), default=1))
         with loaded(self.patcher, memory, full=True) as encoder:
             text = encoder.encode_ids(ids)
         return TextConditioning(intermediate(text.tokens), intermediate(text.mask))
@@ -150,6 +150,7 @@ def encode_prompts(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning,
 def _encode_stock(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
     """A stock CLIP, one prompt at a time, cut to our length and without prompt weights."""
     texts, totals = [], []
+    check_prompts(prompts)
     for prompt in prompts:
         tokens = clip.tokenize(prompt, disable_weights=True)
         cut, total = _cut_stock(tokens)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ....sa3_core.audio.waveform import prepare_source
 from ....sa3_core.checkpoints.load import load_same
 from ....sa3_core.checkpoints.reader import open_checkpoint
+from ....sa3_core.checks import MAX_AUDIO_BYTES, check_size
 from ....sa3_core.codec.autoencode import decode_items, frames_needed
 from ....sa3_core.codec.chunking import encode_chunked
 from ....sa3_core.codec.memory import auto_chunk, decode_memory, encode_memory
@@ -123,6 +124,12 @@ class SA3VAE(comfy.sd.VAE):
             )
         frames, net = latent.shape[-1], self.first_stage_model
         lengths = seconds or [seconds_of_frames(frames)] * latent.shape[0]
+        count = latent.shape[0]
+        check_size(
+            f"{count} decoded item{'' if count == 1 else 's'} of up to {max(lengths):g} s",
+            8 * count * frames * HOP,
+            MAX_AUDIO_BYTES,
+        )
         longest = max(frames_needed(net, length, frames) for length in lengths)
         chunk = chunk or self._auto(longest, decode_memory)
         memory = decode_memory(self.config, longest, chunk, self.vae_dtype, self.device)

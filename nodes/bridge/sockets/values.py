@@ -169,6 +169,11 @@ def keep_of(latent: Latent) -> Tensor | None:
             f"The latent's noise_mask is {_described(mask)}; it must be a torch tensor [batch, 1, "
             f"frames]. Use Inpaint Mask. {WHOSE_FAULT}"
         )
+    if not bool(torch.isfinite(mask).all()):
+        raise InputError(
+            f"The latent's noise_mask has NaN or infinite values; it must hold 0 (kept) to 1 (made "
+            f"anew). Use Inpaint Mask. {WHOSE_FAULT}"
+        )
     frames = latent["samples"].shape[-1]
     if mask.ndim == 2:
         mask = mask[:, None]
@@ -177,7 +182,8 @@ def keep_of(latent: Latent) -> Tensor | None:
     if mask.ndim != 3 or mask.shape[-1] != frames:
         raise InputError(
             f"The latent's noise_mask has shape {tuple(latent['noise_mask'].shape)}; it must be "
-            f"[batch, 1, {frames}]. Masks of images do not lie on time: use Inpaint Mask."
+            f"[batch, 1, {frames}]. Mask a latent last, after it was joined or cut; masks of "
+            "images do not lie on time: use Inpaint Mask."
         )
     return 1 - mask[:, :1].float().cpu().round()
 

@@ -33,6 +33,7 @@ _SAMPLES_PER_COLUMN = 256  # at least
 _LOWEST, _HIGHEST = 40.0, 18_000.0  # Hz
 _FLOOR_DB = -90.0
 
+_MOST_DECODED = 1e9  # bytes of samples: 47 min of stereo at 44.1 kHz
 _KEPT = 16  # answers, up to 1 MB each
 
 Key = tuple[str, str, int, int]
@@ -119,7 +120,7 @@ def compute(route: str, path: Path) -> bytes:
         AudioError: the file cannot be read.
     """
     make = peaks if route == PEAKS_ROUTE else sound_image
-    return json.dumps(make(*read_audio(path))).encode()
+    return json.dumps(make(*read_audio(path, _MOST_DECODED))).encode()
 
 
 def peaks(audio: Tensor, rate: int) -> dict[str, Any]:
@@ -170,7 +171,8 @@ def sound_image(audio: Tensor, rate: int) -> dict[str, Any]:
         0 = -90 dB of a full-scale sine or less, 255 = 0 dB. Rows are spaced by pitch.
     """
     columns = max(1, min(_COLUMNS, audio.shape[1] // _SAMPLES_PER_COLUMN))
-    levels = spectrogram(audio.nan_to_num(), rate, columns, _ROWS, _LOWEST, _HIGHEST)
+    sound = audio if torch.isfinite(audio.sum()) else audio.nan_to_num()
+    levels = spectrogram(sound, rate, columns, _ROWS, _LOWEST, _HIGHEST)
     pixels = ((1 - levels / _FLOOR_DB).clamp(0, 1) * 255).round().to(torch.uint8)
     return {"columns": columns, "rows": _ROWS, "pixels": _base64(pixels.numpy())}
 

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.waveform import fit_length, prepare_source
-from ....sa3_core.checks import check_seconds
+from ....sa3_core.checks import (
+    MAX_AUDIO_BYTES,
+    MAX_ITEMS,
+    MAX_LATENT_BYTES,
+    check_seconds,
+    check_size,
+)
 from ....sa3_core.codec.autoencode import encode_items
 from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import InputError
@@ -36,8 +42,6 @@ from ..sockets.values import (
 )
 
 NO_LIMIT = 100_000.0
-MAX_ITEMS = 1000  # of one latent
-MAX_BYTES = 4e9  # of one latent: 950 items as long as the longest model's
 _UNCAPPED = int(NO_LIMIT * SAMPLE_RATE) + 10 * SAMPLE_RATE
 
 
@@ -66,7 +70,7 @@ def empty_latent(
         length_from: the widget that says how long, and its unit in seconds.
 
     Raises:
-        InputError: a duration out of range, or more items or memory than MAX_ITEMS and MAX_BYTES.
+        InputError: a duration out of range, or more items or memory than allowed.
     """
     count = len(seconds) * batch_size
     if count > MAX_ITEMS:
@@ -74,18 +78,26 @@ def empty_latent(
             f"{len(seconds)} durations x batch_size {batch_size} are {count} items; at most "
             f"{MAX_ITEMS} are made at once. Queue several smaller batches."
         )
-    longest = aligned_frames([check_seconds(s, NO_LIMIT) for s in seconds], headroom)
-    size = 4 * count * LATENT_CHANNELS * longest
-    if size > MAX_BYTES:
-        raise InputError(
-            f"{count} items of up to {max(seconds):g} s would take {size / 1e9:.1f} GB as latents; "
-            f"at most {MAX_BYTES / 1e9:g} GB are made at once. Choose fewer items or shorter ones."
-        )
-    checked = [check_seconds(s, NO_LIMIT) for s in seconds for _ in range(batch_size)]
+    check_room(seconds, batch_size, headroom)
+    checked = [float(s) for s in seconds for _ in range(batch_size)]
     frames = aligned_frames(checked, headroom)
     zeros = torch.zeros(len(checked), LATENT_CHANNELS, frames, device=mm.intermediate_device())
     more = {LENGTH_KEY: length_from, **_headroom(headroom)}
     return latent_value(zeros, checked, **more)
+
+
+def check_room(seconds: Sequence[float], each: int = 1, headroom: float = HEADROOM_SECONDS) -> None:
+    """Refuse a latent of these durations, `each` items of every one, that would take too much.
+
+    Raises:
+        InputError: more than MAX_LATENT_BYTES, or a duration above NO_LIMIT.
+    """
+    for duration in seconds:
+        check_seconds(duration, NO_LIMIT)
+    count = len(seconds) * each
+    size = 4 * count * LATENT_CHANNELS * aligned_frames(seconds, headroom)
+    what = f"{count} item{'' if count == 1 else 's'} of up to {max(seconds):g} s as latents"
+    check_size(what, size, MAX_LATENT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,12 @@ def encode_sources(
         seconds: durations.
         rider: rides along.
         headroom: seconds after each piece.
+
+    Raises:
+        InputError: more latents or audio than allowed.
     """
+    check_room(seconds, headroom=headroom)
+    check_size(f"Audio of {max(seconds):g} s", 8 * max(seconds) * SAMPLE_RATE, MAX_AUDIO_BYTES)
     own = [aligned_frames([s], headroom) for s in seconds]
     report = chunk_reporter("encoding")
 

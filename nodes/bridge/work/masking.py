@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....sa3_core.checks import broadcast
+from ....sa3_core.checks import MAX_LATENT_BYTES, broadcast, check_size
 from ....sa3_core.editing.masks import describe_mask, keep_mask, masked_spans
 from ....sa3_core.editing.region_request import RegionRequest
 from ....sa3_core.editing.regions import Region, merge_regions, new_duration
@@ -27,7 +27,7 @@ from ..sockets.values import (
     keep_of,
     rider_of,
 )
-from .coding import Sources, aligned_frames, encode_sources, item_sources
+from .coding import Sources, aligned_frames, check_room, encode_sources, item_sources
 
 NODE = "Inpaint Mask"
 NO_SOURCE = (
@@ -142,6 +142,8 @@ def repeat_item(latent: Latent, batch: int) -> Latent:
     rows = broadcast(samples.shape[0], batch, "latents")
     if len(rows) == samples.shape[0]:
         return latent
+    size = 4 * batch * samples[0].numel()
+    check_size(f"{batch} lists of regions on this latent", size, MAX_LATENT_BYTES)
     out = {**latent, "samples": samples[rows]}
     seconds = durations(latent)
     if latent.get("seconds") is not None:
@@ -160,6 +162,7 @@ def lengthen(latent: Latent, asked: Sequence[Sequence[Region]]) -> Latent:
     after = [new_duration(regions, s) for regions, s in zip(asked, before, strict=True)]
     if tuple(after) == before:
         return latent
+    check_room(after)
     samples = latent["samples"]
     missing = max(0, aligned_frames(after) - samples.shape[-1])
     out = {**latent, "samples": F.pad(samples, (0, missing)), "seconds": after}

@@ -7,6 +7,7 @@ import base64
 import importlib
 import json
 import os
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ import torch
 from aiohttp import web
 
 from tests.helpers.loops import finish
+from tests.tools.hostile import silent_flac
 
 RATE = 44100
 
@@ -133,7 +135,9 @@ def test_links_out_of_the_folder_are_not_followed(module, comfyui):
 def test_a_file_is_decoded_once_until_it_changes(module, tone, monkeypatch):
     calls: list[Path] = []
     real = module.read_audio
-    monkeypatch.setattr(module, "read_audio", lambda path: calls.append(path) or real(path))
+    monkeypatch.setattr(
+        module, "read_audio", lambda path, most: calls.append(path) or real(path, most)
+    )
     cache = module.AnswerCache(kept=2)
 
     async def ask(route: str, times: int) -> list[bytes]:
@@ -150,3 +154,37 @@ def test_a_file_is_decoded_once_until_it_changes(module, tone, monkeypatch):
     finish(ask(module.SPECTROGRAM_ROUTE, 1))
     assert len(calls) == 3
     assert len(cache._answers) == 2
+
+
+def test_a_small_file_that_decodes_to_much_is_refused(module, comfyui, monkeypatch):
+    """A few kB of FLAC can hold hours of silence."""
+    path = silent_flac(comfyui / "input" / "silence.flac", 60)
+    monkeypatch.setattr(module, "_MOST_DECODED", 1e7)
+    for route in (module.PEAKS_ROUTE, module.SPECTROGRAM_ROUTE):
+        with pytest.raises(Exception, match=r"more than 0\.01 GB"):
+            module.compute(route, path)
+
+
+def test_files_are_decoded_one_at_a_time_and_once(module, comfyui, monkeypatch):
+    """Fifty requests about five files: five decodings, never two at once."""
+    paths = [silent_flac(comfyui / "input" / f"silence{n}.flac", 1) for n in range(5)]
+    running, most, calls = 0, 0, []
+
+    def compute(route, path):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.01)
+        running -= 1
+        calls.append(path)
+        return b"{}"
+
+    monkeypatch.setattr(module, "compute", compute)
+    cache = module.AnswerCache()
+
+    async def ask() -> None:
+        await asyncio.gather(*(cache.get(module.PEAKS_ROUTE, path) for path in paths * 10))
+
+    finish(ask())
+    assert sorted(calls) == sorted(paths)
+    assert most == 1
