@@ -32,6 +32,7 @@ from tests.tools.example_inputs import (
     write_example_inputs,
 )
 from tests.tools.layout import ARRANGE, BOUNDS
+from tests.tools.workflow_forms import form_of
 from tests.tools.workflow_notes import NOTES
 
 VIEWPORT = {"width": 1800, "height": 800}
@@ -119,7 +120,7 @@ def save_thumbnail(ui: Frontend, path: Path) -> None:
 def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
     """Leave out what differs from run to run or says nothing, so that changes show in a diff."""
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"ComfyUI-SA3/{name}"))
-    workflow["extra"] = {}
+    workflow["extra"] = {"linearData": form_of(name, workflow)}  # app mode's form
     for node in workflow["nodes"]:
         node["pos"] = [round(value) for value in node["pos"]]
         node["size"] = [round(value) for value in node["size"]]
