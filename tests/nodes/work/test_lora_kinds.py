@@ -266,3 +266,38 @@ def test_the_node_names_what_is_not_used(core, lora, apply, patcher, comfyui):
     web = importlib.import_module("sa3_pack.nodes.bridge.web.loras")
     info = web.lora_info("mixed.safetensors", "")
     assert (info["layers"], info["active"], info["unused"]) == (7, 7, 1)
+
+
+@pytest.mark.parametrize("algorithm", ["LoRA", "LoHa", "LoKr", "OFT"])
+def test_files_of_comfyuis_own_trainer_are_read_whole(core, patcher, tmp_path, algorithm):
+    """Made as its node makes them on our MODEL, every value drawn anew; the oracle is its loader.
+
+    For LoKr of convolutions it is the training itself: there the loader mixes up the axes.
+    """
+    train = importlib.import_module("comfy_extras.nodes_train")
+    lora = importlib.import_module("comfy.lora")
+    with torch.inference_mode(False):
+        tensors, _ = train._setup_lora_adapters(patcher, {}, algorithm, torch.float32, 8)
+    generator = torch.Generator().manual_seed(6)
+    drawn = {
+        name: value.detach().clone()
+        if name.endswith("alpha")
+        else 0.05 * torch.randn(value.shape, generator=generator)
+        for name, value in tensors.items()
+    }
+    file = tmp_path / "a.safetensors"
+    save_file(drawn, file)
+    state = parameters(patcher)
+    shapes = {key.replace(DIT, "model.model."): tuple(value.shape) for key, value in state.items()}
+    changes, report = built(core, file, shapes)
+    assert report.unused == ()
+    assert set(changes) == {k for k in shapes if k.endswith((".weight", ".bias"))}
+    keys = {key.removesuffix(".weight"): key for key in state if key.endswith(".weight")}
+    for key, patch in lora.load_lora(drawn, keys, log_missing=False).items():
+        entry = [(0.8, patch, 1.0, None, None)]
+        if algorithm == "LoKr" and state[key].ndim == 3:
+            expected = torch.lerp(state[key], patch.to_train()(state[key]), 0.8)
+        else:
+            expected = lora.calculate_weight(entry, state[key].clone(), key)
+        ours = changes[key.replace(DIT, "model.model.")].apply(state[key], 0.8)
+        assert rel_l2(ours, expected) <= 1e-5, key
