@@ -68,8 +68,8 @@ def parse_wide(text: str) -> str:
     """Read a precision where nothing can be stored in 8 bits."""
     if text in STORAGES:
         raise argparse.ArgumentTypeError(
-            f"{text} stores the large weights of the transformer in 8 bits, for `sa3 generate` "
-            "alone; nothing else is stored so. Choose auto, fp32, bf16 or fp16"
+            f"{text} stores the large weights of the transformer in 8 bits, for `generate` and "
+            "`train` alone; nothing else is stored so. Choose auto, fp32, bf16 or fp16"
         )
     return text
 

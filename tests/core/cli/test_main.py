@@ -109,9 +109,12 @@ def test_errors_are_one_line_and_exit_1(sa3, source, bad, argv, message):
         (("encode", "a.wav", "--model", "m", "--out", "o", "--dtype", "int8"), "int8 stores the"),
         (
             ("decode", "l.npy", "--model", "m", "--out", "o", "--precision", "int8"),
-            "generate` alone",
+            "alone; nothing else",
         ),
-        (("train", "--model", "m", "--precision", "fp8_e4m3"), "fp8_e4m3 stores the large weights"),
+        (
+            ("pre-encode", "d", "--model", "m", "--out", "o", "--precision", "fp8_e4m3"),
+            "fp8_e4m3 stores the large weights",
+        ),
         (("merge", "--model", "m", "--out", "o", "--dtype", "int8"), "nothing else is stored so"),
         ((*GENERATE, "--mask-rule", "x"), "invalid choice"),
         ((*GENERATE, "--bits", 20), "invalid choice"),
