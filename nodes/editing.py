@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.editing.loop import USUAL_SEAM
 from ..sa3_core.editing.region_request import RegionRequest, check_text
 from ..sa3_core.editing.regions import bar_seconds
 from .bridge.host.running import show
@@ -96,6 +97,21 @@ class SA3InpaintMask(io.ComfyNode):
                     ),
                     advanced=True,
                 ),
+                io.Float.Input(
+                    "context_seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=SECONDS_MAX,
+                    step=0.5,
+                    optional=True,
+                    tooltip=(
+                        "With `audio` alone: only so much of it around the regions is encoded and "
+                        "heard, so that a song may be longer than the model's maximum; 0 = all. "
+                        "The rest is put back sample by sample when decoding with "
+                        "keep_source_exactly."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[io.Latent.Output(), Regions.Output(display_name="regions")],
             hidden=[io.Hidden.unique_id],
@@ -108,6 +124,7 @@ class SA3InpaintMask(io.ComfyNode):
         return check_text(regions or "") or True
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         latent: Any = None,
@@ -122,12 +139,14 @@ class SA3InpaintMask(io.ComfyNode):
         rule: str = "cover",
         feather_ms: float = 0.0,
         earlier_regions: str = REMAKE,
+        context_seconds: float = 0.0,
     ) -> io.NodeOutput:
         """Mask, and show what was masked."""
         request = RegionRequest(regions, one_list_per_line, region_list, bpm, beats_per_bar, invert)
-        settings = MaskSettings(rule, feather_ms / 1000, earlier_regions == REMAKE)
+        remake = earlier_regions == REMAKE
+        settings = MaskSettings(rule, feather_ms / 1000, remake, context_seconds)
         masked = mask_regions(latent, audio, vae, request, settings)
-        pairs = [[tuple(region) for region in item] for item in masked.asked]
+        pairs = [[tuple(region) for region in item] for item in masked.regions]
         ui = {**_report(cls, masked), **source_outline(masked.latent)}
         return io.NodeOutput(masked.latent, pairs, ui=ui)
 
@@ -224,12 +243,15 @@ class SA3Loop(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "seam_seconds",
-                    default=2.0,
+                    default=USUAL_SEAM,
                     min=0.1,
                     max=SECONDS_MAX,
                     step=0.1,
                     optional=True,
-                    tooltip="How much around the seam is made anew; half the loop at most.",
+                    tooltip=(
+                        "How much around the seam is made anew; half the loop at most. Left at 2, "
+                        "a loop shorter than 4 s gets half its length."
+                    ),
                 ),
                 rule_input(),
             ],
@@ -249,13 +271,14 @@ class SA3Loop(io.ComfyNode):
         bpm: float = 120.0,
         beats_per_bar: int = 4,
         seconds: float = 0.0,
-        seam_seconds: float = 2.0,
+        seam_seconds: float = USUAL_SEAM,
         rule: str = "cover",
     ) -> io.NodeOutput:
         """Rotate, encode and mask."""
         unit = bar_seconds(1, bpm, beats_per_bar) if length_in == "bars" else None
         length = bars * unit if unit else seconds or None
-        masked = make_loop(vae, audio, length, seam_seconds, rule, unit)
+        seam = None if seam_seconds == USUAL_SEAM else seam_seconds
+        masked = make_loop(vae, audio, length, seam, rule, unit)
         return io.NodeOutput(masked.latent, ui=_report(cls, masked))
 
 

@@ -11,6 +11,7 @@ from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.settings import KEEP_MODES, SampleSettings
 from .bridge.host.running import show
 from .bridge.work.extending import extend
+from .bridge.work.seeds import fingerprint, settled_seed
 from .inputs import (
     AUTO_AT_ZERO,
     CATEGORY,
@@ -89,8 +90,13 @@ class SA3ExtendAudio(io.ComfyNode):
                 rule_input(),
             ],
             outputs=[io.Audio.Output()],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, seed: int | None = None, **_: Any) -> str:
+        """A run with a random seed is never taken from the cache."""
+        return fingerprint(seed)
 
     @classmethod
     @naming_inputs()
@@ -129,8 +135,9 @@ class SA3ExtendAudio(io.ComfyNode):
             crossfade=crossfade_ms / 1000,
             rule=rule,
         )
+        seed, told = settled_seed(seed, cls.hidden)
         out, notes = extend(model, vae, audio, (positive, negative), extension, settings, seed)
-        return io.NodeOutput(out, ui=show(cls, notes))
+        return io.NodeOutput(out, ui=show(cls, [*told, *notes]))
 
 
 NODES = [SA3ExtendAudio]

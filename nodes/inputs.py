@@ -14,6 +14,7 @@ from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, SOURCES
 from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
+from ..sa3_core.sampling.noise import RANDOM_SEED
 from ..sa3_core.sampling.samplers import SAMPLERS
 from ..sa3_core.sampling.schedule import SHIFTS
 from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES
@@ -302,12 +303,13 @@ def sampling_inputs() -> list[Any]:
         io.Int.Input(
             "seed",
             default=0,
-            min=0,
+            min=RANDOM_SEED,
             max=SEED_MAX,
             control_after_generate=True,
             tooltip=(
                 "Item i of a batch uses seed + i; results do not depend on device or batch. Only "
-                "the low 32 bits count: 4294967296 makes the same take as 0."
+                "the low 32 bits count: 4294967296 makes the same take as 0. -1 = a random one, "
+                "which the node and the saved graph tell."
             ),
         ),
         steps_input(),

@@ -16,6 +16,7 @@ from ..sa3_core.sampling.settings import (
 )
 from .bridge.host.running import show
 from .bridge.work.sampling import sample
+from .bridge.work.seeds import fingerprint, settled_seed
 from .inputs import (
     CATEGORY,
     SEED_MAX,
@@ -49,8 +50,13 @@ class SA3Sampler(io.ComfyNode):
             search_aliases=["ksampler audio", "stable audio sampler", "pingpong"],
             inputs=[*_main_inputs(), *_advanced_inputs(), shift_options_input()],
             outputs=[io.Latent.Output()],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, seed: int | None = None, seeds: str | None = None, **_: Any) -> str:
+        """A run with a random seed is never taken from the cache."""
+        return fingerprint(None if (seeds or "").strip() else seed)
 
     @classmethod
     @naming_inputs()
@@ -94,13 +100,15 @@ class SA3Sampler(io.ComfyNode):
             keep_mode=keep_mode,
             shift_options=parse_shift_options(shift_options),
         )
+        several = parse_seeds(seeds) if seeds.strip() else []
+        seed, told = (seed, []) if several else settled_seed(seed, cls.hidden)
         drawn = Seeds(
-            parse_seeds(seeds) if seeds.strip() else seed,
+            several or seed,
             variation_seed if variation_strength > 0 else None,
             variation_strength,
         )
         out, notes = sample(model, latent, settings, positive, negative, drawn, live_preview)
-        return io.NodeOutput(out, ui=show(cls, notes))
+        return io.NodeOutput(out, ui=show(cls, [*told, *notes]))
 
     @classmethod
     def validate_inputs(cls, seeds: str | None = None) -> bool | str:

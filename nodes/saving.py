@@ -7,10 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.audio.formats import FORMATS
+from ..sa3_core.audio.levels import LOWEST_CEILING, PEAKS, Levels
+from ..sa3_core.audio.loudness import CEILING
 from .bridge.host.running import show
 from .bridge.work.names import prefix_error
 from .bridge.work.saving import save
-from .inputs import CATEGORY, OFF_AT_ZERO, prefix_input
+from .inputs import CATEGORY, OFF_AT_ZERO, naming_inputs, prefix_input
 
 
 class SA3SaveAudio(io.ComfyNode):
@@ -41,8 +43,8 @@ class SA3SaveAudio(io.ComfyNode):
                     options=FORMATS.names,
                     default="flac-24",
                     tooltip=(
-                        "flac and wav-16/24 clip above full scale (the node says so); wav-32f "
-                        "keeps every sample as it is."
+                        "flac and wav-16/24 end at full scale, see `peaks`; wav-32f keeps every "
+                        "sample as it is. m4a is AAC."
                     ),
                     optional=True,
                 ),
@@ -54,10 +56,34 @@ class SA3SaveAudio(io.ComfyNode):
                     step=0.5,
                     tooltip=(
                         "Brings every file to this loudness, e.g. -14 (streaming) or -23 "
-                        "(broadcast), but never above a true peak of -1 dB. 0 = as it is."
+                        "(broadcast), but never above a true peak of -1 dB unless `peaks` is "
+                        "limit. 0 = as it is."
                     ),
                     optional=True,
                     extra_dict=OFF_AT_ZERO,
+                ),
+                io.Combo.Input(
+                    "peaks",
+                    options=list(PEAKS),
+                    default=PEAKS[0],
+                    tooltip=(
+                        "auto: an item above full scale is turned down to it as a whole (not in "
+                        "wav-32f), and the node says so. off: left, and clipped where the format "
+                        "must. normalise: its true peak is brought to `ceiling_dbtp`. limit: only "
+                        "what is above `ceiling_dbtp` is turned down, softly."
+                    ),
+                    advanced=True,
+                    optional=True,
+                ),
+                io.Float.Input(
+                    "ceiling_dbtp",
+                    default=CEILING,
+                    min=LOWEST_CEILING,
+                    max=0.0,
+                    step=0.1,
+                    tooltip="True peak for `peaks` normalise and limit, in dBTP.",
+                    advanced=True,
+                    optional=True,
                 ),
             ],
             outputs=[io.Audio.Output()],
@@ -71,15 +97,19 @@ class SA3SaveAudio(io.ComfyNode):
         return prefix_error(filename_prefix)
 
     @classmethod
+    @naming_inputs()
     def execute(
         cls,
         audio: Any,
         filename_prefix: str = "audio/sa3",
         format: str = "flac-24",
         loudness_lufs: float = 0.0,
+        peaks: str = PEAKS[0],
+        ceiling_dbtp: float = CEILING,
     ) -> io.NodeOutput:
         """Write the files and show a player."""
-        files, notes = save(audio, filename_prefix, format, cls.hidden, loudness_lufs)
+        levels = Levels(loudness_lufs, peaks, ceiling_dbtp).checked()
+        files, notes = save(audio, filename_prefix, format, cls.hidden, levels)
         return io.NodeOutput(audio, ui={"audio": files, **show(cls, notes)})
 
 

@@ -131,13 +131,23 @@ def level_within(t: Tensor, interval: tuple[float, float]) -> Tensor:
     return (t >= low) & (t <= high)
 
 
-def check_seconds(seconds: SupportsFloat, maximum: float, name: str = "seconds") -> float:
-    """Return a duration as a float or raise InputError naming the allowed range."""
+def check_seconds(
+    seconds: SupportsFloat, maximum: float, name: str = "seconds", hint: str = ""
+) -> float:
+    """Return a duration as a float or raise InputError naming the allowed range.
+
+    Args:
+        seconds: what was given.
+        maximum: of the model.
+        name: of the value.
+        hint: what else can be done about a duration that is too long, as sentences.
+    """
     value = _float(seconds)
     if not (math.isfinite(value) and 0 < value <= maximum):
         raise InputError(
             f"is {seconds!r}; it must be more than 0 and at most {maximum:g} "
-            "(the model's maximum). Choose a shorter piece or a variant with a longer limit.",
+            "(the model's maximum). Choose a shorter piece or a variant with a longer limit."
+            f"{' ' + hint if hint and value > maximum else ''}",
             name,
         )
     return value

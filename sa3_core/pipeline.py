@@ -9,7 +9,7 @@ B batch, A audio channels, N samples, T latent frames.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,11 +46,11 @@ from .geometry import (
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .registry import AUTO
-from .sampling.noise import Seeds
+from .sampling.noise import RANDOM_SEED, Seeds, draw_seed
 from .sampling.predictor import WeightSwitch
 from .sampling.sample import sample_latent
 from .sampling.settings import SampleSettings, advice
-from .sampling.start import StartLatent
+from .sampling.start import LONGER_SOURCE, StartLatent
 from .text.conditioning import TextConditioning
 from .text.encoder import T5Gemma, load_t5gemma
 
@@ -81,7 +81,8 @@ class GenerateRequest:
         negatives: texts to keep away from, used when cfg is not 1; none = an all-zero context.
         seconds: durations; none = the source's own (edits only).
         settings: how to sample.
-        seeds: one seed, to which each item's index is added, or one per item.
+        seeds: one seed, to which each item's index is added, or one per item; -1 = one at random,
+            see `Take.seed`.
         variation: a second seed to move towards, as `Seeds.towards`, and how far (0-1).
         edit: a source and what to do with it; None = text-to-audio.
         headroom: seconds after each piece that are computed with it and cut off.
@@ -107,6 +108,20 @@ class GenerateRequest:
         towards, strength = self.variation or (0, 0.0)
         check_number("variation_strength", strength, 0.0, 1.0)
         return Seeds(seeds, towards, strength) if strength else Seeds(seeds)
+
+    def with_drawn_seeds(self) -> "GenerateRequest":
+        """The request with a seed drawn for each -1, which the log tells."""
+        if RANDOM_SEED not in self.seeds:
+            return self
+        seeds = [draw_seed() if seed == RANDOM_SEED else seed for seed in self.seeds]
+        log.warning("Seeds drawn: %s.", ", ".join(map(str, seeds)))
+        return replace(self, seeds=seeds)
+
+    def item_seeds(self) -> list[int]:
+        """The seed of each item."""
+        if len(self.seeds) > 1:
+            return list(self.seeds)
+        return [later_seed(self.seeds[0], item) for item in range(self.batch)]
 
     @property
     def batch(self) -> int:
@@ -136,10 +151,12 @@ class Take:
     Attributes:
         audio: [A, N] float32 on the CPU, not clipped, cut to its duration.
         sample_rate: 44.1 kHz, or the source's where its samples were put back.
+        seed: that its noise was drawn from; None = not known.
     """
 
     audio: Tensor
     sample_rate: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +230,7 @@ def generate(
     Raises:
         SA3Error: whatever does not fit; see its children.
     """
-    model = pipeline.model
+    model, request = pipeline.model, request.with_drawn_seeds()
     settings = request.settings.resolve(model.objective)
     plans = _plan(request, model)
     positive, negative = _texts(pipeline, request, settings)
@@ -230,8 +247,10 @@ def generate(
     )
     latents = Latents(frames, tuple(plan.seconds for plan in plans))
     made = decode(pipeline.autoencoder, latents, chunk, noise_seed, on_progress)
-    pairs = zip(plans, made, strict=True)
-    takes = tuple(Take(*restore_source(request.edit, plan, audio)) for plan, audio in pairs)
+    items = zip(plans, made, request.item_seeds(), strict=True)
+    takes = tuple(
+        Take(*restore_source(request.edit, plan, audio), seed) for plan, audio, seed in items
+    )
     return Generation(takes, latents)
 
 
@@ -263,7 +282,7 @@ def extend(
         InputError: lengths that leave nothing to make, or counts that do not fit.
         RegionError: a source that does not fill a latent frame.
     """
-    model, batch = pipeline.model, request.batch
+    model, batch, request = pipeline.model, request.batch, request.with_drawn_seeds()
     if request.seconds or request.edit is not None:
         raise InputError("An extension lasts its source and what is added; give no seconds.")
     settings = request.settings.resolve(model.objective)
@@ -274,11 +293,7 @@ def extend(
     positive, negative = _texts(pipeline, request, settings)
     prompts = broadcast(positive.batch, batch, "prompts")
     against = broadcast(negative.batch if negative else 1, batch, "negative prompts")
-    drawn = (
-        request.seeds
-        if len(request.seeds) > 1
-        else [later_seed(request.seeds[0], b) for b in range(batch)]
-    )
+    drawn = request.item_seeds()
     takes = []
     for item in range(batch):
 
@@ -302,7 +317,7 @@ def extend(
             return decode(pipeline.autoencoder, latents, chunk, None, report)[0][None]
 
         made = extend_source(waveform, rate, windows, extension, make)
-        takes.append(Take(made[0].float(), rate))
+        takes.append(Take(made[0].float(), rate, drawn[item]))
     return tuple(takes)
 
 
@@ -317,7 +332,9 @@ def _plan(request: GenerateRequest, model: SA3Model) -> list[ItemPlan]:
     else:
         raise InputError("No duration was given; give one in seconds.")
     for plan in plans:
-        check_seconds(plan.seconds, model.max_seconds, "the piece's length in seconds")
+        name = "the piece's length in seconds"
+        hint = "" if plan.audio is None else LONGER_SOURCE
+        check_seconds(plan.seconds, model.max_seconds, name, hint)
     total = sum(plan.seconds for plan in plans)
     what = f"{len(plans)} item{'' if len(plans) == 1 else 's'}, {total:g} s in all,"
     check_size(what, 8 * total * SAMPLE_RATE, MAX_AUDIO_BYTES)
@@ -365,17 +382,18 @@ def _start(
     size = pipeline.model.sample_size
     lengths = [target_frames(plan.seconds, size, headroom) for plan in plans]
     total, seconds = max(lengths), tuple(plan.seconds for plan in plans)
-    audio = plans[0].audio  # all items share it
-    if audio is None:
+    sources = [plan.audio for plan in plans if plan.audio is not None]
+    if not sources:
         zeros = torch.zeros(len(plans), LATENT_CHANNELS, total)
         return StartLatent(zeros, seconds, headroom=headroom)
 
     def encode_one(source: Tensor, frames: int) -> Tensor:
         return encode(pipeline.autoencoder, fit_length(source, frames * HOP), chunk, on_progress)
 
+    shared = all(source is sources[0] for source in sources)
     masks = [plan.keep(total) for plan in plans if plan.keep is not None]
     return StartLatent(
-        encode_items(encode_one, [audio], lengths),
+        encode_items(encode_one, sources[:1] if shared else sources, lengths),
         seconds,
         torch.cat(masks) if masks else None,
         headroom=headroom,

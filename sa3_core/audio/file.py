@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import AudioError
 from ..files.whole_file import Place, WholeFile, name_of, whole_file, write_failure
+from .carried import CONTAINERS, carry
 from .downmix import LAYOUTS, to_stereo
 from .formats import AudioFormat
 from .short import check_whole
@@ -193,7 +194,8 @@ def write_audio(
         waveform: [A, N], full scale at 1.0.
         sample_rate: of the waveform, in Hz.
         audio_format: one of FORMATS.
-        tags: name -> text, e.g. prompt and workflow; WAV keeps only the usual ones (title, ...).
+        tags: name -> text, e.g. prompt and workflow. In WAV and M4A they lie behind the sound, see
+            `carried`; the usual ones (title, ...) are where players look for them, too.
 
     Raises:
         AudioError: samples that are no numbers, too many channels, or the file cannot be written.
@@ -213,6 +215,8 @@ def write_audio(
     embedded = _embeddable(name_of(place), audio_format, tags or {})
     with _whole_file(place) as whole:
         _encode(whole.file, audio, rate, audio_format, embedded)
+        if embedded and audio_format.container in CONTAINERS:
+            carry(whole.file, audio_format.container, embedded)
     return WriteReport(whole.path, clipped, level, audio.shape[-1], rate)
 
 
@@ -352,8 +356,10 @@ def _size(tags: Mapping[str, str]) -> int:
 def _embeddable(
     path: Path, audio_format: AudioFormat, tags: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """The tags, but none where a FLAC block cannot hold them (FFmpeg would write a broken file)."""
-    if audio_format.container == "flac" and _size(tags) > audio_format.tag_bytes:
-        _log.warning("%s: %d bytes of tags do not fit in a FLAC file.", path.name, _size(tags))
+    """The tags, but none where the file cannot hold them (FLAC would come out broken)."""
+    strict = audio_format.container in ("flac", *CONTAINERS)
+    if strict and _size(tags) > audio_format.tag_bytes:
+        kind = audio_format.label
+        _log.warning("%s: %d bytes of tags do not fit into %s.", path.name, _size(tags), kind)
         return {}
     return tags

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from ..errors import AudioError
 from ..registry import Registry
+from .carried import MOST_BYTES
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (48000,)
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_CARRIED = MOST_BYTES // 2  # of tags; JSON escapes make them longer
 _LOSSY_PEAK = 64.0  # 36 dB above full scale; LAME ends the process at about 1e5
 
 
@@ -22,7 +25,7 @@ class AudioFormat:
         codec: FFmpeg's name of the encoder.
         sample_format: FFmpeg's name of the samples that the encoder is given.
         max_channels: most channels the container holds.
-        tag_bytes: most bytes of tags that ComfyUI's frontend still finds in such a file.
+        tag_bytes: most bytes of tags that the page still finds in such a file.
         bits: of integer samples; None for float samples and lossy codecs, which do not clip.
         bit_rate: bits per second of a lossy codec; None for lossless ones and variable bit rate.
         rates: sample rates that the codec takes; empty: any up to `max_rate`.
@@ -60,8 +63,8 @@ FORMATS: Registry[AudioFormat] = Registry("audio format")
 
 def _add_lossless(name: str, label: str, codec: str, sample_format: str, bits: int | None) -> None:
     container = name.split("-")[0]
-    # FLAC: a metadata block's length has 24 bits. WAV: only known names like title are stored.
-    tag_bytes = 2**24 - 2**16 if container == "flac" else 0
+    # FLAC: a metadata block's length has 24 bits.
+    tag_bytes = 2**24 - 2**16 if container == "flac" else _CARRIED
     max_rate = 2**20 - 1 if container == "flac" else 2**31 - 1
     FORMATS.add(name)(
         AudioFormat(
@@ -82,13 +85,15 @@ def _add_lossy(name: str, label: str, bit_rate: int | None) -> None:
     container = name.split("-")[0]
     if container == "mp3":
         codec, samples, rates, tag_bytes = "libmp3lame", "fltp", _MP3_RATES, 2**27
+    elif container == "m4a":
+        codec, samples, rates, tag_bytes = "aac", "fltp", _AAC_RATES, _CARRIED
     else:  # the frontend reads the first Ogg pages only, and page headers break long tags
         codec, samples, rates, tag_bytes = "libopus", "flt", _OPUS_RATES, 40_000
     FORMATS.add(name)(
         AudioFormat(
             label,
             f".{container}",
-            container,
+            "ipod" if container == "m4a" else container,  # FFmpeg's name of M4A
             codec,
             samples,
             2,
@@ -110,6 +115,9 @@ for _kbit in (128, 192, 320):
 for _kbit in (64, 96, 128, 192, 320):
     _add_lossy(f"opus-{_kbit}k", f"Opus {_kbit} kbit/s", _kbit * 1000)
 
+for _kbit in (128, 192, 256):
+    _add_lossy(f"m4a-{_kbit}k", f"M4A (AAC) {_kbit} kbit/s", _kbit * 1000)
+
 _BY_SUFFIX = {
     (".wav", None): "wav-32f",
     (".wav", 16): "wav-16",
@@ -119,6 +127,7 @@ _BY_SUFFIX = {
     (".flac", 24): "flac-24",
     (".mp3", None): "mp3-V0",
     (".opus", None): "opus-128k",
+    (".m4a", None): "m4a-192k",
 }
 
 
@@ -137,7 +146,8 @@ def format_for(path: Path, bits: int | None = None) -> AudioFormat:
         return FORMATS[name]
     if (path.suffix.lower(), None) not in _BY_SUFFIX:
         raise AudioError(
-            f"{path.name} ends in {path.suffix!r}; audio is saved as .wav, .flac, .mp3 or .opus."
+            f"{path.name} ends in {path.suffix!r}; audio is saved as .wav, .flac, .mp3, .opus or "
+            ".m4a."
         )
     allowed = [str(b) for s, b in _BY_SUFFIX if s == path.suffix.lower() and b is not None]
     choice = f"{' or '.join(allowed)} bits" if allowed else "no bit depth (leave it out)"

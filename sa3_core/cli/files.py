@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..audio.file import read_source as read_stereo
 from ..audio.file import write_audio
 from ..audio.formats import AudioFormat, format_for
-from ..audio.loudness import CEILING, gain_to, measure
+from ..audio.levels import Levels, set_levels
 from ..checkpoints.library import Kind, Library
 from ..checkpoints.variants import VARIANTS
 from ..codec.autoencode import OnProgress
@@ -128,6 +128,15 @@ def pick_chunk(chunk: int) -> int | None:
     return chunk or None
 
 
+def pick_levels(args: argparse.Namespace) -> Levels:
+    """Loudness and peaks of what is written.
+
+    Raises:
+        InputError: a value out of range, or two that exclude each other.
+    """
+    return Levels(args.loudness_lufs, args.peaks, args.ceiling_dbtp).checked()
+
+
 def read_source(path: Path) -> tuple[Tensor, int]:
     """An audio file as [1 or 2, N] with its sample rate; says where channels were mixed down."""
     audio, rate, note = read_stereo(path)
@@ -179,7 +188,8 @@ def check_latents_out(path: Path, count: int) -> None:
 
 
 def audio_outputs(args: argparse.Namespace, count: int) -> tuple[list[Path], AudioFormat]:
-    """Names and format of the audio files, checked."""
+    """Names and format of the audio files, checked; the levels, too."""
+    pick_levels(args)
     audio_format = format_for(args.out, args.bits)
     paths = numbered(args.out, count)
     check_outputs(paths, args.force)
@@ -208,27 +218,20 @@ def write_takes(
     takes: Sequence[Take],
     audio_format: AudioFormat,
 ) -> list[str]:
-    """Write one file per take, brought to the loudness asked for; what to print."""
-    lufs, written = args.loudness_lufs, []
+    """Write one file per take, brought to the levels asked for; what to print."""
+    levels, clips = pick_levels(args), audio_format.max_peak is not None
+    written = []
     for path, take in zip(paths, takes, strict=True):
-        audio = take.audio
-        if lufs:
-            gain, held = gain_to(measure(audio, take.sample_rate), lufs)
-            audio = audio * gain
-            if held:
-                log.warning(
-                    "%s: %g LUFS would have peaked above %g dBTP; it is as loud as that allows.",
-                    path.name,
-                    lufs,
-                    CEILING,
-                )
+        audio, said = set_levels(take.audio, take.sample_rate, levels, clips)
+        if said:
+            log.warning("%s: %s.", path.name, ", ".join(said))
         place = place_for(path, args.force)
         report = write_audio(place, audio, take.sample_rate, audio_format)
         written.append(written_as(path, report.path))
         if report.clipped:
             log.warning(
-                "%s: the peak is %.2f and was clipped to %g in %d samples; a .wav without --bits "
-                "keeps it.",
+                "%s: the peak is %.2f and was clipped to %g in %d samples; --peaks auto turns it "
+                "down, a .wav without --bits keeps it.",
                 path.name,
                 report.peak,
                 audio_format.max_peak,

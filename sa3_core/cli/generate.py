@@ -131,6 +131,7 @@ def _edit(args: argparse.Namespace) -> Edit | None:
             bpm=args.bpm,
             beats_per_bar=args.beats_per_bar,
             invert=args.invert,
+            context_seconds=args.context_seconds or 0.0,
             **common,
         )
     if args.continue_audio:
@@ -145,8 +146,8 @@ def _edit(args: argparse.Namespace) -> Edit | None:
         seconds = args.seconds[0] if args.seconds else None
         if args.bars is not None:
             seconds = bar_seconds(args.bars, args.bpm, args.beats_per_bar)
-        seam = Loop.seam_seconds if args.seam_seconds is None else args.seam_seconds
-        return Loop(*read_source(args.loop_audio), seconds=seconds, seam_seconds=seam, **common)
+        source = read_source(args.loop_audio)
+        return Loop(*source, seconds=seconds, seam_seconds=args.seam_seconds, **common)
     return None
 
 

@@ -24,6 +24,7 @@ from .shared_arguments import (
 )
 from .values import (
     LastLora,
+    parse_fixed_seed,
     parse_interval,
     parse_lora,
     parse_path,
@@ -71,7 +72,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add_list(
         batch,
         "--seed",
-        "one seed (item i gets seed + i), or one per item (default: 0); only its low 32 bits count",
+        "one seed (item i gets seed + i), or one per item (default: 0); only its low 32 bits "
+        "count; -1 = one at random, which is told",
         kind=parse_seed,
         metavar="N",
     )
@@ -80,7 +82,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     )
     batch.add_argument(
         "--variation-seed",
-        type=parse_seed,
+        type=parse_fixed_seed,
         default=0,
         metavar="N",
         help="second seed to move towards",
@@ -221,7 +223,8 @@ def _add_editing(group: Any) -> None:
         "--context-seconds",
         type=parse_seconds,
         metavar="S",
-        help="how much of the source the model hears (default: all; 30 for --extend-audio)",
+        help="how much of the source, beside what is made, the model hears (default: all; 30 for "
+        "--extend-audio): lets --inpaint-audio and --continue-audio take longer sources",
     )
     group.add_argument(
         "--overlap-seconds",
@@ -239,7 +242,7 @@ def _add_editing(group: Any) -> None:
         "--seam-seconds",
         type=parse_seconds,
         metavar="S",
-        help="how much around the seam of a loop is made anew (default: 2)",
+        help="how much around the seam of a loop is made anew (default: 2, or half a short loop)",
     )
     _add_pasting(group)
 
@@ -309,7 +312,8 @@ def _source_rules(args: argparse.Namespace) -> Iterator[Rule]:
     yield args.extend_audio and args.add is None, "--extend-audio needs --add"
     yield args.add is not None and not added, "--add needs --continue-audio or --extend-audio"
     yield args.where == START and not added, f"--where {some}"
-    yield args.context_seconds is not None and not added, f"--context-seconds {some}"
+    heard = args.context_seconds is not None and not (added or args.inpaint_audio)
+    yield heard, "--context-seconds needs --inpaint-audio, --continue-audio or --extend-audio"
     unlooped = args.seam_seconds is not None and not args.loop_audio
     yield unlooped, "--seam-seconds needs --loop-audio"
     level = args.denoise is not None and not (args.init_audio or args.inpaint_audio)
@@ -322,6 +326,11 @@ def _length_rules(args: argparse.Namespace) -> Iterator[Rule]:
     lasts = "does not go with {}: the piece lasts its source and --add"
     yield given and args.continue_audio, "--seconds " + lasts.format("--continue-audio")
     yield given and args.extend_audio, "--seconds " + lasts.format("--extend-audio")
+    part = given and args.inpaint_audio and args.context_seconds
+    yield (
+        part,
+        "--seconds does not go with --context-seconds: the piece lasts as long as its source",
+    )
     tempo = args.bpm is not None and not args.region and not bars
     yield tempo, "--bpm needs --region or --bars"
     yield bars and args.bpm is None, "--bars needs --bpm"

@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ..audio.levels import PEAKS
+from ..audio.loudness import CEILING
 from ..files.published import DTYPES
 from ..networks.quantised import STORAGES
 from ..registry import AUTO
-from .values import LastLora, parse_layers, parse_path, parse_seed, parse_wide
+from .values import LastLora, parse_fixed_seed, parse_layers, parse_path, parse_wide
 
 PRECISIONS = (AUTO, *DTYPES)
 
@@ -78,8 +80,8 @@ def add_audio_out(parser: argparse.ArgumentParser) -> None:
     """Where and how to write audio."""
     add_out(
         parser,
-        ".wav (32-bit float, not clipped), .flac (24 bit), .mp3 or .opus, in an existing folder; "
-        "several items are numbered: out.wav -> out_1.wav, out_2.wav, ...",
+        ".wav (32-bit float, not clipped), .flac (24 bit), .mp3, .opus or .m4a, in an existing "
+        "folder; several items are numbered: out.wav -> out_1.wav, out_2.wav, ...",
     )
     parser.add_argument(
         "--bits", type=int, choices=(16, 24), help="integer samples for .wav and .flac"
@@ -90,7 +92,21 @@ def add_audio_out(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="X",
         help="bring every file to this loudness, e.g. -14, but never above a true peak of -1 dB "
-        "(default 0: as it is)",
+        "unless --peaks is limit (default 0: as it is)",
+    )
+    parser.add_argument(
+        "--peaks",
+        choices=PEAKS,
+        default=PEAKS[0],
+        help="auto: turned down to full scale where it is above (not in float .wav); off: clipped "
+        "where the format must; normalise: true peak at --ceiling-dbtp; limit: softly below it",
+    )
+    parser.add_argument(
+        "--ceiling-dbtp",
+        type=float,
+        default=CEILING,
+        metavar="X",
+        help=f"true peak for --peaks normalise and limit (default: {CEILING:g})",
     )
 
 
@@ -100,7 +116,11 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
         "--decoder-noise", action="store_true", help="turn the decoder's random terms on"
     )
     parser.add_argument(
-        "--noise-seed", type=parse_seed, default=0, metavar="N", help="seed of the decoder noise"
+        "--noise-seed",
+        type=parse_fixed_seed,
+        default=0,
+        metavar="N",
+        help="seed of the decoder noise",
     )
 
 

@@ -15,7 +15,7 @@ from ..editing.regions import parse_time
 from ..errors import InputError
 from ..files.names import name_fault, short_name
 from ..networks.quantised import STORAGES
-from ..sampling.noise import parse_seeds
+from ..sampling.noise import RANDOM_SEED, parse_seeds
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
@@ -75,7 +75,14 @@ def parse_wide(text: str) -> str:
 
 
 def parse_seed(text: str) -> int:
-    """Read a seed, with the range that the nodes' widgets have."""
+    """Read a seed, with the range that the nodes' widgets have; -1 = one at random."""
+    if text.strip() == str(RANDOM_SEED):
+        return RANDOM_SEED
+    return parse_fixed_seed(text)
+
+
+def parse_fixed_seed(text: str) -> int:
+    """Read a seed that is no random one."""
     try:
         return read_seed(text)
     except InputError as error:

@@ -16,10 +16,11 @@ from ..audio.waveform import as_source, prepare_source
 from ..errors import InputError
 from ..geometry import SAMPLE_RATE, samples_of, seconds_of_samples
 from .continuation import continue_source
+from .excerpt import excerpt_around
 from .loop import loop_source, plan_loop
 from .masks import keep_mask
 from .paste_plan import CROSSFADE_SECONDS
-from .regions import invert_regions, new_duration, parse_regions
+from .regions import Region, invert_regions, new_duration, parse_regions
 from .source_rider import ItemSource
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Inpaint:
         paste_back: put the source's own samples back outside the regions.
         invert: keep the regions and make everything else anew.
         crossfade: seconds over which seams are smoothed, inside what is made.
+        context_seconds: how much of the source around the regions the model is shown, 0 = all:
+            for sources longer than its maximum. The rest is put back with the source's own
+            samples, so without `paste_back` it is left out.
     """
 
     waveform: Tensor
@@ -56,6 +60,7 @@ class Inpaint:
     paste_back: bool = True
     invert: bool = False
     crossfade: float = CROSSFADE_SECONDS
+    context_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +93,8 @@ class Loop:
 
     Attributes:
         seconds: duration of the loop, see `regions.bar_seconds`; None = the whole source.
-        seam_seconds: how much around the seam is made anew, half the loop at most.
+        seam_seconds: how much around the seam is made anew, half the loop at most; None = what
+            suits the loop's length, see `loop.usual_seam`.
         rule: a name of MASK_RULES, how the seam is rounded to latent frames.
         paste_back: put the source's own samples back outside the seam.
         crossfade: seconds over which the seam's borders are smoothed.
@@ -97,7 +103,7 @@ class Loop:
     waveform: Tensor
     sample_rate: int
     seconds: float | None = None
-    seam_seconds: float = 2.0
+    seam_seconds: float | None = None
     rule: str = "cover"
     paste_back: bool = True
     crossfade: float = CROSSFADE_SECONDS
@@ -139,7 +145,8 @@ def plan_items(edit: Edit, seconds: Sequence[float | None]) -> list[ItemPlan]:
     Raises:
         AudioError: see `audio.prepare_source`.
         RegionError: see `parse_regions` and `plan_loop`.
-        InputError: several sources, a duration for a continuation or a loop, or nothing to add.
+        InputError: several sources, a duration for a continuation, a loop or a part of a source,
+            or nothing to add.
     """
     source = as_source(edit.waveform)
     if source.shape[0] != 1:
@@ -154,6 +161,10 @@ def plan_items(edit: Edit, seconds: Sequence[float | None]) -> list[ItemPlan]:
         continued = isinstance(edit, Continuation)
         plan = _continued(edit, source) if continued else _looped(edit, source)
         return [plan] * len(seconds)
+    if isinstance(edit, Inpaint) and edit.context_seconds:
+        if any(wanted is not None for wanted in seconds):
+            raise InputError("A part of a source keeps the source's length; give no seconds.")
+        return [_excerpted(edit, source, item) for item in range(len(seconds))]
     prepared = prepare_source(source, edit.sample_rate)
     own = seconds_of_samples(prepared.shape[-1])
     if isinstance(edit, AudioToAudio):
@@ -173,14 +184,32 @@ def _inpainted(
     edit: Inpaint, source: Tensor, prepared: Tensor, wanted: float | None, item: int
 ) -> ItemPlan:
     own = seconds_of_samples(prepared.shape[-1])
-    text, length = edit.regions[item if len(edit.regions) > 1 else 0], wanted or own
-    regions = parse_regions(text, length, edit.bpm, edit.beats_per_bar)
-    if edit.invert:
-        regions = invert_regions(regions, length)
+    regions = _regions(edit, item, wanted or own)
     seconds = new_duration(regions, own) if wanted is None else wanted
     given = ItemSource(source, edit.sample_rate, tuple(regions), (0, source.shape[-1]))
     keep = partial(keep_mask, regions, seconds=seconds, rule=edit.rule)
     return ItemPlan(seconds, prepared, keep, given)
+
+
+def _excerpted(edit: Inpaint, source: Tensor, item: int) -> ItemPlan:
+    """A plan for the regions of an item and what surrounds them in the source."""
+    rate, samples = edit.sample_rate, source.shape[-1]
+    regions = _regions(edit, item, samples / rate)
+    part = excerpt_around(regions, samples, rate, edit.context_seconds)
+    prepared, inside = prepare_source(part.cut(source), rate), part.inside(regions)
+    log.info(part.describe(samples))
+    seconds = new_duration(inside, seconds_of_samples(prepared.shape[-1]))
+    given = ItemSource(source, rate, tuple(regions), part.span, origin=part.origin)
+    return ItemPlan(
+        seconds, prepared, partial(keep_mask, inside, seconds=seconds, rule=edit.rule), given
+    )
+
+
+def _regions(edit: Inpaint, item: int, seconds: float) -> list[Region]:
+    """What an item's own text of regions asks for in a piece of that duration."""
+    text = edit.regions[item if len(edit.regions) > 1 else 0]
+    regions = parse_regions(text, seconds, edit.bpm, edit.beats_per_bar)
+    return invert_regions(regions, seconds) if edit.invert else regions
 
 
 def _continued(edit: Continuation, source: Tensor) -> ItemPlan:

@@ -16,6 +16,7 @@ from ..geometry import HOP, SAMPLE_RATE
 from .regions import Region
 from .source_rider import ItemSource
 
+USUAL_SEAM = 2.0  # seconds
 _SEAM_MIN_SECONDS = HOP / SAMPLE_RATE  # less than a latent frame cannot be made anew
 
 
@@ -41,8 +42,13 @@ class LoopPlan:
         return self.samples / self.sample_rate
 
 
+def usual_seam(loop_seconds: float) -> float:
+    """Seconds around a seam that are made anew unless asked otherwise: 2, or half a short loop."""
+    return min(USUAL_SEAM, loop_seconds / 2)
+
+
 def plan_loop(
-    source_samples: int, sample_rate: int, loop_seconds: float, seam_seconds: float
+    source_samples: int, sample_rate: int, loop_seconds: float, seam_seconds: float | None = None
 ) -> LoopPlan:
     """Plan a loop out of the start of a source.
 
@@ -50,20 +56,27 @@ def plan_loop(
         source_samples: length of the source.
         sample_rate: of the source, in Hz.
         loop_seconds: duration of the loop, see `regions.bar_seconds`.
-        seam_seconds: how much around the seam is made anew.
+        seam_seconds: how much around the seam is made anew; None = `usual_seam`.
 
     Raises:
         InputError: a duration that is no positive number.
         RegionError: the source is shorter than the loop, or the seam does not fit.
     """
     samples = round(check_positive("loop_seconds", loop_seconds) * sample_rate)
+    seconds = samples / sample_rate
+    if seam_seconds is None:
+        seam_seconds = usual_seam(seconds)
     check_positive("seam_seconds", seam_seconds)
     if source_samples < samples:
         raise RegionError(
             f"The loop lasts {loop_seconds:g} s, the audio only {source_samples / sample_rate:g} "
             "s. Choose fewer bars or a higher BPM, or continue the audio first."
         )
-    seconds = samples / sample_rate
+    if seconds / 2 < _SEAM_MIN_SECONDS:
+        raise RegionError(
+            f"The loop lasts {seconds:g} s; it must last {2 * _SEAM_MIN_SECONDS:.2f} s or more, so "
+            "that half of it is a latent frame."
+        )
     if not _SEAM_MIN_SECONDS <= seam_seconds <= seconds / 2:
         raise RegionError(
             f"The seam is {seam_seconds:g} s; for a loop of {seconds:g} s it must last "

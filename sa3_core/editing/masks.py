@@ -142,7 +142,10 @@ def masked_spans(keep: Tensor, seconds: float) -> list[Region]:
 
 
 def describe_mask(
-    keep: Tensor, asked: Sequence[Sequence[Region]], seconds: Sequence[float]
+    keep: Tensor,
+    asked: Sequence[Sequence[Region]],
+    seconds: Sequence[float],
+    starts: Sequence[float] = (),
 ) -> list[str]:
     """Say what is really made anew after rounding to latent frames, one line per item.
 
@@ -150,25 +153,31 @@ def describe_mask(
         keep: [B, 1, T].
         asked: the regions asked for, per item.
         seconds: duration of each item.
+        starts: second of the source at which each item starts; none = at its start.
     """
     lines = []
     for item, (row, regions, duration) in enumerate(zip(keep, asked, seconds, strict=True)):
+        start = starts[item] if starts else 0.0
         name = f"item {item + 1}: " if len(seconds) > 1 else ""
         spans = masked_spans(row, duration)
         total = effective_frames(duration)
         made = total - int(row[0, :total].sum())
         if spans:
             lines.append(
-                f"{name}made anew {_spans_text(spans)} s of {duration:g} s ({made} of {total} "
-                f"frames); asked for {_spans_text(regions)} s"
+                f"{name}made anew {_spans_text(spans, start)} s of {_length_text(start, duration)} "
+                f"s ({made} of {total} frames); asked for {_spans_text(regions, start)} s"
             )
         else:
             lines.append(
-                f"{name}nothing is made anew: {_spans_text(regions)} s holds the start of no "
-                "latent frame. Use the rule `cover`, or mark more."
+                f"{name}nothing is made anew: {_spans_text(regions, start)} s holds the start of "
+                "no latent frame. Use the rule `cover`, or mark more."
             )
     return lines
 
 
-def _spans_text(regions: Sequence[Region]) -> str:
-    return ", ".join(f"{start:.3f}-{end:.3f}" for start, end in merge_regions(regions))
+def _spans_text(regions: Sequence[Region], at: float) -> str:
+    return ", ".join(f"{start + at:.3f}-{end + at:.3f}" for start, end in merge_regions(regions))
+
+
+def _length_text(start: float, duration: float) -> str:
+    return f"{start:.3f}-{start + duration:.3f}" if start else f"{duration:g}"

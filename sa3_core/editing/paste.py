@@ -51,11 +51,14 @@ class Source:
         waveform: [B or 1, A, N] floating point; never written to.
         sample_rate: in Hz.
         regions: one list of regions for all items, or one per item.
+        first_sample: of a longer source that the waveform is a part of; regions are in seconds of
+            the longer one.
     """
 
     waveform: Tensor
     sample_rate: int
     regions: Sequence[Sequence[Region]]
+    first_sample: int = 0
 
 
 def paste_back(
@@ -102,7 +105,9 @@ def paste_back(
     results = []
     for item in range(batch):
         made = _to_source(generated[item, :, : own[item]], channels, source)
-        layout = plan_layout(regions[item], samples, source.sample_rate, own[item])
+        layout = plan_layout(
+            regions[item], samples, source.sample_rate, own[item], source.first_sample
+        )
         results.append(_paste_item(made, waveform[item], layout, fade))
     longest = max(result.shape[-1] for result in results)
     padded = [F.pad(result, (0, longest - result.shape[-1])) for result in results]

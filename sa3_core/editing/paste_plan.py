@@ -49,7 +49,11 @@ class Seam:
 
 
 def plan_layout(
-    regions: Sequence[Region], source_samples: int, sample_rate: int, made_samples: int
+    regions: Sequence[Region],
+    source_samples: int,
+    sample_rate: int,
+    made_samples: int,
+    first_sample: int = 0,
 ) -> Layout:
     """Place the source and the regions in the result.
 
@@ -61,14 +65,19 @@ def plan_layout(
         source_samples: N at the source's rate.
         sample_rate: of the source.
         made_samples: length of the generated audio at 44.1 kHz.
+        first_sample: of a longer source that this one is a part of; regions are the longer one's.
 
     Returns:
         The layout. Its length is the source's with what the regions add, or the generated
         audio's where the two differ by more than rounding; kept time without a source is silent.
     """
-    merged = merge_regions(regions)
-    lead = int(max([0.0, *(-region.start * sample_rate for region in merged)]))
-    end = max([0.0, *(region.end * sample_rate for region in merged)])
+    # In samples, so that a part rounds its regions as the whole does.
+    merged = [
+        (start * sample_rate - first_sample, end * sample_rate - first_sample)
+        for start, end in merge_regions(regions)
+    ]
+    lead = int(max([0.0, *(-start for start, _ in merged)]))
+    end = max([0.0, *(end for _, end in merged)])
     length = lead + max(source_samples, round(end))
     made = made_samples * sample_rate / SAMPLE_RATE
     if abs(made - length) > 1 + 2 * sample_rate / SAMPLE_RATE:
@@ -76,9 +85,9 @@ def plan_layout(
     source = (min(lead, length), min(lead + source_samples, length))
     borders = (*source, length)
     spans = []
-    for region in merged:
-        first = _whole(lead + region.start * sample_rate, math.ceil, borders)
-        last = _whole(lead + region.end * sample_rate, math.floor, borders)
+    for start, end in merged:
+        first = _whole(lead + start, math.ceil, borders)
+        last = _whole(lead + end, math.floor, borders)
         first, last = max(first, 0), min(last, length)
         if last > first:
             spans.append((first, last))

@@ -50,9 +50,8 @@ class ItemSource:
             [1, A, N] at the source's rate.
         """
         first, last = self.span
-        start = first / self.sample_rate
-        regions = [Region(region.start - start, region.end - start) for region in self.regions]
-        covered = Source(self.waveform[..., first:last], self.sample_rate, [regions])
+        part = self.waveform[..., first:last]
+        covered = Source(part, self.sample_rate, [self.regions], first)
         pasted, _ = paste_back(made, covered, crossfade)
         head, tail = self.waveform[..., :first], self.waveform[..., last:]
         whole = torch.cat([head, pasted, tail], dim=-1)

@@ -5,6 +5,7 @@ B batch, C latent channels, T latent frames.
 
 import math
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from ..checks import (
 from ..errors import InputError
 from ..geometry import LATENT_CHANNELS
 
+RANDOM_SEED = -1  # given in place of a seed: draw one
 _SEED_SPACE = 2**63  # what a torch generator takes
 _PARALLEL = 1e-6  # radians below which two noises count as one direction
 
@@ -77,6 +79,11 @@ def parse_seeds(text: str) -> list[int]:
         seeds.extend(range(first, last + 1))
         check_entries("seeds", len(seeds))
     return seeds
+
+
+def draw_seed() -> int:
+    """A seed at random, of those that make takes of their own."""
+    return secrets.randbelow(2**32)
 
 
 class ItemNoise:

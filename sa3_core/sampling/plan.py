@@ -27,7 +27,7 @@ from ..text.conditioning import TextConditioning
 from .noise import ItemNoise, SeedBlend, Seeds
 from .predictor import row_counts
 from .samplers import Noise
-from .start import StartLatent
+from .start import LONGER_SOURCE, StartLatent
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,8 @@ class SamplingPlan:
         # A latent without durations may hold all frames, a fraction more than whole seconds.
         limit = model.max_seconds if start.seconds else seconds_of_frames(model.max_frames)
         what = "seconds" if start.seconds else "the latent's length in seconds"
-        seconds = [check_seconds(given[i], limit, what) for i in rows["durations"]]
+        hint = LONGER_SOURCE if start.has_source else ""
+        seconds = [check_seconds(given[i], limit, what, hint) for i in rows["durations"]]
         _check_fits(seconds, total)
         index = start.batch_index or tuple(range(len(frames)))
         if len(frames) == 1:

@@ -8,6 +8,12 @@ from ..checks import check_number, check_sound
 from ..errors import InputError
 from ..geometry import HEADROOM_SECONDS, LATENT_CHANNELS, MAX_HEADROOM
 
+# What can be done about a source that is longer than the model's maximum.
+LONGER_SOURCE = (
+    "Of a longer source, context_seconds takes only what lies around the part that is made, and "
+    "the rest is kept; extend adds to it in windows."
+)
+
 
 @dataclass(frozen=True)
 class StartLatent:
@@ -26,6 +32,11 @@ class StartLatent:
     keep: Tensor | None = None
     batch_index: tuple[int, ...] | None = None
     headroom: float = HEADROOM_SECONDS
+
+    @property
+    def has_source(self) -> bool:
+        """Whether anything but noise goes into the run."""
+        return self.keep is not None or bool(self.frames.any())
 
     def checked(self) -> "StartLatent":
         """Itself, once its shapes are those that the models take.

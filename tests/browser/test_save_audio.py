@@ -70,7 +70,7 @@ def test_player_and_selector_are_in_no_saved_graph(ui):
     assert not {"audioUI", "play"} & set(ui.api_graph()[str(SAVE)]["inputs"])
 
 
-@pytest.mark.parametrize("file_format", ["flac-16", "mp3-V0"])
+@pytest.mark.parametrize("file_format", ["flac-16", "mp3-V0", "wav-16", "m4a-192k"])
 def test_a_dropped_file_brings_its_graph_back(ui, comfy, file_format):
     prepare(ui, file_format=file_format)
     before = ui.api_graph()  # the seed changes after queueing

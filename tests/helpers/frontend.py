@@ -22,6 +22,7 @@ AUDIO_TYPES = {
     ".flac": "audio/flac",
     ".mp3": "audio/mpeg",
     ".opus": "audio/ogg",
+    ".m4a": "audio/mp4",
     ".wav": "audio/wav",
 }
 # What the frontend says by itself when it starts: a race of its own, and its first graph's models.

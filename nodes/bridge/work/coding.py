@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.waveform import fit_length, prepare_source
+from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.checks import (
     MAX_AUDIO_BYTES,
     MAX_ITEMS,
@@ -18,7 +19,7 @@ from ....sa3_core.checks import (
     check_size,
 )
 from ....sa3_core.codec.autoencode import encode_items
-from ....sa3_core.editing.source_rider import SourceRider
+from ....sa3_core.editing.source_rider import ItemSource, SourceRider
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import (
     HEADROOM_SECONDS,
@@ -42,6 +43,11 @@ from ..sockets.values import (
 )
 
 NO_LIMIT = 100_000.0
+LONGEST = max(variant.max_seconds or 0.0 for variant in VARIANTS.values())
+LONGER_SOURCE = (
+    "Of a longer source, context_seconds of Inpaint Mask or Continue Audio takes only what lies "
+    "around the part that is made, and the rest is kept; Extend Audio adds to it in windows."
+)
 _UNCAPPED = int(NO_LIMIT * SAMPLE_RATE) + 10 * SAMPLE_RATE
 
 
@@ -105,15 +111,22 @@ class Sources:
     """The items of an AUDIO as sources.
 
     Attributes:
-        items: one [1, 2, n_b] at 44.1 kHz per item, as the models take it, cut to its own length.
         rider: carries the original, mixed down where it had more than two channels; nothing is
             marked on it.
         notes: sentences for the node.
     """
 
-    items: list[Tensor]
     rider: SourceRider
     notes: list[str]
+
+    @property
+    def items(self) -> list[ItemSource]:
+        """Each item, cut to its own length."""
+        return self.rider.items_of(self.rider.waveform.shape[0])
+
+    def prepared(self) -> list[Tensor]:
+        """Each item as the models take it: [1, 2, n_b] at 44.1 kHz."""
+        return [prepare_source(item.waveform, item.sample_rate) for item in self.items]
 
 
 def item_sources(audio: Any, node: str) -> Sources:
@@ -124,13 +137,9 @@ def item_sources(audio: Any, node: str) -> Sources:
     """
     batch = audio_batch(audio, node)
     waveform, mixed = to_stereo(batch.waveform)
-    rate, lengths = batch.rate, batch.lengths
-    items = [
-        prepare_source(waveform[b : b + 1, :, :length], rate) for b, length in enumerate(lengths)
-    ]
-    unequal = any(length != waveform.shape[-1] for length in lengths)
-    rider = SourceRider(waveform, rate, lengths=tuple(lengths) if unequal else None)
-    return Sources(items, rider, [*batch.notes, *([mixed] if mixed else [])])
+    unequal = any(length != waveform.shape[-1] for length in batch.lengths)
+    rider = SourceRider(waveform, batch.rate, lengths=tuple(batch.lengths) if unequal else None)
+    return Sources(rider, [*batch.notes, *([mixed] if mixed else [])])
 
 
 def encode(
@@ -143,11 +152,18 @@ def encode(
     """
     same = require_same(vae, "SAME Encode")
     sources = item_sources(audio, "SAME Encode")
-    durations = [seconds_of_samples(source.shape[-1]) for source in sources.items]
+    prepared = sources.prepared()
+    durations = [seconds_of_samples(source.shape[-1]) for source in prepared]
     if seconds:
         durations = [check_seconds(seconds, NO_LIMIT)] * len(durations)
-    latent = encode_sources(same, sources.items, durations, sources.rider, headroom)
-    return latent, sources.notes
+    latent = encode_sources(same, prepared, durations, sources.rider, headroom)
+    notes = list(sources.notes)
+    if max(durations) > LONGEST:
+        notes.append(
+            f"{max(durations):.2f} s is more than any model makes at once ({LONGEST:g} s). "
+            f"{LONGER_SOURCE}"
+        )
+    return latent, notes
 
 
 def encode_sources(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ....sa3_core.audio.waveform import prepare_source
 from ....sa3_core.editing.continuation import continue_source
-from ....sa3_core.editing.loop import LoopPlan, loop_source, plan_loop
+from ....sa3_core.editing.loop import USUAL_SEAM, LoopPlan, loop_source, plan_loop
 from ....sa3_core.editing.masks import describe_mask, keep_mask
 from ....sa3_core.editing.regions import Region
 from ....sa3_core.editing.source_rider import SourceRider
@@ -42,8 +42,7 @@ def continue_audio(
     """
     same = require_same(vae, "Continue Audio")
     given = item_sources(audio, "Continue Audio")
-    rider = given.rider
-    items = rider.items_of(rider.waveform.shape[0])
+    rider, items = given.rider, given.items
     continued = [
         continue_source(item.waveform, item.sample_rate, add_seconds, before, context_seconds)
         for item in items
@@ -74,7 +73,7 @@ def make_loop(
     vae: Any,
     audio: Any,
     loop_seconds: float | None,
-    seam_seconds: float,
+    seam_seconds: float | None,
     rule: str,
     bar: float | None = None,
 ) -> Masked:
@@ -84,7 +83,7 @@ def make_loop(
         vae: ours.
         audio: the source; its start becomes the loop.
         loop_seconds: duration of the loop, None = the whole source.
-        seam_seconds: how much around the seam is made anew.
+        seam_seconds: how much around the seam is made anew; None = what suits the loop's length.
         rule: a name of MASK_RULES.
         bar: seconds of a bar, where the loop is counted in bars.
 
@@ -94,9 +93,8 @@ def make_loop(
     """
     same = require_same(vae, "Loop")
     given = item_sources(audio, "Loop")
-    rider = given.rider
-    rate, items = rider.sample_rate, rider.items_of(rider.waveform.shape[0])
-    lengths = rider.own_lengths()
+    rate, items = given.rider.sample_rate, given.items
+    lengths = given.rider.own_lengths()
     shortest = min(lengths) / rate
     if bar and loop_seconds and loop_seconds > shortest + 1 / rate:
         raise InputError(
@@ -126,7 +124,8 @@ def make_loop(
         [keep_mask([p.region], frames, s, rule) for p, s in zip(plans, seconds, strict=True)]
     )
     masked = _masked(latent, keep, [[plan.region] for plan in plans])
-    return replace(masked, notes=[*given.notes, *map(_loop_text, plans), *masked.notes])
+    short = [] if seam_seconds else [text for plan in plans if (text := _seam_text(plan))]
+    return replace(masked, notes=[*given.notes, *map(_loop_text, plans), *short, *masked.notes])
 
 
 def _loop_text(plan: LoopPlan) -> str:
@@ -134,6 +133,14 @@ def _loop_text(plan: LoopPlan) -> str:
         f"loop of {plan.seconds:.3f} s ({plan.samples} samples), turned by half: its seam lies at "
         f"{(plan.samples - plan.shift) / plan.sample_rate:.3f} s until it is decoded"
     )
+
+
+def _seam_text(plan: LoopPlan) -> str:
+    """What became of the usual seam where a loop is too short for it."""
+    seam = plan.region.end - plan.region.start
+    if plan.seconds / 2 >= USUAL_SEAM:
+        return ""
+    return f"seam_seconds {USUAL_SEAM:g} is more than half the loop: {seam:.3f} s are made anew"
 
 
 def _masked(latent: Latent, keep: Tensor, asked: list[list[Region]]) -> Masked:

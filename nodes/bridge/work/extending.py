@@ -115,7 +115,7 @@ def extend(
     positive = text_conditioning(texts[0], "positive")
     negative = None if texts[1] is None else text_conditioning(texts[1], "negative")
     given = item_sources(audio, NODE)
-    sources = given.rider.items_of(given.rider.waveform.shape[0])
+    sources = given.items
     rate, batch = sources[0].sample_rate, max(len(sources), positive.batch)
     rows = broadcast(len(sources), batch, "sources")
     prompts = broadcast(positive.batch, batch, "prompts")

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....sa3_core.audio.waveform import prepare_source
 from ....sa3_core.checks import MAX_LATENT_BYTES, broadcast, check_size
+from ....sa3_core.editing.excerpt import excerpt_around
 from ....sa3_core.editing.masks import describe_mask, keep_mask, masked_spans
 from ....sa3_core.editing.region_request import RegionRequest
 from ....sa3_core.editing.regions import Region, merge_regions, new_duration
@@ -18,7 +20,7 @@ from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import HOP, SAMPLE_RATE, effective_frames, seconds_of_samples
 from ..host.running import intermediate
 from ..sockets.riding import settled, stamped
-from ..sockets.vae import require_same
+from ..sockets.vae import SA3VAE, require_same
 from ..sockets.values import (
     SOURCE_KEY,
     Latent,
@@ -43,11 +45,13 @@ class MaskSettings:
         rule: a name of MASK_RULES.
         feather: seconds of crossfade when the source is pasted back; 0 = the decoding node's.
         remake_previous: make what the latent's earlier mask marks anew too.
+        context: seconds of the audio around the regions that are encoded; 0 = all of it.
     """
 
     rule: str = "cover"
     feather: float = 0.0
     remake_previous: bool = True
+    context: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class Masked:
     def keep(self) -> Tensor:
         """[B, 1, T], 1 = given."""
         return 1 - self.latent["noise_mask"]
+
+    @property
+    def regions(self) -> list[list[Region]]:
+        """The regions asked for, in seconds of the finished audio."""
+        return _shifted(self.asked, _starts(self.latent, len(self.asked)))
 
 
 def mask_regions(
@@ -94,29 +103,83 @@ def mask_regions(
         if audio is None or vae is None:
             raise InputError(f"{NODE} needs a latent, or audio together with a vae to encode it.")
         sources = item_sources(audio, NODE)
-        latent, asked = _encoded(sources, vae, request)
-        notes = sources.notes
-    else:
-        latent, notes = settled(latent, NODE)
-        if audio is not None:
-            sources = item_sources(audio, NODE)
-            latent = {**latent, SOURCE_KEY: _with_marks(sources.rider, latent)}
-            notes += sources.notes
-        asked = request.resolve(durations(latent))
-        latent = lengthen(repeat_item(latent, len(asked)), asked)
+        encoded = _encoded(sources, require_same(vae, NODE), request, settings.context)
+        masked = set_mask(encoded.latent, encoded.asked, settings)
+        notes = [*sources.notes, *encoded.notes, *masked.notes]
+        return replace(masked, latent=_exact(masked.latent, encoded), notes=notes)
+    latent, notes = settled(latent, NODE)
+    if settings.context:
+        raise InputError(
+            f"is {settings.context:g}, but a latent is given, which is encoded already. Leave "
+            "it at 0, or connect audio and vae and no latent.",
+            "context_seconds",
+        )
+    if audio is not None:
+        sources = item_sources(audio, NODE)
+        latent = {**latent, SOURCE_KEY: _with_marks(sources.rider, latent)}
+        notes += sources.notes
+    asked = request.resolve(durations(latent))
+    latent = lengthen(repeat_item(latent, len(asked)), asked)
     masked = set_mask(latent, asked, settings)
     return replace(masked, notes=[*notes, *masked.notes])
 
 
-def _encoded(
-    sources: Sources, vae: Any, request: RegionRequest
-) -> tuple[Latent, list[list[Region]]]:
-    """Encode audio at the length that the regions give it."""
-    own = [seconds_of_samples(source.shape[-1]) for source in sources.items]
+@dataclass(frozen=True)
+class _Encoded:
+    """Audio that was encoded for its regions.
+
+    Attributes:
+        latent: LATENT.
+        asked: the regions in seconds of its piece, per item.
+        exact: the same in seconds of the source.
+        notes: sentences for the node.
+    """
+
+    latent: Latent
+    asked: list[list[Region]]
+    exact: list[list[Region]]
+    notes: list[str]
+
+
+def _encoded(sources: Sources, vae: SA3VAE, request: RegionRequest, context: float) -> _Encoded:
+    """Encode audio at the length that the regions give it, or only what is around them."""
+    rate, items = sources.rider.sample_rate, sources.items
+    lengths = [item.waveform.shape[-1] for item in items]
+    own = [seconds_of_samples(math.ceil(n * SAMPLE_RATE / rate)) for n in lengths]
     asked = request.resolve(own)
-    own = [own[i] for i in broadcast(len(own), len(asked), "sources")]
-    seconds = [new_duration(regions, s) for regions, s in zip(asked, own, strict=True)]
-    return encode_sources(require_same(vae, NODE), sources.items, seconds, sources.rider), asked
+    rows = broadcast(len(items), len(asked), "sources")
+    if not context:
+        seconds = [new_duration(r, own[row]) for r, row in zip(asked, rows, strict=True)]
+        latent = encode_sources(vae, sources.prepared(), seconds, sources.rider)
+        return _Encoded(latent, asked, asked, [])
+    parts = [
+        excerpt_around(r, lengths[row], rate, context) for r, row in zip(asked, rows, strict=True)
+    ]
+    prepared = [
+        prepare_source(part.cut(items[row].waveform), rate)
+        for part, row in zip(parts, rows, strict=True)
+    ]
+    inside = [part.inside(regions) for part, regions in zip(parts, asked, strict=True)]
+    seconds = [
+        new_duration(regions, seconds_of_samples(source.shape[-1]))
+        for regions, source in zip(inside, prepared, strict=True)
+    ]
+    rider = replace(
+        sources.rider,
+        lengths=sources.rider.own_lengths(),
+        spans=tuple(part.span for part in parts),
+        origin=tuple(part.origin for part in parts),
+    )
+    notes = [part.describe(lengths[row]) for part, row in zip(parts, rows, strict=True)]
+    return _Encoded(encode_sources(vae, prepared, seconds, rider), inside, asked, notes)
+
+
+def _exact(latent: Latent, encoded: _Encoded) -> Latent:
+    """The regions as they were asked for: back and forth between two starts they lose some bits."""
+    rider = rider_of(latent)
+    assert rider is not None
+    regions = as_regions([merge_regions(regions) for regions in encoded.exact])
+    return {**latent, SOURCE_KEY: replace(rider, regions=regions)}
 
 
 def _with_marks(rider: SourceRider, latent: Latent) -> SourceRider:
@@ -126,8 +189,8 @@ def _with_marks(rider: SourceRider, latent: Latent) -> SourceRider:
         return rider
     if earlier.rotate or earlier.spans:
         raise InputError(
-            f"This latent comes from Loop or Continue Audio and carries its own source; give "
-            f"{NODE} no other audio."
+            "This latent comes from Loop, Continue Audio or a mask with context_seconds and "
+            f"carries its own source; give {NODE} no other audio."
         )
     return replace(rider, regions=earlier.regions)
 
@@ -188,19 +251,37 @@ def set_mask(latent: Latent, asked: Sequence[Sequence[Region]], settings: MaskSe
     marked = _earlier_regions(latent, earlier, seconds)
     if earlier is not None and settings.remake_previous:
         keep = torch.minimum(keep, earlier.cpu())
-    notes = describe_mask(keep, asked, seconds)
+    starts = _starts(latent, len(seconds))
+    notes = describe_mask(keep, asked, seconds, starts)
     out = {**latent, "noise_mask": intermediate(1 - keep)}
     rider = rider_of(latent)
     if rider is None:
         notes.append(NO_SOURCE)
     else:
         origin = rider.entries(rider.origin, *batch_of(latent), "origins") or [0.0] * len(seconds)
-        new = [[Region(a + at, b + at) for a, b in r] for r, at in zip(asked, origin, strict=True)]
+        new = _shifted(asked, origin)
         regions = [merge_regions([*a, *b]) for a, b in zip(marked, new, strict=True)]
         feather = settings.feather if settings.feather > 0 else rider.feather
         out[SOURCE_KEY] = replace(rider, regions=as_regions(regions), feather=feather)
         notes += _silent_ends(keep, rider, latent, seconds)
     return Masked(stamped(out), [list(regions) for regions in asked], notes)
+
+
+def _starts(latent: Latent, items: int) -> list[float]:
+    """Second of the finished audio at which each item's piece starts."""
+    rider = rider_of(latent)
+    spans = None if rider is None else rider.entries(rider.spans, *batch_of(latent), "spans")
+    if rider is None or spans is None:
+        return [0.0] * items
+    return [first / rider.sample_rate for first, _ in spans]
+
+
+def _shifted(lists: Sequence[Sequence[Region]], starts: Sequence[float]) -> list[list[Region]]:
+    """Each item's regions, later by its start."""
+    return [
+        [Region(a + at, b + at) for a, b in regions]
+        for regions, at in zip(lists, starts, strict=True)
+    ]
 
 
 def _earlier_regions(

@@ -106,8 +106,7 @@ def paste_source(
     if source is None:
         raise InputError(f"{NODE} needs the edited latent, or a source and its regions.")
     given = item_sources(source, NODE)
-    rider = given.rider
-    sources, made = rider.items_of(rider.waveform.shape[0]), audio_lengths(audio)
+    sources, made = given.items, audio_lengths(audio)
     rows = broadcast(len(sources), len(made), "sources")
     chosen = [sources[row] for row in rows]
     own = [source.waveform.shape[-1] / source.sample_rate for source in chosen]

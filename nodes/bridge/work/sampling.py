@@ -32,7 +32,9 @@ from ..sockets.values import (
     text_conditioning,
     warn_about_duration,
 )
+from .coding import LONGER_SOURCE
 from .model_options import honour_options
+from .stock_latents import taken_latent
 
 log = logging.getLogger(__name__)
 NODE = "SA3 Sampler"
@@ -63,13 +65,18 @@ def sample(
     """
     model = require_sa3(patcher, NODE)
     info = model.info
+    latent, taken = taken_latent(latent)
     latent, said = settled(latent, NODE)
     start = start_latent(latent)
     _check_length(latent, max_seconds(info.sample_size))
+    if start.has_source:
+        for seconds in start.seconds or ():
+            check_seconds(seconds, max_seconds(info.sample_size), hint=LONGER_SOURCE)
     text = text_conditioning(positive, "positive")
     against = None if negative is None else text_conditioning(negative, "negative")
     settings, options = honour_options(patcher, settings.resolve(info.objective))
-    notes = said + _notes(latent, settings, positive, negative, info.objective) + options
+    own = _notes(latent, settings, positive, negative, info.objective)
+    notes = [*taken, *said, *own, *options]
     report = step_reporter(settings.steps, live_preview(previews))
     send_text("loading the model")
     out = run(patcher, start, settings, text, against, seeds, report)
@@ -173,8 +180,9 @@ def schedule(
     if latent is None:
         longest = check_seconds(seconds, max_seconds(info.sample_size))
     else:
-        latent, notes = settled(latent, "SA3 Scheduler")
-        longest = max(durations(latent))
+        latent, taken = taken_latent(latent)
+        latent, said = settled(latent, "SA3 Scheduler")
+        longest, notes = max(durations(latent)), [*taken, *said]
     settings, options = honour_options(patcher, settings.resolve(info.objective))
     return schedule_for(info.config, settings, [longest])[0], notes + options
 

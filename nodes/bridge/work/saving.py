@@ -1,26 +1,23 @@
 """Saving audio into ComfyUI's output folder."""
 
 import json
-import math
 from typing import Any
 
 from comfy.cli_args import args
-from torch import Tensor
 
 from ....sa3_core.audio.downmix import to_stereo
 from ....sa3_core.audio.file import WriteReport, sidecar_needed, write_audio, write_sidecar
 from ....sa3_core.audio.formats import FORMATS
-from ....sa3_core.audio.loudness import CEILING, gain_to, measure, to_db
-from ....sa3_core.audio.waveform import as_batch
+from ....sa3_core.audio.levels import Levels, set_levels
 from ..sockets.riding import audio_batch
 from .names import output_names
 
 NODE = "Save Audio"
-OFF = 0.0
+_AS_IT_IS = Levels()
 
 
 def save(
-    audio: Any, prefix: str, format_name: str, hidden: Any, lufs: float = OFF
+    audio: Any, prefix: str, format_name: str, hidden: Any, levels: Levels = _AS_IT_IS
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Write every item of an AUDIO.
 
@@ -29,7 +26,7 @@ def save(
         prefix: folder and name inside the output folder.
         format_name: a name of FORMATS.
         hidden: the node's hidden inputs (prompt and workflow).
-        lufs: loudness that every item is brought to; 0 = as it is.
+        levels: what every item's loudness and peaks are brought to.
 
     Returns:
         The saved files as ComfyUI shows them, and sentences for the node.
@@ -43,9 +40,9 @@ def save(
         samples, mixed = batch.item(index), ""
         if len(samples) > form.max_channels:
             samples, mixed = to_stereo(samples)
-        samples, said = _at_loudness(samples, batch.rate, lufs)
+        samples, said = set_levels(samples, batch.rate, levels, form.max_peak is not None)
         report = write_audio(names.item(index, form.suffix), samples, batch.rate, form, tags)
-        notes += [_note(report) + said, *([mixed] if mixed else [])]
+        notes += [", ".join([_note(report), *said]), *([mixed] if mixed else [])]
         if tags and sidecar_needed(form, tags):
             beside = write_sidecar(report.path, tags)
             notes.append(f"{form.label} cannot carry the graph: it is in {beside.name}.")
@@ -71,19 +68,3 @@ def _note(report: WriteReport) -> str:
         return text
     samples = "1 sample" if report.clipped == 1 else f"{report.clipped} samples"
     return f"{text}, {samples} clipped"
-
-
-def _at_loudness(item: Tensor, rate: int, lufs: float) -> tuple[Tensor, str]:
-    """An item [A, N] brought to a loudness, and what to say about it."""
-    if lufs == OFF:
-        return item, ""
-    item = as_batch(item)[0]
-    before = measure(item, rate)
-    gain, held = gain_to(before, lufs)
-    if not math.isfinite(before.lufs):
-        return item, ", silent: left as it is"
-    change = to_db(gain)
-    text = f", {before.lufs + change:.1f} LUFS ({change:+.1f} dB)"
-    if held:
-        text += f"; {lufs:g} LUFS would have peaked above {CEILING:g} dBTP"
-    return item * gain, text

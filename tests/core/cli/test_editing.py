@@ -282,3 +282,24 @@ def test_surround_sources_are_mixed_down_and_said(sa3, source, tmp_path):
     code, _, err = sa3("encode", "six.wav", "--model", "tiny-s", "--out", "a.safetensors")
     assert code == 0, err
     assert "6 channels" in err
+
+
+def test_a_long_source_is_inpainted_in_part(sa3, source, tmp_path):
+    long = torch.cat([source] * 90, dim=-1)  # 135 s; the model makes 120
+    write_audio(tmp_path / "long.wav", long, 44100, FORMATS["wav-32f"])
+    run = ("generate", "--model", "tiny-s", "--prompt", PROMPT, "--steps", 1, "--force")
+    inpaint = (*run, "--inpaint-audio", "long.wav", "--region", "125-126", "--out", "out.wav")
+    code, _, err = sa3(*inpaint)
+    assert code == 1
+    assert "context_seconds takes only what lies around" in err
+    code, _, err = sa3(*inpaint, "--context-seconds", 1)
+    assert code == 0, err
+    audio = read_audio(tmp_path / "out.wav")[0]
+    assert audio.shape == long.shape
+    kept = torch.ones(long.shape[-1], dtype=torch.bool)
+    kept[125 * 44100 : 126 * 44100] = False
+    assert torch.equal(audio[:, kept], long[:, kept])
+    assert not torch.equal(audio, long)
+    code, _, err = sa3(*inpaint, "--context-seconds", 1, "--seconds", 10)
+    assert code == 2
+    assert "--seconds does not go with --context-seconds" in err

@@ -96,13 +96,15 @@ def test_decoding_a_batch_numbers_and_trims(sa3):
         ("a.flac", ("--bits", 16), False),
         ("a.mp3", (), None),
         ("a.opus", (), None),
+        ("a.m4a", (), None),
     ],
 )
 def test_formats_and_bits(sa3, monkeypatch, name, flags, wide):
     loud = 1.5 * torch.sin(torch.arange(22050) * 0.05).expand(2, -1)
     monkeypatch.setattr(cli_generate, "decode", lambda *args: [loud])
     save_file({"latents": torch.zeros(1, 256, 12)}, "loud.safetensors")
-    code, _, err = sa3("decode", "loud.safetensors", "--model", "tiny-s", "--out", name, *flags)
+    decode = ("decode", "loud.safetensors", "--model", "tiny-s", "--peaks", "off")
+    code, _, err = sa3(*decode, "--out", name, *flags)
     assert code == 0
     audio, _ = read_audio(read_path(name))
     if wide:
@@ -112,3 +114,27 @@ def test_formats_and_bits(sa3, monkeypatch, name, flags, wide):
         expected = (loud * 2 ** (bits - 1)).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         assert torch.equal(audio * 2 ** (bits - 1), expected)
     assert ("peak is 1.50 and was clipped" in err) == (wide is False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "peak", "said"),
+    [
+        ((), 1.0, "turned down by 3.5 dB to full scale"),
+        (("--peaks", "normalise", "--ceiling-dbtp", -6), 0.501, "true peak -6 dB"),
+        (("--peaks", "limit"), 0.891, "limited to -1 dBTP"),
+    ],
+)
+def test_peaks(sa3, monkeypatch, flags, peak, said):
+    loud = 1.5 * torch.sin(torch.arange(22050) * 0.05).expand(2, -1)
+    monkeypatch.setattr(cli_generate, "decode", lambda *args: [loud])
+    save_file({"latents": torch.zeros(1, 256, 12)}, "loud.safetensors")
+    decode = ("decode", "loud.safetensors", "--model", "tiny-s")
+    code, _, err = sa3(*decode, "--out", "a.flac", *flags)
+    assert code == 0
+    assert f"a.flac: {said}" in err
+    assert "clipped" not in err
+    assert float(read_audio(read_path("a.flac"))[0].abs().max()) == pytest.approx(peak, abs=1e-3)
+    both = ("--peaks", "normalise", "--loudness-lufs", -14)
+    code, _, err = sa3(*decode, "--out", "b.flac", *both)
+    assert code == 1
+    assert "--peaks is 'normalise', but a loudness is given" in err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -203,3 +205,16 @@ def test_eight_bits_store_the_transformer_alone(make, cached_pipeline, sa3, name
     assert {p.dtype for p in loaded[-1].autoencoder.parameters()} == {torch.float32}
     assert 1e-4 < rel_l2(narrow, plain) < 0.08
     assert torch.equal(make("--seconds", 1.5, "--dtype", name), narrow)
+
+
+def test_a_random_seed_is_told_and_makes_the_same_again(sa3):
+    run = ("generate", "--model", "tiny-s", "--prompt", "x", "--steps", 1, "--seconds", 1)
+    code, _, err = sa3(*run, "--seed", -1, "--out", "a.wav")
+    assert code == 0, err
+    seed = re.search(r"Seeds drawn: (\d+)\.", err)[1]
+    code, _, err = sa3(*run, "--seed", seed, "--out", "b.wav")
+    assert code == 0, err
+    assert torch.equal(read_audio(read_path("a.wav"))[0], read_audio(read_path("b.wav"))[0])
+    code, _, err = sa3(*run, "--variation-seed", -1, "--out", "c.wav")
+    assert code == 2
+    assert "is no seed" in err

@@ -38,7 +38,7 @@ from tests.helpers.support import ROOT
         ((*GENERATE, "--model", "BAD/cut.safetensors"), "cut short"),
         ((*GENERATE, "--text-encoder", "none"), "no text encoder 'none'"),
         ((*GENERATE, "--out", "none/o.wav"), "no folder"),
-        ((*GENERATE, "--out", "o.ogg"), "saved as .wav, .flac, .mp3 or .opus"),
+        ((*GENERATE, "--out", "o.ogg"), "saved as .wav, .flac, .mp3, .opus or .m4a"),
         ((*GENERATE, "--out", "o.mp3", "--bits", 16), "cannot be saved with 16 bits"),
         ((*GENERATE, "--latents-out", "o.pt"), ".safetensors or .npy"),
         ((*GENERATE, "--seed", 1, 2, "--latents-out", "o.npy"), "holds one item"),

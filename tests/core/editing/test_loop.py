@@ -72,3 +72,11 @@ def test_bad_lengths_are_named():
         plan_loop(88200, 44100, math.nan, 0.5)
     with pytest.raises(InputError, match="seam_seconds is"):
         plan_loop(88200, 44100, 1.0, -1.0)
+
+
+@pytest.mark.parametrize(("loop", "seam"), [(8.0, 2.0), (4.0, 2.0), (3.0, 1.5), (0.5, 0.25)])
+def test_the_usual_seam_fits_the_loop(loop: float, seam: float) -> None:
+    region = plan_loop(10 * 44100, 44100, loop).region
+    assert region.end - region.start == pytest.approx(seam)
+    with pytest.raises(RegionError, match=r"must last 0\.19 s or more"):
+        plan_loop(10 * 44100, 44100, 0.15)
