@@ -9,7 +9,7 @@ B batch, A audio channels, N samples, T latent frames.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from .geometry import (
 from .networks.model import SA3Model
 from .networks.same import SAMEAutoencoder
 from .registry import AUTO
-from .sampling.noise import RANDOM_SEED, Seeds, draw_seed
+from .sampling.noise import Seeds, draw_seed, is_random
 from .sampling.predictor import WeightSwitch
 from .sampling.sample import sample_latent
 from .sampling.settings import SampleSettings, advice
@@ -81,8 +81,8 @@ class GenerateRequest:
         negatives: texts to keep away from, used when cfg is not 1; none = an all-zero context.
         seconds: durations; none = the source's own (edits only).
         settings: how to sample.
-        seeds: one seed, to which each item's index is added, or one per item; -1 = one at random,
-            see `Take.seed`.
+        seeds: one seed, to which each item's index is added, or one per item; -1 is replaced by one
+            that is drawn, and told.
         variation: a second seed to move towards, as `Seeds.towards`, and how far (0-1).
         edit: a source and what to do with it; None = text-to-audio.
         headroom: seconds after each piece that are computed with it and cut off.
@@ -98,6 +98,10 @@ class GenerateRequest:
     headroom: float = HEADROOM_SECONDS
 
     def __post_init__(self) -> None:
+        seeds = [draw_seed() if is_random(seed) else seed for seed in self.seeds]
+        if seeds != list(self.seeds):
+            log.warning("Seeds drawn: %s.", ", ".join(map(str, seeds)))
+            object.__setattr__(self, "seeds", seeds)
         for seed in (*self.seeds, *((self.variation or ())[:1])):
             check_seed(seed)
 
@@ -108,14 +112,6 @@ class GenerateRequest:
         towards, strength = self.variation or (0, 0.0)
         check_number("variation_strength", strength, 0.0, 1.0)
         return Seeds(seeds, towards, strength) if strength else Seeds(seeds)
-
-    def with_drawn_seeds(self) -> "GenerateRequest":
-        """The request with a seed drawn for each -1, which the log tells."""
-        if RANDOM_SEED not in self.seeds:
-            return self
-        seeds = [draw_seed() if seed == RANDOM_SEED else seed for seed in self.seeds]
-        log.warning("Seeds drawn: %s.", ", ".join(map(str, seeds)))
-        return replace(self, seeds=seeds)
 
     def item_seeds(self) -> list[int]:
         """The seed of each item."""
@@ -230,7 +226,7 @@ def generate(
     Raises:
         SA3Error: whatever does not fit; see its children.
     """
-    model, request = pipeline.model, request.with_drawn_seeds()
+    model = pipeline.model
     settings = request.settings.resolve(model.objective)
     plans = _plan(request, model)
     positive, negative = _texts(pipeline, request, settings)
@@ -282,7 +278,7 @@ def extend(
         InputError: lengths that leave nothing to make, or counts that do not fit.
         RegionError: a source that does not fill a latent frame.
     """
-    model, batch, request = pipeline.model, request.batch, request.with_drawn_seeds()
+    model, batch = pipeline.model, request.batch
     if request.seconds or request.edit is not None:
         raise InputError("An extension lasts its source and what is added; give no seconds.")
     settings = request.settings.resolve(model.objective)

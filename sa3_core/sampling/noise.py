@@ -81,6 +81,11 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+def is_random(seed: object) -> bool:
+    """Whether a seed is to be drawn."""
+    return type(seed) is int and seed == RANDOM_SEED
+
+
 def draw_seed() -> int:
     """A seed at random, of those that make takes of their own."""
     return secrets.randbelow(2**32)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sa3_core.checks import check_seed, later_seed, read_seed
-from sa3_core.cli.values import parse_seed
+from sa3_core.cli.values import parse_fixed_seed, parse_seed
 from sa3_core.codec.autoencode import decode_items
 from sa3_core.errors import InputError
 from sa3_core.pipeline import GenerateRequest
@@ -84,8 +84,8 @@ def test_every_way_in_refuses_what_the_widget_refuses(seed):
         lambda: next(decode_items(*DECODED, seed, device=CPU, dtype=torch.float32)),
     ]
     for number, way in enumerate(ways):
-        if seed is None and number in (3, 8):
-            continue  # no seed there means no noise
+        if (seed is None and number in (3, 8)) or (seed == -1 and number == 5):
+            continue  # no seed there means no noise; a request draws one for -1
         with pytest.raises(InputError, match=said):
             way()
 
@@ -97,7 +97,10 @@ def test_seeds_as_text(text):
     with pytest.raises(InputError, match="is no seed"):
         read_seed(text)
     with pytest.raises(argparse.ArgumentTypeError, match="is no seed"):
-        parse_seed(text)
+        parse_fixed_seed(text)
+    if text != "-1":
+        with pytest.raises(argparse.ArgumentTypeError, match="is no seed"):
+            parse_seed(text)
     assert parse_seeds("0, 18446744073709551615") == [0, 2**64 - 1]
 
 
@@ -196,3 +199,11 @@ def test_seeds_beyond_the_widgets_range_are_refused(text):
     with pytest.raises(InputError, match="whole number from 0 to 18446744073709551615"):
         parse_seeds(text)
     assert parse_seeds("18446744073709551615") == [2**64 - 1]
+
+
+def test_a_request_draws_a_seed_for_minus_1():
+    one, other = (GenerateRequest(["x"], seeds=(7, -1)).seeds for _ in range(2))
+    assert one[0] == other[0] == 7
+    assert 0 <= one[1] < 2**32
+    assert one[1] != other[1]
+    assert parse_seed(" -1 ") == -1
