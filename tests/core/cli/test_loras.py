@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.cli.values import parse_lora
+from tests.helpers import lora_tensors
 from tests.helpers.cli_support import DORA, GENERATE, LORA
 from tests.helpers.support import GOLDEN, load_golden, rel_l2
 
@@ -108,3 +109,29 @@ def test_a_lora_that_fits_in_part_needs_the_choice(make, sa3, tmp_path):
     assert "choose partial" in err
     plain = make("--seconds", 0.5)
     assert rel_l2(make("--seconds", 0.5, "--lora", path, "--partial"), plain) > 1e-4
+
+
+def test_other_trainers_files_act_and_what_is_not_used_is_named(make, sa3, tmp_path):
+    """A gain, a bias, a token and a LoHa act; a text encoder's layer is named."""
+    block = "diffusion_model.transformer.layers.1."
+    loha = lora_tensors.kinds((128, 128))["loha, dora"]
+    tensors = {f"{block}self_attn.to_out.{name}": tensor for name, tensor in loha.items()}
+    tensors |= {
+        f"{block}pre_norm.gamma.diff": torch.full((128,), 0.5),
+        f"{block}ff.ff.2.diff_b": torch.full((128,), 0.5),
+        "diffusion_model.transformer.memory_tokens.diff": torch.ones(64, 128),
+    }
+    plain = make("--seconds", 0.5)
+    for number, (name, tensor) in enumerate([*tensors.items()][-3:]):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({name: tensor}, path)
+        assert rel_l2(make("--seconds", 0.5, "--lora", path), plain) > 1e-5
+    path = tmp_path / "all.safetensors"
+    save_file({**tensors, "text_encoder.layers.0.q.diff": torch.ones(2)}, path)
+    together = make("--seconds", 0.5, "--lora", path)
+    code, _, err = sa3("merge", "--model", "tiny-s", "--lora", path, "--out", "m")
+    assert code == 0
+    assert "1 tensor is not used: text_encoder.layers.0.q.diff" in err
+    encoder = ("--text-encoder", "tiny-s/t5gemma-b-b-ul2")
+    merged = make("--seconds", 0.5, "--model", "./m", *encoder)
+    assert rel_l2(merged, together) < 1e-5
