@@ -68,7 +68,17 @@ def inside(graph: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(nodes, key=lambda node: node[0])
 
 
-@pytest.mark.parametrize("box", BOXES, ids=lambda box: box.title)
+# One that takes text alone and one that takes a sound; the others cost seconds each.
+SHORT_RUN = ("Make Sound from Text", "Replace a Part")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param(box, id=box.title, marks=[] if box.title in SHORT_RUN else pytest.mark.soak)
+        for box in BOXES
+    ],
+)
 def test_a_box_is_found_run_and_unpacked(ui, box: Box):
     ui.use_renderer("vue")
     node_id = put(ui, box.title)

@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from tests.helpers.frontend import RENDERERS
 from tests.helpers.region_editor import write_tone
 
 CONNECT = """([from, to, input]) => {
@@ -67,7 +66,7 @@ def assert_plays(ui) -> None:
     player.get_by_role("button", name="Play").wait_for(timeout=10_000)
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("renderer", ["vue", pytest.param("litegraph", marks=pytest.mark.soak)])
 def test_players_come_back_with_what_ran(ui, renderer):
     ui.use_renderer(renderer)
     compare, save = graph(ui)
