@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..adapters.file import read_adapter
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
+from ..checks import check_seconds
 from ..codec.autoencode import SAMEAutoencoder, encode
 from ..datasets.encode import autoencoder_name, encode_folder
 from ..datasets.encoded import EncodedClip, read_folder, read_silence
@@ -35,7 +36,8 @@ from ..training.trainer import Trainer
 from ..training.validation import Validation, Validator, hold_out
 from ..training.whole_model import TrainedModel
 from .arguments import PACKAGE
-from .files import Bars, find_model, find_text_encoder, pick_device, pick_storage
+from .demos import Demos
+from .files import Bars, find_autoencoder, find_model, find_text_encoder, pick_device, pick_storage
 from .loras import find_lora
 from .presets import apply_preset
 
@@ -104,17 +106,41 @@ def _train(args: argparse.Namespace, share: Share, device: torch.device) -> list
     if args.dry_run:
         return _plan(settings, learner, learnt, held, recompute, memory)
     settings = replace(settings, recompute=recompute)
-    texts = _texts(args, path, prompts_of(clips, settings.tag_orders), device)
+    prompts = prompts_of(clips, settings.tag_orders)
+    texts = _texts(args, path, [*prompts, *args.demo_prompt], device)
+    demos = _demos(args, path, model, texts)
     silence = read_silence(args.data)
     trainer = Trainer(model, learner, learnt, texts, settings, silence, share=share)
     validator = Validator(model, held, texts, settings.frames, silence)
     notes = {"base_model": model.name, "trained_with": PACKAGE}
     plan = RunPlan(args.save_every, args.keep, notes, validator)
     with Bars() as on_progress:
+
+        def on_saved(checkpoint: Path, step: int) -> None:
+            if demos is not None:
+                with torch.no_grad():
+                    learner.begin_step()
+                demos.make(model, checkpoint, step)
+
         events = RunEvents(
-            lambda p: on_progress("train", p.report.step, p.total), on_validation=_say_validation
+            lambda p: on_progress("train", p.report.step, p.total), _say_validation, on_saved
         )
         return [str(run(trainer, args.out, plan, events, args.resume))]
+
+
+def _demos(
+    args: argparse.Namespace, path: Path, model: SA3Model, texts: Mapping[str, TextConditioning]
+) -> Demos | None:
+    """What is made with each checkpoint; None without a prompt."""
+    if not args.demo_prompt:
+        return None
+    if args.demo_model and args.full:
+        raise InputError("--demo-model hears a LoRA, and --full trains none. Leave one out.")
+    check_seconds(args.demo_seconds, model.max_seconds, "demo_seconds")
+    autoencoder = load_autoencoder(find_autoencoder(args, path), device=model.device)
+    other = find_model(args, args.demo_model, "model") if args.demo_model else None
+    chosen = {prompt: texts[prompt] for prompt in args.demo_prompt}
+    return Demos(args.out, chosen, args.demo_seconds, autoencoder, other)
 
 
 def _plan(

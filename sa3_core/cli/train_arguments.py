@@ -89,6 +89,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "on", "off"),
         help="less memory, a third more time; auto: where memory needs it",
     )
+    add("--demo-prompt", nargs="+", default=[], metavar="TEXT", help="made with each checkpoint")
+    add("--demo-seconds", type=float, default=10.0, metavar="S")
+    add("--demo-model", metavar="DIR|FILE|NAME", help="another to hear the LoRA on too")
+    add("--autoencoder", metavar="DIR|FILE|NAME", help="SAME of the demos (default: the model's)")
     add("--start-from", metavar="F", help="a LoRA to begin with, of the same type, rank and layers")
     add("--dry-run", action="store_true", help="say what would be done and what it takes")
     add("--resume", action="store_true", help="go on with what --out holds")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from sa3_core.adapters.file import read_adapter
-from sa3_core.audio.file import write_audio
+from sa3_core.audio.file import read_audio, write_audio
 from sa3_core.audio.formats import format_for
 from sa3_core.cli.main import main
 from sa3_core.files.lock import only_one
-from tests.helpers.support import load_golden, tiny_checkpoint
+from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
 
 
 @pytest.fixture
@@ -172,3 +174,23 @@ def test_a_dry_run_of_pre_encode_writes_nothing(latents, tmp_path, capsys):
     assert not out.exists()
     assert main([*command[:-1], "4095"]) == 1
     assert "--sample-size is 4095" in capsys.readouterr().err
+
+
+def test_demos_are_made_with_each_checkpoint(latents, tmp_path):
+    out, tiny = tmp_path / "run", str(tiny_checkpoint("tiny-s"))
+    more = ("--allow-post-trained", "--crop", "0.5", "--save-every", "1", "--lr", "0.05")
+    demo = ("--demo-prompt", "warm pad", "--demo-seconds", "0.5", "--demo-model", tiny)
+    assert train(latents, out, "--steps", "2", *more, *demo) == 0
+    names = sorted(path.name for path in (out / "demos").glob("*.wav"))
+    assert names == [f"step-00000{step}{model}-1.wav" for step in "12" for model in ("", "-tiny-s")]
+    sounds = [read_audio(out / "demos" / name)[0] for name in names]
+    assert all(sound.shape == (2, 22050) for sound in sounds)
+    assert not torch.equal(sounds[0], sounds[2])
+    # the LoRA that learns and its file on the same model: float16 apart
+    for learning, loaded in (sounds[:2], sounds[2:]):
+        assert rel_l2(loaded, learning) < 0.02
+    picture = Image.open(out / "demos" / names[0].replace(".wav", ".png"))
+    assert picture.size == (800, 256)
+    assert train(latents, tmp_path / "plain", "--steps", "2", *more) == 0
+    states = [(folder / "training.state").read_bytes() for folder in (out, tmp_path / "plain")]
+    assert states[0] == states[1]
