@@ -20,7 +20,8 @@ MAX_ITEMS = 1000  # of a batch, and entries of a list that is given as text
 MAX_CHARACTERS = 100_000  # of a text; reading one takes memory by its length
 MAX_LATENT_BYTES = 4e9  # of one latent: 950 items as long as the longest model's
 MAX_AUDIO_BYTES = 8e9  # of all items of one AUDIO: 6.3 h of stereo at 44.1 kHz
-_SHOWN = 42  # characters of a wrong value that an error repeats
+_SHOWN = 42  # characters of a wrong text that an error repeats
+_SHOWN_VALUE = 80  # of any other value
 
 
 def check_number(
@@ -37,7 +38,7 @@ def check_number(
     number = _float(value)
     if not (math.isfinite(number) and low <= number <= high):
         allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise InputError(f"is {value!r}; it must be a number, {allowed}{note}.", name)
+        raise InputError(f"is {shown(value)}; it must be a number, {allowed}{note}.", name)
     return number
 
 
@@ -45,7 +46,7 @@ def check_positive(name: str, value: SupportsFloat) -> float:
     """Return a finite number above 0 as a float or raise InputError."""
     number = _float(value)
     if not (math.isfinite(number) and number > 0):
-        raise InputError(f"is {value!r}; it must be a number above 0.", name)
+        raise InputError(f"is {shown(value)}; it must be a number above 0.", name)
     return number
 
 
@@ -73,7 +74,7 @@ def check_whole(
     if number is None or too_low or too_high:
         allowed = "" if low is None else f" of {low} or more"
         allowed = allowed if high is None else f" from {low} to {high}"
-        raise InputError(f"is {value!r}; it must be a whole number{allowed}{note}.", name)
+        raise InputError(f"is {shown(value)}; it must be a whole number{allowed}{note}.", name)
     return number
 
 
@@ -97,9 +98,7 @@ def read_seed(text: str) -> int:
 
 
 def _no_seed(given: object) -> InputError:
-    shown = repr(given)
-    shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
-    return InputError(f"{shown} is no seed; a seed is a whole number from 0 to {MAX_SEED}.")
+    return InputError(f"{shown(given)} is no seed; a seed is a whole number from 0 to {MAX_SEED}.")
 
 
 def later_seed(seed: int, by: int) -> int:
@@ -191,10 +190,19 @@ def shortened(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
 
 
+def shown(value: object) -> str:
+    """A value of any kind that an error repeats, no longer than a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= _SHOWN_VALUE else f"{text[: _SHOWN_VALUE - 3]}..."
+
+
 def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:
     """Return a name that is one of those allowed or raise InputError."""
     if value not in allowed:
-        raise InputError(f"is {value!r}; it must be one of {', '.join(allowed)}.", name)
+        raise InputError(f"is {shown(value)}; it must be one of {', '.join(allowed)}.", name)
     return value
 
 

@@ -12,10 +12,11 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..errors import CheckpointError
+from ..files.tensor_file import open_tensors
 from ..files.whole_file import whole_file
 
 log = logging.getLogger(__name__)
@@ -193,8 +194,8 @@ class BasesCache:
             return {}
         try:
             # cloned: a mapped file could not be replaced on Windows
-            with safe_open(str(self.path), framework="pt") as file:
-                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+            with open_tensors(self.path) as file:
+                return {name: file.get(name).clone() for name in file.header}
+        except CheckpointError as error:
             log.warning("%s is unreadable (%s) and is made anew", self.path, error)
             return {}

@@ -1,6 +1,5 @@
 """Settings that a LoRA file carries beside its tensors: type, rank, alpha, trained layers."""
 
-import json
 import logging
 import math
 import re
@@ -9,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checks import shown
 from ..errors import AdapterError, UnknownNameError
+from ..files.json_text import parse_json
 from .rules import ADAPTER_TYPES
 
 log = logging.getLogger(__name__)
 
+_MOST = 65_536  # of a rank
 LEGACY_DORA = "dora"  # rows or columns, told apart by the magnitudes' shape
 
 
@@ -113,8 +115,8 @@ def plain_config(path: Path, metadata: Mapping[str, str]) -> AdapterConfig:
 
 def _json_object(file: str, entry: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise AdapterError(f"{file}: its {entry} is not readable JSON ({error}).") from error
     if not isinstance(value, dict):
         raise AdapterError(f"{file}: its {entry} is not a JSON object but {text[:40]!r}.")
@@ -124,8 +126,10 @@ def _json_object(file: str, entry: str, text: str) -> dict[str, Any]:
 def _rank(file: str, value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AdapterError(f"{file}: rank is {value!r}; it must be a whole number from 1.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST:
+        raise AdapterError(
+            f"{file}: rank is {shown(value)}; it must be a whole number from 1 to {_MOST}."
+        )
     return value
 
 
@@ -133,7 +137,7 @@ def _alpha(file: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise AdapterError(f"{file}: alpha is {value!r}; it must be a finite number.")
+        raise AdapterError(f"{file}: alpha is {shown(value)}; it must be a finite number.")
     return float(value)
 
 

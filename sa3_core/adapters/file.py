@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import AdapterError, CheckpointError
-from ..files.tensor_file import read_header
+from ..files.tensor_file import open_tensors
 from .config import LEGACY_DORA, AdapterConfig, native_config, plain_config
 from .grouping import Group, group_tensors
 from .keys import Module, find_module, guess_family, of_text_encoder
@@ -186,11 +185,9 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if suffix != ".safetensors":
         raise AdapterError(f"{path.name}: LoRA files end in .safetensors. Choose one of those.")
     try:
-        read_header(path)
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (CheckpointError, SafetensorError, OSError) as error:
+        with open_tensors(path) as file:
+            return {name: file.get(name).clone() for name in file.header}, file.metadata
+    except CheckpointError as error:
         raise AdapterError(f"LoRA file {error}") from error
 
 

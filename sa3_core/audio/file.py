@@ -16,8 +16,10 @@ from av.error import FFmpegError, InvalidDataError
 from torch import Tensor
 
 from ..errors import AudioError
+from ..files.names import name_fault, short_name
 from ..files.whole_file import Place, WholeFile, name_of, whole_file, write_failure
 from .carried import CONTAINERS, carry
+from .checksum import differs_from_checksum
 from .downmix import LAYOUTS, to_stereo
 from .formats import AudioFormat
 from .short import check_whole
@@ -84,6 +86,8 @@ def read_source(path: Path) -> tuple[Tensor, int, str]:
 
 def _read(path: Path, most: float) -> tuple[Tensor, int, tuple[str, ...]]:
     """Samples [A, N], sample rate in Hz and names of the channels."""
+    if fault := name_fault(path):
+        raise AudioError(f"The path {short_name(path)!r} {fault}. Check it.")
     if not path.is_file():
         raise AudioError(f"There is no audio file {str(path)!r}. Check the path.")
     try:
@@ -101,7 +105,7 @@ def _read(path: Path, most: float) -> tuple[Tensor, int, tuple[str, ...]]:
                 raise _too_long(path, stated, most)
             blocks, bad_packets = _decode(container, stream, path, most)
             rate, layout = stream.rate, tuple(channel.name for channel in stream.layout.channels)
-            slack = _EXACT_LENGTH.get(container.format.name)
+            kind = container.format.name
     except (FFmpegError, OSError) as error:
         raise _damaged(path, str(error)) from error
     if not blocks:
@@ -111,9 +115,11 @@ def _read(path: Path, most: float) -> tuple[Tensor, int, tuple[str, ...]]:
             f"{path.name} changes its number of channels midway. Convert it to WAV or FLAC first."
         )
     audio = np.concatenate(blocks, axis=1)
-    found = audio.shape[1] / rate
+    found, slack = audio.shape[1] / rate, _EXACT_LENGTH.get(kind)
     if slack is not None and stated - found > slack + 0.5 / rate:
         raise _damaged(path, f"only {found:.2f} of its {stated:.2f} s can be decoded")
+    if kind == "flac" and differs_from_checksum(path, audio):
+        raise _damaged(path, "its sound differs from the checksum in it")
     if stated - found > _ESTIMATE + 0.02 * stated:
         _log.warning(
             "%s says that it lasts %.2f s, but only %.2f s of sound are in it; is it cut short?",

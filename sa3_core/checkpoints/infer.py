@@ -4,10 +4,10 @@ Source: arXiv 2605.17991 (DiT), arXiv 2605.18613 (SAME); the published model_con
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..checks import shown
 from ..errors import CheckpointError, ConfigError
 from ..networks.config import HEAD_DIM, DiTConfig, ResamplerConfig, SAMEConfig
 
@@ -70,6 +70,7 @@ AUTOENCODER_KEYS: Mapping[str, Any] = {
     "variable_stride": True,
 }
 
+_MOST_CHANNELS, _MOST_CHUNK = 65_536, 4096
 _warned: set[str] = set()
 
 
@@ -176,8 +177,8 @@ def _block_style(part: Mapping[str, Any], side: str, sizes: Mapping[str, Any]) -
     where = f"{side}.config"
     check_keys(part, AUTOENCODER_KEYS, where)
     if part.get("channels") is not None:
-        channels = read_number(part["channels"], f"{where}.channels")
-        factor = read_number(_last(part.get("c_mults"), 6), f"{where}.c_mults")
+        channels = read_whole(part["channels"], f"{where}.channels", 1, _MOST_CHANNELS)
+        factor = read_whole(_last(part.get("c_mults"), 6), f"{where}.c_mults", 1, 1024)
         expect(channels * factor, sizes["width"], f"{where}.channels * c_mults")
     shaped = {
         "transformer_depths": [sizes["depth"]],
@@ -185,11 +186,12 @@ def _block_style(part: Mapping[str, Any], side: str, sizes: Mapping[str, Any]) -
         "in_channels" if side == "encoder" else "out_channels": sizes["channels"],
     }
     expect_all(part, shaped, where)
-    sinusoidal = read_number(_last(part.get("sinusoidal_blocks"), 0), f"{where}.sinusoidal_blocks")
-    noise = read_number(part.get("mask_noise") or 0.0, f"{where}.mask_noise")
+    sinusoidal = _last(part.get("sinusoidal_blocks"), 0)
+    noise = part.get("mask_noise")
+    noise = read_number(0.0 if noise is None else noise, f"{where}.mask_noise", 0, 1)
     return {
         **_attention_style(part, where),
-        "sinusoidal": int(sinusoidal),
+        "sinusoidal": read_whole(sinusoidal, f"{where}.sinusoidal_blocks", 0, sizes["depth"] + 1),
         "mask_noise": noise if side == "decoder" else 0.0,
     }
 
@@ -200,36 +202,42 @@ def _attention_style(part: Mapping[str, Any], where: str) -> dict[str, int | Non
     if window is not None:
         if not isinstance(window, list) or len(window) != 2 or window[0] != window[1]:
             raise ConfigError(
-                f"model_config.json: {where}.sliding_window is {window!r}; only windows of as many "
-                "latents to both sides ([1, 1]) are implemented."
+                f"model_config.json: {where}.sliding_window is {shown(window)}; only windows of as "
+                "many latents to both sides ([1, 1]) are implemented."
             )
-        return {"chunk": None, "window": int(read_number(window[0], f"{where}.sliding_window"))}
-    chunk = read_number(part.get("chunk_size") or 128, f"{where}.chunk_size")
-    if chunk <= 0 or chunk % 32:
+        return {"chunk": None, "window": read_whole(window[0], f"{where}.sliding_window", 1, 64)}
+    chunk = part.get("chunk_size")
+    chunk = read_whole(128 if chunk is None else chunk, f"{where}.chunk_size", 1, _MOST_CHUNK)
+    if chunk % 32:
         raise ConfigError(
             f"model_config.json: {where}.chunk_size is {chunk:g}; only multiples of 32 are "
             "implemented."
         )
-    if not part.get("chunk_midpoint_shift"):
+    shifted = part.get("chunk_midpoint_shift")
+    expect(False if shifted is None else shifted, bool(shifted), f"{where}.chunk_midpoint_shift")
+    if not shifted:
         raise ConfigError(
             f"model_config.json: {where} has neither sliding_window nor chunk_midpoint_shift; no "
             "published model is like that, and it is not implemented."
         )
-    return {"chunk": int(chunk), "window": None}
+    return {"chunk": chunk, "window": None}
 
 
 def _last(value: Any, default: int) -> Any:
     """Configs give one entry per stage, and there is one stage; null means the default."""
-    value = value[-1] if isinstance(value, list) and value else value
-    return default if value is None or value == [] else value
+    if isinstance(value, list) and value:
+        value = value[-1]
+    elif value == []:
+        value = None
+    return default if value is None else value
 
 
 def expect(given: Any, wanted: Any, name: str) -> None:
     """Raise ConfigError unless a config value equals what the tensors or this code allow."""
-    if given != wanted:
+    if given != wanted or isinstance(given, bool) != isinstance(wanted, bool):
         raise ConfigError(
-            f"model_config.json: {name} is {given!r}, but the tensors and this implementation "
-            f"need {wanted!r}. Is the config from another model?"
+            f"model_config.json: {name} is {shown(given)}, but the tensors and this "
+            f"implementation need {wanted!r}. Is the config from another model?"
         )
 
 
@@ -240,11 +248,23 @@ def expect_all(part: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -
             expect(part[key], value, f"{where}.{key}")
 
 
-def read_number(value: Any, name: str) -> float:
-    """Return a config value as a number or raise ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"model_config.json: {name} is {value!r}; it must be a number.")
+def read_number(value: Any, name: str, low: float, high: float) -> float:
+    """Return a config value as a number in [low, high] or raise ConfigError."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise ConfigError(
+            f"model_config.json: {name} is {shown(value)}; it must be a number from {low:g} to "
+            f"{high:g}."
+        )
     return value
+
+
+def read_whole(value: Any, name: str, low: int, high: int) -> int:
+    """Return a config value as a whole number in [low, high] or raise ConfigError."""
+    number = read_number(value, name, low, high)
+    if number != int(number):
+        raise ConfigError(f"model_config.json: {name} is {shown(value)}; it must be whole.")
+    return int(number)
 
 
 def read_mapping(parent: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -259,7 +279,7 @@ def check_keys(part: Mapping[str, Any], known: Mapping[str, Any], where: str) ->
     """Refuse known keys with unimplemented values; warn once about unknown keys."""
     expect_all(part, known, where)
     unknown = sorted(set(part) - set(known))
-    text = f"{where}: {', '.join(unknown)}"
+    text = f"{where}: {shown(', '.join(unknown))}"
     if unknown and text not in _warned:
         _warned.add(text)
         log.warning("model_config.json has keys that are not known here and are ignored: %s", text)

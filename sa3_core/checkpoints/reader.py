@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -30,7 +29,7 @@ from ..files.published import (
 )
 from ..files.quantised_file import FLOAT8, QuantisedWeights, find_quantised
 from ..files.states import FileStates
-from ..files.tensor_file import check_finite, check_floats, read_header
+from ..files.tensor_file import check_finite, check_floats, open_tensors, read_header
 from ..networks.config import ModelConfig
 from .config_json import build_config, read_config
 
@@ -155,7 +154,7 @@ def open_checkpoint(
     file = path / WEIGHTS_FILE if path.is_dir() else path
     files = FileStates.of([file])  # before anything is read
     header, metadata = _read_header(file)
-    mapped = _mapped_reader(file)
+    mapped = _mapped_reader(file, header)
     quantised = find_quantised(header, metadata, mapped, file)
     header = {name: entry for name, entry in header.items() if name not in quantised.beside}
     parts = _split(header, file)
@@ -264,15 +263,12 @@ def _require(parts: Mapping[str, object], need: tuple[str, ...], file: Path) -> 
     raise CheckpointError(f"{file.name} lacks the {text}. Is the file complete? Download it again.")
 
 
-def _mapped_reader(file: Path) -> Callable[[list[str]], dict[str, Tensor]]:
+def _mapped_reader(
+    file: Path, header: Mapping[str, Any]
+) -> Callable[[list[str]], dict[str, Tensor]]:
     def read(keys: list[str]) -> dict[str, Tensor]:
-        try:
-            with safe_open(str(file), framework="pt") as handle:
-                return {key: handle.get_tensor(key) for key in keys}
-        except (SafetensorError, OSError, AttributeError) as error:
-            raise CheckpointError(
-                f"{file.name} cannot be read ({error}). Delete it and download it again."
-            ) from error
+        with open_tensors(file, header) as tensors:
+            return {key: tensors.get(key) for key in keys}
 
     return read
 
@@ -334,6 +330,12 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 raise CheckpointError(
                     f"The layer {name!r} has both a plain and a weight-normalised weight; "
                     "which one counts cannot be told."
+                )
+            if gain.shape != (len(direction), *[1] * (direction.dim() - 1)):
+                raise CheckpointError(
+                    f"The weight-normalised layer {name!r} has gains {list(gain.shape)} for a "
+                    f"direction {list(direction.shape)}; there must be one per row. Is the file "
+                    "damaged?"
                 )
             folded[name + ".weight"] = fold_pair(gain, direction)
     return folded

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.quantised_file import refuse_rewriting
-from ..files.tensor_file import read_header
+from ..files.tensor_file import open_tensors, read_header
 from ..files.tensor_writer import Entry, write_header, write_values
 from ..files.whole_file import Place, name_of, whole_file, write_failure
 
@@ -99,14 +98,14 @@ class Rewrite:
         """
         place, target = self._place, name_of(self._place)
         try:
-            with safe_open(str(self._source), framework="pt") as tensors:
+            with open_tensors(self._source) as tensors:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _check_space(target, sum(entry.size for entry in self._entries))
                 with whole_file(place) as whole, self._source.open("rb") as raw:
                     lines = [Entry(e.name, e.dtype, e.shape, e.size) for e in self._entries]
                     write_header(whole.file, lines, metadata)
                     for done, entry in enumerate(self._entries, start=1):
-                        _write_tensor(whole.file, raw, entry, changes, tensors.get_tensor)
+                        _write_tensor(whole.file, raw, entry, changes, tensors.get)
                         if on_tensor is not None:
                             on_tensor(done, len(self._entries))
             for new, there in self._extras.items():

@@ -12,13 +12,15 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..checks import unsound_items
-from ..errors import InputError, LatentFileError
+from ..checks import shown, unsound_items
+from ..errors import CheckpointError, InputError, LatentFileError
+from ..files.array_file import read_floats
+from ..files.names import is_file
 from ..files.published import DTYPES
+from ..files.tensor_file import open_tensors
 from ..files.whole_file import Place, name_of, whole_file, write_failure
 from ..geometry import LATENT_CHANNELS, effective_frames, seconds_of_frames
 
@@ -70,7 +72,7 @@ def read_latents(path: Path) -> Latents:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise LatentFileError(_wrong_suffix(path))
-    if not path.is_file():
+    if not is_file(path):
         raise LatentFileError(f"{path}: no such file. Check the path.")
     npy = path.suffix.lower() == ".npy"
     frames, seconds = _read_npy(path) if npy else _read_safetensors(path)
@@ -142,15 +144,11 @@ def _wrong_suffix(path: Path) -> str:
 
 def _read_npy(path: Path) -> tuple[Tensor, None]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        cause = "holds pickled objects, which may run code and are never read"
-        if "pickle" not in str(error).lower() or _has_npy_magic(path) is False:
-            cause = f"is no readable .npy file ({error})"
-        raise LatentFileError(f"{path.name} {cause}. Save the plain float array again.") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        kind = getattr(array, "dtype", "an archive")
-        raise LatentFileError(f"{path.name}: the latents are {kind}; they must be floats.")
+        array = read_floats(path)
+    except OSError as error:
+        raise LatentFileError(f"{path.name} cannot be read: {error}") from error
+    except ValueError as error:
+        raise LatentFileError(f"{path.name} {error}") from error
     if array.ndim != 2:
         raise LatentFileError(
             f"{path.name}: the array has shape {list(array.shape)}; it must be "
@@ -160,26 +158,20 @@ def _read_npy(path: Path) -> tuple[Tensor, None]:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None], None
 
 
-def _has_npy_magic(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(6) == b"\x93NUMPY"
-
-
 def _read_safetensors(path: Path) -> tuple[Tensor, tuple[float, ...] | None]:
     try:
-        with safe_open(str(path), framework="pt") as file:
-            keys = set(file.keys())
-            if LATENTS_KEY not in keys:
-                held = ", ".join(sorted(keys)[:3]) or "nothing"
+        with open_tensors(path) as file:
+            if LATENTS_KEY not in file.header:
+                held = shown(", ".join(sorted(file.header)[:3]) or "nothing")
                 raise LatentFileError(
                     f"{path.name} holds no {LATENTS_KEY!r} (it holds {held}); it is no latent "
                     "file of Stable Audio 3."
                 )
-            frames = file.get_tensor(LATENTS_KEY)
-            seconds = file.get_tensor(SECONDS_KEY) if SECONDS_KEY in keys else None
-    except (SafetensorError, OSError) as error:
+            frames = file.get(LATENTS_KEY)
+            seconds = file.get(SECONDS_KEY) if SECONDS_KEY in file.header else None
+    except CheckpointError as error:
         raise LatentFileError(
-            f"{path.name}: damaged or truncated safetensors file ({error})."
+            f"{path.name}: damaged or truncated safetensors file ({error})"
         ) from error
     if seconds is None:
         return frames, None

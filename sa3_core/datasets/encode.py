@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..audio.waveform import peak, prepare_source
 from ..checks import check_whole
 from ..codec.autoencode import SAMEAutoencoder, encode
 from ..errors import AudioError, InputError, LatentFileError
+from ..files.array_file import read_floats
 from ..files.whole_file import write_failure
 from ..geometry import HOP, SAMPLE_RATE, frames_covering
 from .encoded import SILENCE, read_notes, write_array, write_notes
@@ -130,9 +132,10 @@ class _Job:
     def write_silence(self) -> None:
         path = self._out / SILENCE
         if path.is_file():
-            found = np.load(path, allow_pickle=False, mmap_mode="r")
-            if found.shape[-1] == self._frames and found.dtype == self._dtype:
-                return
+            with suppress(ValueError, OSError):  # a damaged one is made anew
+                found = read_floats(path)
+                if found.shape[-1:] == (self._frames,) and found.dtype == self._dtype:
+                    return
         silence = encode(self._net, torch.zeros(1, 2, self._frames * HOP))
         write_array(path, silence.numpy().astype(self._dtype))
 

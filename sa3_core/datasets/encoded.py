@@ -4,7 +4,6 @@ The reference's format, read and written; more keys in the JSON are ours and ign
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import shown
 from ..errors import LatentFileError
+from ..files.array_file import read_floats
+from ..files.json_text import parse_json
 from ..files.whole_file import whole_file, write_failure
 from ..geometry import LATENT_CHANNELS
 
 SILENCE = "silence.npy"
+_LONGEST = 100_000.0  # seconds of a clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def read_notes(path: Path) -> dict[str, Any]:
         LatentFileError: it is missing or no JSON object.
     """
     try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
+        notes = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise LatentFileError(f"{path} is missing. Encode that clip again.") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -130,16 +133,24 @@ def read_clip(path: Path) -> EncodedClip:
     if missing:
         raise LatentFileError(f"{notes_path} lacks {', '.join(missing)}. Encode that clip again.")
     prompt, seconds, mask = notes["prompt"], notes["seconds_total"], notes["padding_mask"]
-    if not isinstance(prompt, str):
-        raise LatentFileError(f"{notes_path}: prompt is {prompt!r}; it must be text.")
+    if not _is_text(prompt):
+        raise LatentFileError(f"{notes_path}: prompt is {shown(prompt)}; it must be text.")
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not number or not math.isfinite(seconds) or seconds <= 0:
-        raise LatentFileError(f"{notes_path}: seconds_total is {seconds!r}; it must be above 0.")
+    if not number or not 0 < seconds <= _LONGEST:
+        raise LatentFileError(
+            f"{notes_path}: seconds_total is {shown(seconds)}; it must be above 0 and at most "
+            f"{_LONGEST:g}."
+        )
     kind = notes.get("autoencoder")
     valid = _valid_frames(notes_path, mask, latents.shape[1])
     return EncodedClip(
         path.stem, latents, valid, float(seconds), prompt, kind if isinstance(kind, str) else None
     )
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text without halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def read_silence(folder: Path) -> Tensor | None:
@@ -152,16 +163,20 @@ def read_silence(folder: Path) -> Tensor | None:
 
 def _read_latents(path: Path) -> Tensor:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LatentFileError(f"{path} is no readable array ({error}). Encode it again.") from error
+        array = read_floats(path)
+    except OSError as error:
+        raise LatentFileError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise LatentFileError(
+            f"{path} is no readable array: it {error} Or encode it again."
+        ) from error
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2 or array.shape[0] != LATENT_CHANNELS or not array.shape[1]:
         raise LatentFileError(
             f"{path} has the shape {list(array.shape)}; a clip is [{LATENT_CHANNELS}, frames]."
         )
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
+    if not np.isfinite(array).all():
         raise LatentFileError(f"{path} holds values that are not finite numbers. Encode it again.")
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 

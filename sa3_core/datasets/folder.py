@@ -1,6 +1,5 @@
 """A folder of recordings: what is in it, and what each of them is called."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,10 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
+from ..checks import shown
 from ..errors import InputError
+from ..files.json_text import parse_json
+from ..files.names import is_file
 
 SUFFIXES = frozenset(
     (".wav", ".mp3", ".flac", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".aac", ".wma", ".mka")
@@ -75,11 +77,13 @@ def list_recordings(folder: Path, rule: CaptionRule = CaptionRule()) -> list[Rec
 def _paths(folder: Path) -> Iterator[Path]:
     listing = folder / FILE_LIST
     if listing.is_file():
-        for line in listing.read_text(encoding="utf-8-sig").splitlines():
+        for line in _read(listing).splitlines():
             if line.strip():
                 path = folder / line.strip()
-                if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-                    raise InputError(f"{listing} names {line.strip()!r}, which is not below it.")
+                if not is_file(path) or not path.resolve().is_relative_to(folder.resolve()):
+                    raise InputError(
+                        f"{listing} names {shown(line.strip())}, which is not below it."
+                    )
                 yield path
         return
     for path in folder.rglob("*"):
@@ -113,8 +117,12 @@ def caption_of(path: Path, relative: str, rule: CaptionRule) -> str:
 
 
 def _from_text(path: Path) -> str:
+    return _read(path).strip() if path.is_file() else ""
+
+
+def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else ""
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no readable text ({error}). Save it as UTF-8.") from error
 
@@ -125,16 +133,22 @@ def _from_json(path: Path) -> str:
     if not text:
         return ""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{path} is no readable JSON ({error}).") from error
     if not isinstance(values, dict):
         raise InputError(f'{path} must hold a JSON object, such as {{"prompt": "warm pad"}}.')
     for name in ("prompt", "caption"):
         if isinstance(values.get(name), str) and values[name].strip():
-            return values[name].strip()
+            return _sound(path, values[name].strip())
     plain = {k: v for k, v in values.items() if isinstance(v, str | int | float) and str(v).strip()}
-    return ", ".join(f"{name}: {value}" for name, value in plain.items())
+    return _sound(path, ", ".join(f"{name}: {value}" for name, value in plain.items()).strip())
+
+
+def _sound(path: Path, caption: str) -> str:
+    if any("\ud800" <= c <= "\udfff" for c in caption):
+        raise InputError(f"{path} holds half a character (a lone surrogate). Write it again.")
+    return caption
 
 
 def _from_tags(path: Path) -> str:

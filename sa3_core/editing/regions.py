@@ -61,7 +61,7 @@ def parse_durations(text: str) -> list[float]:
         values = [parse_time(entry) for entry in entries]
     except InputError as error:
         raise InputError(f"durations: {error}") from None
-    if any(value <= 0 for value in values):
+    if not all(0 < value < math.inf for value in values):
         raise InputError(
             f"durations {shortened(text)}: every duration must be more than 0 seconds."
         )

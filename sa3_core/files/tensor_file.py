@@ -2,15 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..checks import shown
 from ..errors import CheckpointError, InputError
+from .json_text import unique_keys
+from .names import name_fault, short_name
 from .published import DTYPES
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -46,6 +50,8 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable, cut short, too long or no safetensors.
     """
+    if fault := name_fault(path):
+        raise CheckpointError(f"The path {short_name(path)} {fault}.")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -62,6 +68,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path.name} cannot be read: {error} ({path}).") from error
     header = _parse(path, text)
     end = _data_size(path, header)
+    if header.get("__metadata__", "") is None:
+        del header["__metadata__"]
     if 8 + length + end > size:
         raise _cut_short(path, size, 8 + length + end)
     if 8 + length + end < size:
@@ -72,27 +80,77 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+class Tensors:
+    """An open safetensors file.
+
+    Attributes:
+        header: tensor name -> {"dtype", "shape", "data_offsets"}, checked.
+        metadata: of the header.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], handle: Any) -> None:
+        self.header = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        self.metadata: dict[str, str] = dict(header.get("__metadata__") or {})
+        self._path, self._handle = path, handle
+
+    def get(self, name: str) -> Tensor:
+        """One tensor, memory-mapped.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        try:
+            return self._handle.get_tensor(name)
+        except (SafetensorError, OSError, AttributeError, RuntimeError, TypeError) as error:
+            raise _unreadable(self._path, f"{shown(name)}: {error}") from error
+
+
+@contextmanager
+def open_tensors(path: Path, header: Mapping[str, Any] | None = None) -> Iterator[Tensors]:
+    """Open a safetensors file whose header holds.
+
+    Args:
+        path: the file.
+        header: as `read_header` gave it, where that was done already.
+
+    Raises:
+        CheckpointError: as `read_header`, or a type of tensors that is not known here.
+    """
+    header = read_header(path) if header is None else header
+    try:
+        opened = safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, _unknown_type(header) or str(error)) from error
+    with opened as handle:
+        yield Tensors(path, header, handle)
+
+
+def _unknown_type(header: Mapping[str, Any]) -> str | None:
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] not in _BITS:
+            return f"{shown(name)} is of the type {shown(entry['dtype'])}, not known here"
+    return None
+
+
+def _unreadable(path: Path, cause: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} cannot be read ({cause}). Delete it and download it again, or use another "
+        "file."
+    )
+
+
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text, object_pairs_hook=partial(_unique, path))
+        header = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise _no_safetensors(path, text[:8]) from error
+        if "twice" not in str(error):
+            raise _no_safetensors(path, text[:8]) from error
+        raise CheckpointError(
+            f"{path.name} has a damaged header ({error}). Delete it and download it again."
+        ) from error
     if not isinstance(header, dict):
         raise _no_safetensors(path, text[:8])
     return header
-
-
-def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys all differ."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise CheckpointError(
-            f"{path.name} has a damaged header ({twice!r} is in it twice). Delete it and download "
-            "it again."
-        )
-    return found
 
 
 def _check_metadata(path: Path, metadata: object) -> None:
@@ -113,8 +171,8 @@ def _check_places(path: Path, header: dict[str, Any]) -> None:
         if first != end:
             fault = "overlap" if first < end else "leave a gap"
             raise CheckpointError(
-                f"{path.name} has a damaged header ({before!r} and {name!r} {fault}). Delete it "
-                "and download it again."
+                f"{path.name} has a damaged header ({shown(before)} and {shown(name)} "
+                f"{fault}). Delete it and download it again."
             )
         end, before = last, name
 
@@ -139,7 +197,8 @@ def _data_size(path: Path, header: dict[str, Any]) -> int:
             sound = False
         if not sound:
             raise CheckpointError(
-                f"{path.name} has a damaged header (at {name!r}). Delete it and download it again."
+                f"{path.name} has a damaged header (at {shown(name)}). Delete it and download it "
+                "again."
             )
     _check_places(path, tensors)
     return end

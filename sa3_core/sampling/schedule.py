@@ -208,7 +208,7 @@ def parse_shift_options(text: str) -> dict[str, float]:
                 "shift_options",
             )
         if name in options:
-            raise InputError(f"gives {name} twice; give it once.", "shift_options")
+            raise InputError(f"gives {shortened(name)} twice; give it once.", "shift_options")
         options[name] = number
     return options
 

@@ -5,7 +5,6 @@ repackaged safetensors file that carries its SentencePiece model in the tensor `
 has a tokenizer beside it.
 """
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -13,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
+from ..checks import shown
 from ..errors import CheckpointError, ConfigError
+from ..files.json_text import parse_json
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.states import FileStates
-from ..files.tensor_file import check_finite, check_floats, read_header
+from ..files.tensor_file import check_finite, check_floats, open_tensors
 from .conditioning import TEXT_WIDTH
 from .tokenizers import SPIECE
 
@@ -99,13 +99,11 @@ def _folder_of(path: Path) -> Path | None:
 
 def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
     """Prefix and encoder tensors (memory-mapped) of a file."""
-    keys = [key for key in read_header(file) if key != "__metadata__"]
-    prefix = _find_prefix(file, keys)
-    with safe_open(str(file), framework="pt") as source:
+    with open_tensors(file) as source:
+        keys = list(source.header)
+        prefix = _find_prefix(file, keys)
         tensors = {
-            key.removeprefix(prefix): source.get_tensor(key)
-            for key in keys
-            if key.startswith(prefix)
+            key.removeprefix(prefix): source.get(key) for key in keys if key.startswith(prefix)
         }
     others = [key for key in keys if not key.startswith((prefix, *OTHER_PARTS))]
     if others:
@@ -174,6 +172,8 @@ _SETTINGS = {  # config.json name -> EncoderConfig field, for what shapes cannot
     "rope_theta": "rope_theta",
     "sliding_window": "sliding_window",
 }
+_MOST = 1e8  # of any setting
+_WHOLE = {"head_dim": 1024, "sliding_window": 2**20}  # settings that count something, and the most
 _SIZES = {  # config.json name -> EncoderConfig field, for what shapes do tell
     "vocab_size": "vocabulary",
     "num_hidden_layers": "layers",
@@ -181,6 +181,7 @@ _SIZES = {  # config.json name -> EncoderConfig field, for what shapes do tell
     "num_attention_heads": "heads",
     "num_key_value_heads": "kv_heads",
 }
+_KINDS = ("sliding_attention", "full_attention")  # of layers, in turn
 _ONLY = {  # config.json name -> the one value that is implemented
     "hidden_size": TEXT_WIDTH,
     "hidden_activation": "gelu_pytorch_tanh",
@@ -193,26 +194,32 @@ _ONLY = {  # config.json name -> the one value that is implemented
 def _read_settings(file: Path) -> dict[str, Any]:
     """The encoder's section of config.json, RoPE settings flattened as older files have them."""
     try:
-        whole = json.loads(file.read_text(encoding="utf-8-sig"))
+        whole = parse_json(file.read_bytes())
         section = dict(whole["encoder"])
         rope = dict(section.get("rope_parameters") or {})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{file} cannot be read as a T5Gemma config ({error!r}). Download the folder again."
+            f"{file} cannot be read as a T5Gemma config ({shown(error)}). Download the "
+            "folder again."
         ) from error
     section |= rope
-    wrong = [k for k in _SETTINGS if k in section and not _is_positive(section[k])]
-    if wrong:
-        raise ConfigError(
-            f"{file}: {wrong[0]} is {section[wrong[0]]!r}; it must be a number above 0. Download "
-            "the folder again."
-        )
+    for key in _SETTINGS:
+        if key in section:
+            whole_number = key in _WHOLE
+            high = _WHOLE.get(key, _MOST)
+            if not _is_within(section[key], high, whole_number):
+                raise ConfigError(
+                    f"{file}: {key} is {shown(section[key])}; it must be a "
+                    f"{'whole ' if whole_number else ''}number above 0, at most {high:g}. Download "
+                    "the folder again."
+                )
     return section
 
 
-def _is_positive(value: object) -> bool:
-    """Whether `value` is a number above 0 (and no bool)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _is_within(value: object, high: float, whole: bool) -> bool:
+    """Whether `value` is a number (and no bool) above 0 and at most `high`."""
+    kinds = int if whole else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 < value <= high
 
 
 def _check_settings(
@@ -220,9 +227,11 @@ def _check_settings(
 ) -> None:
     """Raise ConfigError where config.json contradicts the tensors or asks for something else."""
     allowed = _ONLY | {key: getattr(config, name) for key, name in _SIZES.items()}
+    if settings.get("layer_types") is not None:
+        allowed["layer_types"] = [_KINDS[layer % 2] for layer in range(config.layers)]
     for key, value in allowed.items():
         if key in settings and settings[key] != value:
             raise ConfigError(
-                f"{folder}: config.json says {key} = {settings[key]!r}, but the weights or this "
-                f"program need {value!r}. Download the folder again."
+                f"{folder}: config.json says {key} = {shown(settings[key])}, but the weights or "
+                f"this program need {value!r}. Download the folder again."
             )

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
-from ..checks import MAX_CHARACTERS, check_entries
+from ..checks import MAX_CHARACTERS, check_entries, shown
 from ..errors import CheckpointError, InputError
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
-from ..files.tensor_file import read_header
+from ..files.tensor_file import open_tensors, read_header
 
 log = logging.getLogger(__name__)
 
 SPIECE = "spiece_model"  # the tensor of repackaged files
+_TRIAL = "warm pad, 120 BPM \u00e9"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 _SPIECE_FILES = ("tokenizer.model", "spiece.model")  # SentencePiece models as plain files
 
@@ -73,11 +73,13 @@ class FolderTokenizer:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
+            added = self._ids("")
+            self._cut(_TRIAL, 2)  # wrong settings show only here
         except Exception as error:  # the library raises bare Exception for damaged files
             raise CheckpointError(
-                f"The tokenizer in {folder} cannot be read ({error}). Download the folder again."
+                f"The tokenizer in {folder} cannot be read ({shown(error)}). Download the folder "
+                "again."
             ) from error
-        added = self._ids("")
         if added:
             log.info(
                 "The tokenizer in %s adds %d token(s) of its own to each prompt (ids %s); the "
@@ -91,12 +93,15 @@ class FolderTokenizer:
         """All ids of a prompt."""
         return self._tokenizer(prompt, verbose=False)["input_ids"]
 
+    def _cut(self, prompt: str, length: int) -> list[int]:
+        return self._tokenizer(prompt, truncation=True, max_length=length)["input_ids"]
+
     def tokenize(self, prompt: str, max_length: int) -> TokenizedPrompt:
         """Ids of one prompt, cut by the tokenizer's own rule (an EOS of its own survives)."""
         ids = self._ids(prompt)
         total = len(ids)
         if total > max_length:
-            ids = self._tokenizer(prompt, truncation=True, max_length=max_length)["input_ids"]
+            ids = self._cut(prompt, max_length)
         return TokenizedPrompt(tuple(ids), total)
 
 
@@ -177,6 +182,8 @@ def open_tokenizer(path: Path) -> Tokenizer:
     """
     found = find_tokenizer(path) or (path if path.is_dir() else None)
     if found is None:
+        if path.is_file():
+            read_header(path)  # says what is wrong with a damaged file
         raise CheckpointError(
             f"{path.name} holds no {SPIECE}, and there is no tokenizer beside it, so it cannot "
             f"read prompts. Put tokenizer.json or tokenizer.model into its folder, or use the "
@@ -188,10 +195,10 @@ def open_tokenizer(path: Path) -> Tokenizer:
         if found.suffix == ".model":
             model = torch.frombuffer(bytearray(found.read_bytes()), dtype=uint8)
             return SentencePieceTokenizer(model, found.name)
-        with safe_open(str(found), framework="pt") as file:
-            return SentencePieceTokenizer(file.get_tensor(SPIECE), found.name)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{found.name} cannot be read ({error}).") from error
+    with open_tensors(found) as file:
+        return SentencePieceTokenizer(file.get(SPIECE), found.name)
 
 
 def estimate_tokens(prompt: str) -> int:

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import AdapterError, CheckpointError
-from ..files.tensor_file import read_header
+from ..files.json_text import parse_json
+from ..files.tensor_file import open_tensors, read_header
 from ..files.tensor_writer import write_tensors
 from ..files.whole_file import whole_file, write_failure
 
@@ -54,7 +54,7 @@ def read_state(
     """
     try:
         header = read_header(path)
-        state = json.loads(header.get("__metadata__", {}).get(_ENTRY, "null"))
+        state = parse_json(header.get("__metadata__", {}).get(_ENTRY, "null"))
     except (CheckpointError, ValueError) as error:
         raise AdapterError(f"Training state {error}") from error
     if not isinstance(state, dict):
@@ -75,7 +75,7 @@ def read_state(
 @contextmanager
 def _reader(path: Path) -> Iterator[Reader]:
     try:
-        with safe_open(str(path), framework="pt") as file:
-            yield file.get_tensor
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"Training state {path.name} cannot be read ({error}).") from error
+        with open_tensors(path) as file:
+            yield file.get
+    except CheckpointError as error:
+        raise AdapterError(f"Training state {error}") from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sa3_core.adapters.build import build_adapter
@@ -21,7 +21,7 @@ from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints import rewrite as module
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import AdapterError, CheckpointError, InputError
-from sa3_core.files.tensor_file import read_header
+from sa3_core.files.tensor_file import open_tensors, read_header
 from tests.helpers import support
 
 QKV = "model.model.transformer.layers.0.self_attn.to_qkv.weight"
@@ -156,20 +156,19 @@ def test_only_changed_tensors_are_read_and_progress_is_told(tmp_path, monkeypatc
     reads, seen = [], []
 
     class Spy:
-        def __init__(self, *args, **kwargs):
-            self.file = safe_open(*args, **kwargs)
+        def __init__(self, tensors):
+            self._tensors = tensors
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-        def get_tensor(self, name):
+        def get(self, name):
             reads.append(name)
-            return self.file.get_tensor(name)
+            return self._tensors.get(name)
 
-    monkeypatch.setattr(module, "safe_open", Spy)
+    @contextmanager
+    def spied(path):
+        with open_tensors(path) as tensors:
+            yield Spy(tensors)
+
+    monkeypatch.setattr(module, "open_tensors", spied)
     source, item = support.tiny_checkpoint("tiny-s"), AdapterUse(lora("lora", tmp_path))
     out = tmp_path / "x.safetensors"
     merge_checkpoint(source, [item], out, on_tensor=lambda d, t: seen.append((d, t)))

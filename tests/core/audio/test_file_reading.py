@@ -124,13 +124,14 @@ def whole_sound(path, codec, layout="s16"):
     """A second of stereo sound in a container of FFmpeg's."""
     import av
 
+    rate = 48000 if codec == "libopus" else 44100
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=44100, layout="stereo")
+        stream = container.add_stream(codec, rate=rate, layout="stereo")
         stream.codec_context.format = layout
         ramp = np.arange(2 * 44100, dtype=np.int16).reshape(1, -1)
         samples = ramp if layout == "s16" else ramp.reshape(2, -1).astype(np.float32) / 2**15
         frame = av.AudioFrame.from_ndarray(samples, format=layout, layout="stereo")
-        frame.sample_rate = 44100
+        frame.sample_rate, frame.pts = rate, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -154,9 +155,61 @@ def test_a_compressed_file_that_is_cut_short_says_so(tmp_path, caplog, kind, lab
     read_audio(path)
     assert not caplog.records
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    for share in (0.5, 0.9, 0.999):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(AudioError, match="it is cut short, "):
+            read_audio(path)
+    if kind == "mp3":
+        tagged = b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + data
+        path.write_bytes(tagged)
+        assert read_audio(path)[0].shape[-1] >= 4 * 48000
+        path.write_bytes(tagged[:-1000])
+        with pytest.raises(AudioError, match="it is cut short, "):
+            read_audio(path)
+        return
+    ends = [i for i in range(1, len(data)) if data[i : i + 5] == b"OggS\0"]
+    path.write_bytes(data[: ends[-1]])  # on the edge of a page, as recorders leave it
     read_audio(path)
     assert "is it cut short?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "layout"),
+    [
+        ("mka", "pcm_s16le", "s16"),
+        ("mkv", "libmp3lame", "fltp"),
+        ("webm", "libopus", "s16"),
+        ("m4a", "aac", "fltp"),
+        ("mov", "pcm_s16le", "s16"),
+    ],
+)
+def test_a_container_states_its_length(tmp_path, caplog, suffix, codec, layout):
+    path = whole_sound(tmp_path / f"whole.{suffix}", codec, layout)
+    assert abs(read_audio(path)[0].shape[-1] - 44_100) < 3000
+    assert not caplog.records
+    data = path.read_bytes()
+    for share in (0.5, 0.9, 0.999):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(AudioError, match=r"whole\.\w+ cannot be read: it is cut short, \d+ of"):
+            read_audio(path)
+
+
+@pytest.mark.parametrize("name", ["flac-16", "flac-24"])
+def test_a_flac_knows_its_own_sound(tmp_path, name):
+    path = tmp_path / "a.flac"
+    for channels, samples in ((1, 1), (2, 70_001), (6, 5000)):
+        write_audio(path, noise(channels, samples), 44100, FORMATS[name])
+        read_audio(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=r"a\.flac cannot be read: .*checksum|decoded"):
+        read_audio(path)
+    data = bytearray((path.write_bytes(bytes(data)), path.read_bytes())[1])
+    data[26:42] = bytes(16)  # an encoder that wrote to a pipe left it out
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert read_audio(path)[0].shape == (6, 5000)
 
 
 def test_a_wav_written_to_a_pipe_states_no_length_and_is_read(tmp_path):

@@ -202,7 +202,7 @@ def test_damaged_notes_are_refused(tmp_path, change, message):
     [
         (np.zeros((255, 14), np.float32), "256, frames"),
         (np.full((256, 14), np.nan, np.float32), "not finite"),
-        (np.zeros((256, 14), np.int32), "not finite"),
+        (np.zeros((256, 14), np.int32), "int32"),
     ],
 )
 def test_damaged_latents_are_refused(tmp_path, array, message):
