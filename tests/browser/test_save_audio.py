@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -79,6 +80,28 @@ def test_a_dropped_file_brings_its_graph_back(ui, comfy, file_format):
     types = ui.drop(comfy.base / "output" / saved["subfolder"] / saved["filename"])
     assert sorted(types) == sorted(node["type"] for node in GRAPH["nodes"])
     assert ui.api_graph() == before
+
+
+def test_a_wav_is_dropped_with_the_mouse_and_offered_in_the_dialog(ui, comfy):
+    prepare(ui, file_format="wav-16")
+    before = ui.api_graph()
+    (saved,) = ui.queue()["outputs"][str(SAVE)]["audio"]
+    ui.page.evaluate("() => app.graph.clear()")
+    data = (comfy.base / "output" / saved["subfolder"] / saved["filename"]).read_bytes()
+    script = """([text, name]) => {
+        const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], name, { type: 'audio/wav' }));
+        const canvas = document.getElementById('graph-canvas');
+        canvas.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true }));
+    }"""
+    ui.page.evaluate(script, [base64.b64encode(data).decode(), saved["filename"]])
+    count = len(GRAPH["nodes"])
+    ui.page.wait_for_function("n => app.graph.nodes.length === n", arg=count, timeout=10_000)
+    ui.settle()
+    assert ui.api_graph() == before
+    accepted = ui.page.evaluate("() => document.getElementById('comfy-file-input').accept")
+    assert {".wav", ".m4a"} <= set(accepted.split(","))
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
