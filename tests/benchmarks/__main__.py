@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora", "quality")
+BENCHMARKS = ("speed", "memory", "lora", "quality", "train")
 
 
 def main() -> int:

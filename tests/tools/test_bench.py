@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.benchmarks.cases import train
 from tests.benchmarks.cases.jobs import Job
+from tests.benchmarks.cases.options import Options
 from tests.benchmarks.cases.tasks import Row, Target
 from tests.benchmarks.measuring.measure import Measured, Result, relative
 from tests.benchmarks.measuring.peak import Rates
@@ -82,3 +84,15 @@ def test_relative_difference() -> None:
     assert relative(x, x) == 0
     assert relative(x * 1.01, x) == pytest.approx(0.01)
     assert relative(torch.zeros(1, 2, 2), x) == float("inf")
+
+
+def test_the_published_way_of_training_starts_from_the_weights_and_is_taken_out_again():
+    layer = torch.nn.Linear(32, 24)
+    before = layer.weight.detach().clone()
+    for kind in ("lora", "dora-rows", "lora-xs"):
+        one = train.Rebuilt(layer.weight, kind, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(one(layer.weight), before)
+        assert any(p.requires_grad for p in one.parameters())
+    chosen = train.cases(Options(only=("medium",), seconds=(47.0,)))
+    assert [(c.size, c.kind, c.seconds) for c in chosen] == [("medium", "dora-rows", 47.0)]
+    assert len(train.cases(Options())) == 11

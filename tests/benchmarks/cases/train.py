@@ -1,0 +1,226 @@
+"""Training: a step's time and peak memory beside the published way and the machine's limit.
+
+The published way rebuilds every adapted weight in the net, differentiates the whole of it and runs
+every block again on the way back. The limit is the FLOPs of forward and input gradients (three
+forwards' worth where blocks are recomputed, else two) at the matmul rate of the machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from sa3_core.geometry import frames_covering, samples_of
+from sa3_core.networks.conditioning import Conditioner
+from sa3_core.networks.config import DiTConfig, ModelConfig
+from sa3_core.networks.dit import DiffusionTransformer
+from sa3_core.networks.model import SA3Model
+from sa3_core.sampling.schedule import FullShift
+from sa3_core.text.conditioning import TextConditioning
+from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
+from sa3_core.training.draws import DrawSettings, draw_item
+from sa3_core.training.step import StepInputs, assemble, predict, score
+from tests.benchmarks.cases.options import Options
+from tests.benchmarks.checkpoints import filled
+from tests.benchmarks.measuring.flops import dit_step
+from tests.benchmarks.measuring.machine import (
+    describe,
+    give_back_free_memory,
+    peak_resident,
+    reset_peak,
+    resident,
+)
+from tests.benchmarks.measuring.peak import rates
+
+RANK, TEXT_TOKENS = 16, 12
+SMALL = DiTConfig(width=1024, depth=20, heads=16, differential=False)
+MEDIUM = DiTConfig(width=1536, depth=24, heads=24, differential=True)
+QUICK = DiTConfig(width=128, depth=2, heads=2, differential=False)
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: a net, a type and a length."""
+
+    size: str
+    config: DiTConfig
+    kind: str
+    seconds: float
+
+
+class Rebuilt(nn.Module):
+    """The published way: the adapted weight itself, made anew in every forward pass."""
+
+    def __init__(self, weight: Tensor, kind: str, generator: torch.Generator) -> None:
+        super().__init__()
+        flat = weight.flatten(1)
+        out, width = flat.shape
+        device = weight.device
+        self.rows = kind.startswith("dora")
+        if self.rows:
+            self.magnitude = nn.Parameter(flat.norm(dim=1))
+        if kind.endswith("-xs"):
+            self.core = nn.Parameter(torch.zeros(RANK, RANK, device=device))
+            sides = torch.randn(out, RANK, generator=generator), torch.randn(RANK, width)
+            self.left, self.right = (side.to(device) for side in sides)
+        else:
+            a = torch.randn(RANK, width, generator=generator) * width**-0.5
+            self.core = None
+            self.left = nn.Parameter(torch.zeros(out, RANK, device=device))
+            self.right = nn.Parameter(a.to(device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight of this step."""
+        left = self.left if self.core is None else self.left @ self.core
+        changed = weight.flatten(1) + left @ self.right
+        if self.rows:
+            changed = changed * (self.magnitude / changed.norm(dim=1))[:, None]
+        return changed.view_as(weight)
+
+
+def model_of(config: DiTConfig, device: torch.device) -> SA3Model:
+    """A net of random weights, frozen, with its conditioner."""
+    whole = ModelConfig(dit=config, same=None)
+    dit = filled(DiffusionTransformer(config, device=torch.device("meta")), device)
+    conditioner = filled(Conditioner(whole, device=torch.device("meta")), device)
+    for net in (dit, conditioner):
+        net.requires_grad_(False)
+    return SA3Model(dit, conditioner, whole, "rectified_flow", "random", 2**24, device)
+
+
+def inputs_of(seconds: float, device: torch.device) -> StepInputs:
+    """One clip with everything drawn."""
+    frames = frames_covering(samples_of(seconds))
+    tokens = torch.randn(1, TEXT_TOKENS, 768)
+    text = TextConditioning(tokens, torch.ones(1, TEXT_TOKENS, dtype=torch.bool))
+    draw = draw_item(DrawSettings(text_dropout=0), 1, frames, frames)
+    clip = torch.randn(1, 256, frames)
+    return assemble(clip, [seconds], text, [draw], FullShift()).to(device)
+
+
+def step_of(
+    model: SA3Model,
+    inputs: StepInputs,
+    parameters: Iterable[Tensor],
+    begin: Callable[[], None],
+    recompute: bool,
+) -> Callable[[], None]:
+    """A whole step: forward, back, optimizer."""
+    optimizer = torch.optim.AdamW(list(parameters), 1e-6)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        begin()
+        score(predict(model, inputs, recompute), inputs).total.backward()
+        optimizer.step()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def measured(step: Callable[[], None], device: torch.device, rounds: int) -> tuple[float, float]:
+    """Median seconds of a step, and the peak of its memory beside what was there, in bytes."""
+    step()
+    gc.collect()
+    give_back_free_memory()
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = float(torch.cuda.memory_allocated())
+    else:
+        reset_peak()
+        before = resident() or 0.0
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    peak = float(torch.cuda.max_memory_allocated()) if cuda else (peak_resident() or before)
+    return statistics.median(times), max(0.0, peak - before)
+
+
+def rebuilt_step(
+    model: SA3Model, case: Case, inputs: StepInputs
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A step of the published way, and what takes it out of the net again."""
+    generator, made = torch.Generator().manual_seed(0), []
+    layers = [m for m in model.dit.modules() if isinstance(m, nn.Linear)]
+    for layer in layers:
+        one = Rebuilt(layer.weight, case.kind, generator)
+        parametrize.register_parametrization(layer, "weight", one)
+        made += [p for p in one.parameters() if p.requires_grad]
+
+    def remove() -> None:
+        for layer in layers:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+    return step_of(model, inputs, made, lambda: None, True), remove
+
+
+def rows_of(case: Case, device: torch.device, rate: float, rounds: int) -> list[str]:
+    """The table's lines of one case."""
+    model, inputs = model_of(case.config, device), inputs_of(case.seconds, device)
+    frames = inputs.clips.shape[-1]
+    forward = dit_step(case.config, frames, TEXT_TOKENS + 2)
+    peer, remove = rebuilt_step(model, case, inputs)
+    try:
+        peer_time, peer_peak = measured(peer, device, rounds)
+    finally:
+        remove()
+    del peer
+    lines = []
+    for recompute in (False, True):
+        adapter = TrainedAdapter(model, AdapterSettings(case.kind, RANK))
+        with adapter.attached():
+            step = step_of(model, inputs, adapter.parameters(), adapter.begin_step, recompute)
+            seconds, peak = measured(step, device, rounds)
+        limit = forward * (3 if recompute else 2) / rate
+        lines.append(
+            f"| {case.size} | {case.kind} | {case.seconds:g} s | "
+            f"{'recomputed' if recompute else 'kept'} | {seconds:.3f} | {limit / seconds:.0%} | "
+            f"{peer_time:.3f} | x{peer_time / seconds:.2f} | {peak / 1e9:.2f} | "
+            f"{peer_peak / 1e9:.2f} | x{peak / max(peer_peak, 1.0):.2f} |"
+        )
+        del step, adapter
+    return lines
+
+
+def cases(options: Options) -> list[Case]:
+    """What is measured; `only` picks sizes and types, `seconds` lengths."""
+    if options.quick:
+        return [Case("quick", QUICK, kind, 2.0) for kind in ("lora", "dora-rows")]
+    types = ("lora", "dora-rows", "lora-xs")
+    found = [Case("small", SMALL, kind, s) for s in (12.0, 47.0, 120.0) for kind in types]
+    found += [Case("medium", MEDIUM, "dora-rows", s) for s in (12.0, 47.0)]
+    chosen = [c for c in found if not options.only or {c.size, c.kind} & set(options.only)]
+    return [c for c in chosen if not options.seconds or c.seconds in options.seconds]
+
+
+def run(options: Options) -> str:
+    """Measure and return a Markdown table."""
+    cuda = torch.cuda.is_available() if options.device == "auto" else options.device == "cuda"
+    device = torch.device("cuda" if cuda else "cpu")
+    rate = rates("fp32", device.type, options.quick).matmul
+    lines = [
+        f"# Training, float32, rank {RANK}, batch 1, {describe()}",
+        "",
+        f"Matmul rate {rate / 1e9:.0f} GFLOP/s. Published way: weights rebuilt, full gradient, "
+        "blocks recomputed. Memory: peak beside the base weights, GB.",
+        "",
+        "| size | type | crop | blocks | step s | of the limit | published s | faster | memory | "
+        "published | share |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in cases(options):
+        lines += rows_of(case, device, rate, options.rounds or ROUNDS)
+        gc.collect()
+    return "\n".join([*lines, ""])
