@@ -57,7 +57,7 @@ export async function carriedGraph(file) {
   if (text(head.slice(0, 4)) === "RIFF" && text(head.slice(8)) === "WAVE") place = await inWav(file);
   else if (text(head.slice(4, 8)) === "ftyp") place = await inM4a(file);
   if (!place || place[1] > MOST) return null;
-  const tags = parsed(text(await bytesOf(file, ...place)));
+  const tags = parsed(text(await bytesOf(file, place[0], place[1])));
   const workflow = parsed(tags?.workflow);
   const prompt = parsed(tags?.prompt);
   return workflow || prompt ? { workflow, prompt } : null;
