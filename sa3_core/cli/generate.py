@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..adapters.switch import AdapterSwitch
+from ..adapters.use import naming_loras
 from ..audio.waveform import fit_length, prepare_source
 from ..checkpoints.load import load_autoencoder
 from ..checks import check_positive
@@ -60,7 +61,8 @@ def run_generate(args: argparse.Namespace) -> list[str]:
         pipeline = replace(pipeline, model=pipeline.model.compile(args.compile))
     noise_seed = args.noise_seed if args.decoder_noise else None
     written: list[str] = []
-    with AdapterSwitch(pipeline.model, uses) as put, Bars() as on_progress:
+    switched = AdapterSwitch(pipeline.model, uses)
+    with naming_loras(uses), switched as put, Bars() as on_progress:
         switch = put if uses else None
         if args.extend_audio:
             source, extension = read_source(args.extend_audio), _extension(args)

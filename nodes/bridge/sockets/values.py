@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....sa3_core.audio.waveform import as_batch, check_rate
+from ....sa3_core.checks import check_sound
 from ....sa3_core.editing.source_rider import SourceRider
 from ....sa3_core.errors import AudioError, InputError
 from ....sa3_core.geometry import (
@@ -145,7 +146,12 @@ def batch_of(latent: Latent) -> tuple[int, list[int] | None]:
 
 def rider_of(latent: Latent) -> SourceRider | None:
     """The source that rides on a LATENT."""
-    return SourceRider.of(latent.get(SOURCE_KEY))
+    value = latent.get(SOURCE_KEY)
+    rider = SourceRider.of(value)
+    if rider is not None and rider is not value:  # ours was checked where it came in
+        what = "The source that rides on the latent"
+        check_sound(rider.waveform, what, "Encode or mask the audio anew.")
+    return rider
 
 
 def durations(latent: Latent) -> tuple[float, ...]:

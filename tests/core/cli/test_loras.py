@@ -38,6 +38,13 @@ def test_lora_strength_interval_and_filter(make):
     assert torch.equal(both, late)  # the options belong to the LoRA before them
 
 
+def test_a_strength_that_overflows_is_named_with_its_lora(sa3):
+    code, _, out = sa3(*GENERATE, "--seconds", 0.3, "--steps", 1, "--lora", f"{LORA}:1e38")
+    assert code != 0
+    assert "NaN or infinite values from step 1 of 1 on, in item 1 of 1" in out
+    assert f"On the model: {LORA.name} at 1e+38." in out
+
+
 def test_a_lora_is_found_by_name_in_the_models_folder(make, tiny_s, tmp_path):
     loras = tmp_path / "models" / "loras"
     loras.mkdir(parents=True)
