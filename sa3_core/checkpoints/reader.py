@@ -94,7 +94,10 @@ class Checkpoint:
         self.files.check()
         names = self.parts[part]
         raw = self.read(self.quantised.needed(names.values()))
-        found = {key: self.quantised.widened(name, raw) for key, name in names.items()}
+        found = {  # those in 8 bits are never all wide in float32 beside each other
+            key: self.quantised.widened(name, raw, None if _NORMED.search(key) else dtype)
+            for key, name in names.items()
+        }
         check_floats(found, self.path.name)
         check_finite({names[key]: value for key, value in found.items()}, self.path.name)
         # Gains and directions are folded in float32, so that their product is rounded only once.

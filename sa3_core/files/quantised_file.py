@@ -53,25 +53,26 @@ class QuantisedWeights:
         scales = (self.scales.get(name) for name in wanted)
         return [*wanted, *(scale for scale in scales if scale is not None)]
 
-    def widened(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        """A weight of the file, in float32 where it is stored in 8 bits.
+    def widened(
+        self, name: str, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """A weight of the file, computed in float32 where it is stored in 8 bits.
 
         Args:
             name: of the tensor.
             tensors: what `needed` names.
+            dtype: of a weight that is stored in 8 bits; None = float32.
         """
         value = tensors[name]
         if name not in self.scales:
             return value
         scale = self.scales[name]
         wide = value.float()
-        if scale is None:
-            return wide
-        factor = tensors[scale].float()
-        rows = factor.numel() > 1  # one for each output channel
-        return wide.mul_(
-            factor.reshape(-1, *[1] * (wide.dim() - 1)) if rows else factor.reshape(())
-        )
+        if scale is not None:
+            factor = tensors[scale].float()  # one, or one for each output channel
+            shape = (-1, *[1] * (wide.dim() - 1)) if factor.numel() > 1 else ()
+            wide.mul_(factor.reshape(shape))
+        return wide.to(dtype or torch.float32)
 
 
 def find_quantised(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.profiler import profile
 
 from sa3_core.adapters.merge import merge_checkpoint
 from sa3_core.checkpoints.load import load_model
@@ -146,3 +148,30 @@ def test_every_linear_of_the_fixture_is_in_8_bits(made):
     narrow = {k for k, v in made.tensors.items() if v.dtype.itemsize == 1 and v.ndim == 2}
     assert {f"{layer}.weight" for layer in quantised_layers(made.tensors)} <= narrow
     assert all(LINEAR.search(k) for k in narrow) or not quantised_layers(made.tensors)
+
+
+def test_reading_never_holds_all_weights_wide_in_float32(tiny_weights, tmp_path):
+    made = quantised_tensors(tiny_weights, "int8")
+    narrow = [value.numel() for value in made.tensors.values() if value.dtype == torch.int8]
+    path = save(made, tmp_path)
+    checkpoint = open_checkpoint(path)
+    peak = traced_peak(lambda: checkpoint.tensors("dit", torch.bfloat16))
+    assert peak - path.stat().st_size < 3 * sum(narrow) + 12 * max(narrow)
+
+
+def test_eight_bits_are_made_a_tensor_at_a_time(tiny_s, tiny_weights):
+    values = [v.numel() for k, v in tiny_weights.items() if LINEAR.search(k) and v.ndim == 2]
+    rest = sum(v.numel() for k, v in tiny_weights.items() if "pretransform" not in k) - sum(values)
+    peak = traced_peak(lambda: load_model(tiny_s, dtype=torch.bfloat16, storage="int8"))
+    mapped = (tiny_s / "model.safetensors").stat().st_size
+    assert peak - 2 * mapped < 1.5 * sum(values) + 4 * rest + 12 * max(values)
+
+
+def traced_peak(work: Callable[[], object]) -> int:
+    """Most bytes that torch's tensors take at a time while `work` runs, a mapped file included."""
+    with profile(profile_memory=True) as trace:
+        kept = work()
+    del kept
+    events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(changes))

@@ -185,3 +185,17 @@ def test_a_dtype_that_nothing_is_computed_in_is_refused(dtype):
 def test_types_that_need_the_singular_vectors_are_not_trained_on_rounded_weights(narrow):
     with pytest.raises(InputError, match=r"storage is .* singular vectors"):
         TrainedAdapter(narrow, AdapterSettings("lora-xs", 2))
+
+
+def test_strengths_of_a_lora_in_place_can_be_changed(narrow):
+    with AdapterSwitch(narrow, [lora(narrow)]) as switch:
+        switch.activate((0,))
+        layer = narrow.dit.get_submodule("transformer.layers.0.ff.ff.0.proj")
+        wide = layer.widened(torch.float32)
+        full = layer.change(wide)
+        switch.set_strength(0.25)
+        use = lora(narrow).lora[KEY.format(0)]
+        assert torch.equal(layer.change(wide), use.apply(wide, 0.25))
+        assert not torch.equal(layer.change(wide), full)
+        switch.set_strength(0.0)
+        assert layer.change is None
