@@ -1,13 +1,17 @@
-// Save Audio: a player in the node and, for several files, a selector of the one it plays.
+// Save Audio: a player in the node, a selector of the file it plays, and a card for each take.
 
 import { app } from "../../scripts/app.js";
 import { followOutputs } from "./shared/outputs.mjs";
+import { fixHeight, placeElement } from "./shared/places.mjs";
 import { fileUrl } from "./shared/runs.mjs";
+import { texts } from "./shared/texts.mjs";
 import { after, doNotSerialize, findWidget, growToFit, setHidden } from "./shared/widgets.mjs";
+import { TakeCards } from "./takes/cards.mjs";
 
 const NODES = ["SA3SaveAudio"]; // node ids whose `audio` output names saved files
 const PLAYER = "audioUI";
 const SELECTOR = "play";
+const CARDS = "takes";
 
 /** Names of the choices: numbered, because a list of runs may save one name into many folders. */
 function labels(files) {
@@ -21,6 +25,18 @@ function play(node, file) {
   player.element.src = url;
   player.element.classList.remove("empty-audio-widget");
   player.value = url; // what Nodes 2.0 shows
+}
+
+/** The place of the cards; made with the first run, so that a new node is no taller. */
+function showCards(node, files, made, text) {
+  if (!node.sa3Cards) {
+    if (!files.length) return;
+    node.sa3Cards = new TakeCards(node, text);
+    const widget = placeElement(node, CARDS, node.sa3Cards.element, { hideOnZoom: false });
+    fixHeight(widget, () => node.sa3Cards.height);
+  }
+  node.sa3Cards.setFiles(files, made);
+  node.sa3Cards.element.style.minHeight = `${node.sa3Cards.height}px`;
 }
 
 /** Take over a run's files: the first one is ready to play. */
@@ -53,6 +69,10 @@ function addSelector(node) {
 app.registerExtension({
   name: "SA3.SaveAudio",
 
+  async setup() {
+    this.text = await texts();
+  },
+
   beforeRegisterNodeDef(_nodeType, nodeData) {
     if (!NODES.includes(nodeData.name)) return;
     nodeData.input.required[PLAYER] = ["AUDIO_UI", {}];
@@ -61,7 +81,14 @@ app.registerExtension({
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return;
     addSelector(node);
-    followOutputs(node, (output) => setFiles(node, output.audio ?? []));
-    after(node, "onRemoved", () => release(node));
+    followOutputs(node, (output) => {
+      const files = output.audio ?? [];
+      showCards(node, files, output.sa3_made?.[0], this.text ?? ((key) => key));
+      setFiles(node, files);
+    });
+    after(node, "onRemoved", () => {
+      release(node);
+      node.sa3Cards?.close();
+    });
   },
 });

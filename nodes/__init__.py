@@ -17,6 +17,7 @@ from . import (
     schedule,
     text,
 )
+from .bridge.host.examples import offer_clip
 from .bridge.host.folders import register_folder
 from .bridge.web.register import register_routes
 
@@ -39,8 +40,9 @@ class SA3Extension(ComfyExtension):
     """Hands the node classes to ComfyUI."""
 
     async def on_load(self) -> None:
-        """Make the model folder known before the first schema is read; add our routes."""
+        """Make the model folder known before the first schema is read; add clip and routes."""
         register_folder()
+        offer_clip()
         register_routes()
 
     async def get_node_list(self) -> list[type[Any]]:

@@ -10,6 +10,7 @@ from ..sa3_core.audio.formats import FORMATS
 from ..sa3_core.audio.levels import LOWEST_CEILING, PEAKS, Levels
 from ..sa3_core.audio.loudness import CEILING
 from .bridge.host.running import show
+from .bridge.work.made_with import made_with
 from .bridge.work.names import prefix_error
 from .bridge.work.saving import save
 from .inputs import CATEGORY, OFF_AT_ZERO, naming_inputs, prefix_input
@@ -110,7 +111,8 @@ class SA3SaveAudio(io.ComfyNode):
         """Write the files and show a player."""
         levels = Levels(loudness_lufs, peaks, ceiling_dbtp).checked()
         files, notes = save(audio, filename_prefix, format, cls.hidden, levels)
-        return io.NodeOutput(audio, ui={"audio": files, **show(cls, notes)})
+        ui = {"audio": files, **show(cls, notes), **made_with(cls.hidden)}
+        return io.NodeOutput(audio, ui=ui)
 
 
 NODES = [SA3SaveAudio]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.tools.example_inputs import WORKFLOWS, write_example_inputs
+from tests.tools.example_inputs import page_form, write_example_inputs
 
 # The second asks for two nodes of a kind, the third for inputs that its nodes fold away.
 NAMES = ("text_to_audio", "two_loras", "batch_of_prompts")
@@ -24,7 +24,7 @@ def inputs(comfy, frontend) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_a_form(ui, name):
-    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(page_form(name).read_text(encoding="utf-8"))
     ui.load(workflow)
     ui.command("Comfy.ToggleLinear")
     wanted = [widget for _, widget in workflow["extra"]["linearData"]["inputs"]]

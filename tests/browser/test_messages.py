@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from tests.helpers.frontend import RENDERERS
-from tests.helpers.support import ROOT
+from tests.tools.example_inputs import page_form
 
-GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
+GRAPH = json.loads(page_form("text_to_audio").read_text("utf-8"))
 LOAD, TEXT, EMPTY, SAMPLER, SAVE = 1, 2, 3, 4, 6  # node ids in it
 MESSAGE = ".sa3-message:not(.sa3-measure)"
 SEEN = f"""() => [...document.querySelectorAll('{MESSAGE}')]

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from tests.helpers.frontend import RENDERERS
-from tests.helpers.support import ROOT
+from tests.tools.example_inputs import page_form
 
-GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
+GRAPH = json.loads(page_form("text_to_audio").read_text("utf-8"))
 LOAD, EMPTY, SAVE = 1, 3, 6  # node ids in it
 PLAYERS = """() => [...document.querySelectorAll('audio')].filter(audio => audio.src)
     .map(audio => [new URL(audio.src).searchParams.get('filename'), audio.duration])"""
@@ -36,7 +36,7 @@ def wait_for_players(ui, filename):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_every_file_of_a_batch_can_be_played(ui, renderer):
+def test_every_file_of_a_batch_can_be_played(ui, comfy, renderer):
     ui.use_renderer(renderer)
     prepare(ui, items=3)
     files = ui.queue()["outputs"][str(SAVE)]["audio"]
@@ -50,8 +50,37 @@ def test_every_file_of_a_batch_can_be_played(ui, renderer):
     assert choices == [f"{number}: {name}" for number, name in enumerate(names, 1)]
     ui.set_widget(SAVE, "play", choices[2])
     assert [name for name, _ in wait_for_players(ui, names[2])] == [names[2]]
-    ui.fit()
     ui.screenshot(f"save-audio-{renderer}")
+    check_cards(ui, comfy, names)
+
+
+def check_cards(ui, comfy, names):
+    """Each file has a card: it plays, loops, becomes a source, and is made anew alone."""
+    cards = ui.page.locator(".sa3-card")
+    seeds = cards.locator(".sa3-seed").all_inner_texts()
+    assert [int(seed) - int(seeds[0]) for seed in seeds] == [0, 1, 2]
+    buttons = cards.nth(1).locator("button")  # play, loop, source, again
+    buttons.nth(1).click()
+    buttons.nth(0).click()
+    ui.page.wait_for_function(
+        "id => app.graph.getNodeById(id).sa3Cards.player.share > 0", arg=SAVE, timeout=10_000
+    )
+    pressed = [button.get_attribute("aria-pressed") for button in buttons.all()[:2]]
+    assert pressed == ["true", "true"]
+    buttons.nth(0).click()
+    assert buttons.nth(0).get_attribute("aria-pressed") == "false"
+    buttons.nth(2).click()
+    chosen = "() => app.graph.nodes.find(node => node.type === 'LoadAudio')?.widgets[0].value"
+    ui.page.wait_for_function(f"name => ({chosen})() === name", arg=names[1], timeout=10_000)
+    assert (comfy.base / "input" / names[1]).is_file()
+    buttons.nth(3).click()
+    ui.page.wait_for_function(
+        "seed => document.querySelectorAll('.sa3-seed')[1].textContent !== seed",
+        arg=seeds[1],
+        timeout=20_000,
+    )
+    again = cards.locator(".sa3-seed").all_inner_texts()
+    assert [again[0], again[2]] == [seeds[0], seeds[2]]
 
 
 def test_one_file_has_a_player_and_no_selector(ui):

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.helpers.frontend import RENDERERS
-from tests.helpers.support import ROOT
+from tests.tools.example_inputs import page_form
 
-GRAPH = json.loads((ROOT / "example_workflows" / "text_to_audio.json").read_text("utf-8"))
+GRAPH = json.loads(page_form("text_to_audio").read_text("utf-8"))
 MODEL, LATENT, SAMPLER = 1, 3, 4  # node ids in it
 
 # What stands in a node: texts that the canvas paints, or that the page's elements show.

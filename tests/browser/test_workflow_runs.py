@@ -10,8 +10,8 @@ import torch
 from tests.helpers.client import Run
 from tests.helpers.graphs import read
 from tests.tools.example_inputs import (
-    WORKFLOWS,
     api_workflow,
+    page_form,
     workflow_names,
     write_example_inputs,
 )
@@ -41,7 +41,7 @@ def save_nodes(graph: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("name", workflow_names())
 def test_the_page_and_the_api_give_the_same_sound(ui, comfy, name):
     graph = api_workflow(name)
-    ui.load(WORKFLOWS / f"{name}.json")
+    ui.load(page_form(name))
     for key, node in graph.items():
         for widget, value in SMALL.get(node["class_type"], {}).items():
             node["inputs"][widget] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,8 +12,8 @@ from tests.helpers.frontend import RENDERERS, Frontend
 from tests.helpers.harness import ComfyServer
 from tests.helpers.overlaps import overlaps
 from tests.tools.example_inputs import (
-    WORKFLOWS,
     api_workflow,
+    page_form,
     workflow_names,
     write_example_inputs,
 )
@@ -45,7 +46,7 @@ def test_the_ui_form_opens_and_gives_the_api_form(ui, comfy, name):
     wanted = with_defaults(api_workflow(name), comfy.client.object_info())
     for renderer in RENDERERS:
         ui.use_renderer(renderer)
-        ui.load(WORKFLOWS / f"{name}.json")
+        ui.load(page_form(name))
         ui.settle(500)
         assert ui.page.evaluate(COMPLAINTS) == []
         queued = ui.api_graph()
@@ -82,8 +83,8 @@ def test_what_lies_on_one_another_is_found(ui, renderer):
 
 def test_the_template_browser_is_told_of_them(comfy):
     templates = comfy.client.get("/workflow_templates")["ComfyUI-SA3"]
-    assert sorted(templates) == NAMES
-    for name in NAMES:
-        path = f"/api/workflow_templates/ComfyUI-SA3/{name}"
+    assert sorted(templates) == sorted(page_form(name).stem for name in NAMES)
+    for name in templates:
+        path = f"/api/workflow_templates/ComfyUI-SA3/{quote(name)}"
         assert json.loads(comfy.client.get_bytes(f"{path}.json"))["nodes"]
         assert comfy.client.get_bytes(f"{path}.jpg").startswith(b"\xff\xd8\xff")

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from tests.tools.example_inputs import WORKFLOWS, api_workflow, workflow_names
+from tests.tools.example_inputs import api_workflow, page_form, workflow_names
 from tests.tools.workflow_forms import FORMS, RESULT, form_of
 
 
 @pytest.mark.parametrize("name", workflow_names())
 def test_the_example_carries_its_form(name):
     """Else run `python -m tests.tools.make_workflows`."""
-    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(page_form(name).read_text(encoding="utf-8"))
     form, graph = workflow["extra"]["linearData"], api_workflow(name)
     assert form == form_of(name, workflow)
     types = {node["id"]: node["type"] for node in workflow["nodes"]}

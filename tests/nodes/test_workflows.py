@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.support import ROOT, assert_none
+from tests.tools.example_inputs import page_form
 
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
@@ -102,17 +103,17 @@ def test_nodes_inputs_and_links_fit(name, info):
 def test_the_ui_form_has_the_same_nodes_and_a_thumbnail(name):
     """That both give the same graph is tested in the browser."""
     api = _read(WORKFLOWS / "api" / f"{name}.json")
-    twin = WORKFLOWS / f"{name}.json"
+    twin = page_form(name)
     assert twin.is_file(), f"make it: python -m tests.tools.make_workflows {name}"
     nodes = [node for node in _read(twin)["nodes"] if node["type"] not in NOTES]
     assert {str(n["id"]): n["type"] for n in nodes} == {k: n["class_type"] for k, n in api.items()}
-    picture = (WORKFLOWS / f"{name}.jpg").read_bytes()
+    picture = page_form(name, ".jpg").read_bytes()
     assert picture.startswith(b"\xff\xd8\xff")
     assert len(picture) < 150_000
 
 
 def test_the_ui_form_has_a_note_and_links_to_the_models(name):
-    nodes = _read(WORKFLOWS / f"{name}.json")["nodes"]
+    nodes = _read(page_form(name))["nodes"]
     (note,) = [node for node in nodes if node["type"] in NOTES]
     assert note["widgets_values"][0].startswith("# ")
     for loader in (node for node in nodes if node["type"] == "SA3LoadModel"):
@@ -121,6 +122,39 @@ def test_the_ui_form_has_a_note_and_links_to_the_models(name):
         assert all(model["url"].endswith(name) for name, model in files.items())
 
 
+TITLE, LEAST = 14, 8  # pixels of a node's title at full size, and the least that the page draws
+PAGE = (1366, 768)
+FREE = (1308, 668)  # of it beside the bars
+LARGE = {"batch_of_prompts", "inpaint_several_regions", "two_loras"}  # more than a small screen
+
+
+def test_every_title_can_be_read_when_the_page_opens_the_template(name):
+    """The page shows a template at three quarters of its window."""
+    boxes = [_box(node) for node in _read(page_form(name))["nodes"]]
+    width, height = (
+        max(box[axis + 2] for box in boxes) - min(box[axis] for box in boxes) for axis in (0, 1)
+    )
+    zoom = min(0.75 * PAGE[0] / width, 0.75 * PAGE[1] / height)
+    assert zoom * TITLE >= LEAST
+    if name not in LARGE:
+        assert width <= FREE[0]
+        assert height <= FREE[1]
+
+
+def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a node with its title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    collapsed = node.get("flags", {}).get("collapsed", False)
+    return x, y - 30, x + width, y if collapsed else y + height
+
+
+def test_a_form_has_its_steps_as_groups(name):
+    titles = [group["title"] for group in _read(page_form(name))["groups"]]
+    assert titles[0].startswith("1  Model")
+    assert titles[-1].endswith("  Listen")
+
+
 def test_no_form_is_left_over():
-    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == NAMES
-    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == NAMES
+    for suffix in (".json", ".jpg"):
+        forms = sorted(page_form(name, suffix) for name in NAMES)
+        assert sorted(WORKFLOWS.glob(f"*{suffix}")) == forms

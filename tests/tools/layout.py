@@ -34,6 +34,73 @@ ARRANGE = """function arrange(nodes, top) {
     return bottom;
 }"""
 
+# What a template's graph does, from left to right: a group for each step, plumbing as title bars.
+# With the whole of it in sight, as the page opens a template, every title can be read.
+IN_GROUPS = """function inGroups(nodes, note) {
+    const GAP_X = 40, GAP_Y = 96, BELOW_BAR = 44, TOP = 62, SIDE = 12, NOTE_HEIGHT = 230;
+    const TEXT_ROOM = 70; // for a prompt of some lines
+    const TALLER = 44; // nodes of Nodes 2.0
+    const has = (type) => nodes.some((node) => node.type === type);
+    const PROMPT = ["SA3TextEncode", "SA3EmptyLatent", "SA3ContinueAudio", "SA3Loop"];
+    const MAKE = ["SA3Sampler", "SA3ExtendAudio", "SA3SAMEDecode"];
+    const SOURCE = ["SA3LoadModel", "SA3LoraLoader", "LoadAudio", "SA3SAMEEncode"];
+    const STEPS = [
+        [has("LoadAudio") ? "Model and source" : has("SA3LoraLoader") ? "Model and LoRAs" : "Model",
+            SOURCE, 252],
+        ...(has("SA3InpaintMask")
+            ? [["Where", ["SA3InpaintMask"], 384], ["What to make", [...PROMPT, ...MAKE], 288]]
+            : [["What to make", PROMPT, 300], ["Make it", MAKE, 252]]),
+        ["Listen", ["SA3SplitAudioBatch", "SA3SaveAudio"], 252],
+    ];
+    const BARS = ["SA3SAMEEncode", "SA3SAMEDecode", "SA3SplitAudioBatch"];
+    const title = (text, number) => number + "  " + (text !== STEPS[0][0] ? text
+        : nodes.some((node) => node.type === "LoadAudio") ? text : "Model");
+    const columns = [];
+    for (const [text, types, width] of STEPS) {
+        const all = nodes.filter((node) => types.includes(node.type));
+        // Two masks stand side by side: each is a picture.
+        const isPicture = types[0] === "SA3InpaintMask";
+        const parts = isPicture ? all.map((node) => [node]) : all.length ? [all] : [];
+        const wide = parts.length > 1 ? 320 : width;
+        for (const members of parts) columns.push({ text, width: wide, members });
+    }
+    let x = 0;
+    for (const column of columns) {
+        let y = 0;
+        column.members.sort((a, b) =>
+            STEPS.flatMap(([, types]) => types).indexOf(a.type)
+            - STEPS.flatMap(([, types]) => types).indexOf(b.type) || a.id - b.id);
+        for (const node of column.members) {
+            const room = node.type === "SA3TextEncode" ? TEXT_ROOM : 0;
+            node.setSize([column.width, node.computeSize()[1] + room]);
+            node.pos = [x, y];
+            if (BARS.includes(node.type)) node.collapse();
+            // Nodes 2.0 makes tall nodes taller by a fifth.
+            const high = Math.max(node.size[1] + GAP_Y, 1.2 * node.size[1] + GAP_Y / 2);
+            y += node.flags.collapsed ? BELOW_BAR : high;
+        }
+        column.x = x;
+        column.end = y - (column.members.at(-1).flags.collapsed ? BELOW_BAR - 8 : GAP_Y - 8);
+        x += column.width + GAP_X;
+    }
+    // The note stands on the left where that makes nothing longer: the page's map is on the right.
+    const lowest = Math.max(...columns.map(({ end }) => end));
+    const isFree = columns[0].end + GAP_Y + NOTE_HEIGHT <= lowest + GAP_Y;
+    const room = isFree ? columns[0] : columns.at(-1);
+    note.pos = [room.x, room.end + GAP_Y];
+    note.setSize([room.width, NOTE_HEIGHT]);
+    room.end += GAP_Y + NOTE_HEIGHT + 8;
+    const bottom = Math.max(...columns.map(({ end }) => end));
+    let number = 0, before = "";
+    for (const { text, width, x: left, end } of columns) {
+        const group = new LiteGraph.LGraphGroup(`${text === before ? number : ++number}  ${text}`);
+        before = text;
+        group.pos = [left - SIDE, -TOP - 22];
+        group.size = [width + 2 * SIDE, bottom + TOP + 22 + TALLER];
+        app.graph.add(group);
+    }
+}"""
+
 # Fill a part of the page, given as left, top, right, bottom, with the graph.
 FILL = """([left, top, right, bottom]) => {
     const items = [...app.graph.nodes, ...app.graph.groups];

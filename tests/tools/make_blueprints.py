@@ -2,7 +2,7 @@
 
     python -m tests.tools.make_blueprints
 
-Reads example_workflows/NAME.json (see make_workflows) and the nodes' schemas, and writes
+Reads the example workflows of the page (see make_workflows) and the nodes' schemas, and writes
 subgraphs/TITLE.json in the form that the page publishes blueprints in. A box holds what lies
 between the source and Save Audio; it shows only the inputs that its job needs, and can be unpacked.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.helpers import in_process
 from tests.helpers.support import ROOT
-from tests.tools.example_inputs import WORKFLOWS
+from tests.tools.example_inputs import page_form
 
 FOLDER = ROOT / "subgraphs"
 CATEGORY = "Audio/Stable Audio 3"
@@ -124,7 +124,7 @@ def _identifier(*parts: str) -> str:
 
 def _read(box: Box) -> tuple[list[Node], list[Link]]:
     """Nodes and links of the example; links as the page keeps them in subgraphs."""
-    workflow = json.loads((WORKFLOWS / f"{box.workflow}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(page_form(box.workflow).read_text(encoding="utf-8"))
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
     links = [dict(zip(keys, link, strict=True)) for link in workflow["links"]]
     return workflow["nodes"], links

@@ -24,7 +24,7 @@ from tests.helpers.client import node
 from tests.helpers.frontend import Frontend
 from tests.helpers.harness import ComfyServer
 from tests.helpers.support import ROOT, comfyui_root, tiny_checkpoint
-from tests.tools.example_inputs import WORKFLOWS, api_workflow, write_example_inputs
+from tests.tools.example_inputs import api_workflow, page_form, write_example_inputs
 from tests.tools.layout import ARRANGE, BOUNDS, FILL
 
 IMAGES = ROOT / "js" / "docs" / "images"
@@ -102,7 +102,7 @@ def save(ui: Frontend, name: str, box: tuple[float, float, float, float] | None 
 
 def first_graph(ui: Frontend) -> None:
     """The whole page after a run."""
-    ui.load(WORKFLOWS / "text_to_audio.json")
+    ui.load(page_form("text_to_audio"))
     ui.set_widget(1, "model", MODEL)
     ui.set_widget(3, "seconds", 10.0)
     ui.queue()
@@ -116,7 +116,7 @@ def first_graph(ui: Frontend) -> None:
 
 def editing(ui: Frontend) -> None:
     """Two regions of a sound, drawn in the node and made anew."""
-    ui.load(WORKFLOWS / "inpaint_one_region.json")
+    ui.load(page_form("inpaint_one_region"))
     ui.set_widget(1, "model", MODEL)
     ui.set_widget(INPAINT_MASK, "regions", "2-3.5, 6-7")
     ui.queue()
@@ -128,7 +128,7 @@ def editing(ui: Frontend) -> None:
 
 def drawing(ui: Frontend) -> None:
     """A short film: two regions are drawn, one is made longer, and the text follows."""
-    ui.load(WORKFLOWS / "inpaint_one_region.json")
+    ui.load(page_form("inpaint_one_region"))
     ui.set_widget(INPAINT_MASK, "regions", "")
     ui.page.wait_for_function("id => app.graph.getNodeById(id).sa3Regions.sound.peaks", arg=5)
     view = "id => { const n = app.graph.getNodeById(id); app.canvas.ds.scale = 1.2;"

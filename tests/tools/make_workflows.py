@@ -10,7 +10,6 @@ NAME.jpg. Run it after an API workflow or a node's inputs changed; the tests com
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import tempfile
@@ -18,7 +17,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.helpers.chromium import find_browser, launch_options
@@ -26,25 +24,22 @@ from tests.helpers.frontend import Frontend
 from tests.helpers.harness import ComfyServer
 from tests.helpers.support import comfyui_root
 from tests.tools.example_inputs import (
-    WORKFLOWS,
     api_workflow,
+    page_form,
     workflow_names,
     write_example_inputs,
 )
-from tests.tools.layout import ARRANGE, BOUNDS
+from tests.tools.layout import IN_GROUPS
+from tests.tools.thumbnails import draw_thumbnail
 from tests.tools.workflow_forms import form_of
 from tests.tools.workflow_notes import NOTES
 
 VIEWPORT = {"width": 1800, "height": 800}
-MARGIN = 30  # around the graph in its thumbnail
-THUMBNAIL_WIDTH = 1200
-JPEG_QUALITY = 82
 HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
 TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
 
 PREPARE = f"""([note, modelsOf]) => {{
-    {ARRANGE}
-    const GAP_X = 60, NOTE_WIDTH = 380;
+    {IN_GROUPS}
     const graph = app.graph;
     const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
     for (const node of nodes) {{
@@ -64,13 +59,11 @@ PREPARE = f"""([note, modelsOf]) => {{
             }}
         }}
     }}
-    arrange(nodes, 0);
     const text = LiteGraph.createNode("MarkdownNote");
     graph.add(text);
     text.title = "Read me";
     text.widgets[0].value = note;
-    text.setSize([NOTE_WIDTH, 420]);
-    text.pos = [-NOTE_WIDTH - GAP_X, 0];
+    inGroups(nodes, text);
 }}"""
 
 
@@ -100,21 +93,8 @@ def make(ui: Frontend, name: str) -> None:
     ui.settle(500)
     workflow = tidy(ui.workflow(), name)
     text = json.dumps(workflow, indent=1, ensure_ascii=False)
-    (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    ui.load(workflow)
-    ui.fit()
-    ui.settle(1000)
-    save_thumbnail(ui, WORKFLOWS / f"{name}.jpg")
-
-
-def save_thumbnail(ui: Frontend, path: Path) -> None:
-    """The part of the page that the graph covers."""
-    left, top, right, bottom = ui.page.evaluate(BOUNDS)
-    box = (left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN)
-    picture = Image.open(io.BytesIO(ui.page.screenshot())).convert("RGB").crop(box)
-    size = (THUMBNAIL_WIDTH, round(THUMBNAIL_WIDTH * picture.height / picture.width))
-    small = picture.resize(size, Image.Resampling.LANCZOS)
-    small.save(path, quality=JPEG_QUALITY, optimize=True)
+    page_form(name).write_text(text + "\n", encoding="utf-8")
+    draw_thumbnail(name, page_form(name, ".jpg"))
 
 
 def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
@@ -165,7 +145,7 @@ def main(names: list[str]) -> int:
         show_graph_only(ui)
         for name in names:
             make(ui, name)
-            print(f"{name}: {WORKFLOWS / name}.json, .jpg")
+            print(f"{name}: {page_form(name)}, .jpg")
         chromium.close()
     return 0
 
