@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ....sa3_core.sampling.noise import RANDOM_SEED
+
 SAMPLERS = ("SA3Sampler", "SA3ExtendAudio", "KSampler")
 
 
@@ -30,9 +32,9 @@ def made_with(hidden: Any) -> dict[str, Any]:
 
 
 def _seeds(node_id: str, inputs: Mapping[str, Any]) -> dict[str, str] | None:
-    """None where a seed comes over a link."""
+    """None where a seed comes over a link, or was drawn and is not written down."""
     seed, listed = inputs.get("seed"), inputs.get("seeds", "")
-    if _is_link(seed) or seed is None or _is_link(listed):
+    if _is_link(seed) or seed in (None, RANDOM_SEED) or _is_link(listed):
         return None
     return {"node": node_id, "seed": str(seed), "seeds": str(listed)}
 
