@@ -1,6 +1,6 @@
 // The sound that an editor shows: which file it is, its peaks and its spectrogram.
 
-import { peaks, spectrograms, unpackOutline } from "./data.mjs";
+import { peaks, spectrograms, unpackOutline } from "../shared/sounds.mjs";
 import { findSource } from "./source.mjs";
 
 export class Sound {

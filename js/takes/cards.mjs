@@ -1,6 +1,6 @@
 // The takes of a run, one below the other: waveform, play, loop, seed, and what to do with one.
 
-import { peaks } from "../regions/data.mjs";
+import { peaks } from "../shared/sounds.mjs";
 import { make, setStyle } from "../shared/elements.mjs";
 import { fileUrl } from "../shared/runs.mjs";
 import { rollAgain, samplerOf, useAsSource } from "./graph.mjs";
