@@ -282,12 +282,21 @@ def test_checkpoint_save_writes_what_our_loader_reads(comfy):
     assert rel_l2(after, before) < 1e-5
 
 
+def test_the_stock_empty_latent_is_as_long_as_it_says(comfy):
+    graph = base_graph(seconds=2.0)
+    graph["o"] = sampler(steps=2)
+    (ours,) = results(comfy.client, graph | saved("o", "o"), "os")
+    graph["l"] = node("EmptyLatentAudio", seconds=2.0, batch_size=1)
+    (stock,) = results(comfy.client, graph | saved("o", "o"), "os")
+    assert torch.equal(stock, ours)
+
+
 def test_another_models_latent_and_model_are_refused(comfy):
     graph = base_graph()
-    graph["l"] = node("EmptyLatentAudio", seconds=2.0, batch_size=1)
+    graph["l"] = node("EmptyAceStep1.5LatentAudio", seconds=2.0, batch_size=1)
     graph["o"] = sampler(steps=2)
     message = failure(comfy.client, graph | saved("o", "o"))
-    assert "64" in message
+    assert "ACE-Step 1.5" in message
     assert "Empty Latent by Duration" in message
 
 
