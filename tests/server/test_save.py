@@ -222,3 +222,19 @@ def test_a_prefix_that_is_no_name_is_refused_when_queued(comfy, prefix):
     (error,) = refused.value.node_errors["os"]["errors"]
     assert error["extra_info"]["input_name"] == "filename_prefix"
     assert error["details"].startswith("filename_prefix - filename_prefix ")
+
+
+def test_a_random_seed_is_drawn_anew_and_saved(comfy):
+    graph = base_graph(seconds=1.0)
+    graph["o"] = sampler(steps=1, seed=-1)
+    graph |= saved("o", "o")
+    graph["os"]["inputs"]["format"] = "flac-24"
+    seeds = []
+    for _ in range(2):
+        run = comfy.client.run(graph)
+        assert run.status == "success", run.error
+        tags, _ = tags_of(comfy.client, run.outputs["os"]["audio"][0])
+        seeds.append(json.loads(tags["prompt"])["o"]["inputs"]["seed"])
+        assert f"seed {seeds[-1]} was drawn" in "\n".join(run.outputs["o"]["text"])
+    assert seeds[0] != seeds[1]
+    assert -1 not in seeds
