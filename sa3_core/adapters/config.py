@@ -96,7 +96,10 @@ def plain_config(path: Path, metadata: Mapping[str, str]) -> AdapterConfig:
     elif path.stem == "adapter_model" and beside.is_file():
         text = beside.read_text(encoding="utf-8-sig", errors="replace")
         raw = _json_object(path.name, beside.name, text)
-    pattern = raw.get("alpha_pattern") or {}
+    pattern = raw.get("alpha_pattern")
+    pattern = {} if pattern is None else pattern
+    if not isinstance(pattern, dict):
+        raise AdapterError(f"{path.name}: alpha_pattern is {shown(pattern)}; it must be an object.")
     try:
         for expression in pattern:
             re.compile(expression)

@@ -195,14 +195,15 @@ def _read_settings(file: Path) -> dict[str, Any]:
     """The encoder's section of config.json, RoPE settings flattened as older files have them."""
     try:
         whole = parse_json(file.read_bytes())
-        section = dict(whole["encoder"])
-        rope = dict(section.get("rope_parameters") or {})
+        section, rope = whole["encoder"], whole["encoder"].get("rope_parameters")
+        if not isinstance(rope, dict | None):
+            raise ValueError(f"rope_parameters is {shown(rope)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{file} cannot be read as a T5Gemma config ({shown(error)}). Download the "
             "folder again."
         ) from error
-    section |= rope
+    section = section | (rope or {})
     for key in _SETTINGS:
         if key in section:
             whole_number = key in _WHOLE

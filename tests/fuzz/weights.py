@@ -99,10 +99,15 @@ def model_config(folder: Path) -> Attempt:
         config = open_checkpoint(model).config
         _check_config(config)
         given, was = _at(changed, where), _at(good, where)
-        told = config != base or given is None or given == was or was is None
+        told = config != base or _is_absent(given) or given == was or was is None
         must(told or bool(FREE & set(where)) or _names_free(good, where), f"{where}: {given!r:.60}")
 
     return attempt
+
+
+def _is_absent(given: Any) -> bool:
+    """Whether nothing is said: the tensors tell, and keys that are not known are warned of."""
+    return given is None or given in ([], {}, {"type": "x"})
 
 
 def _names_free(config: Any, where: tuple[Any, ...]) -> bool:
@@ -226,7 +231,7 @@ def encoder_config(folder: Path) -> Attempt:
         must(all(math.isfinite(n) and 0 < n < 1e9 for n in numbers), f"{where} {numbers}")
         must(type(config.head_dim) is int and type(config.sliding_window) is int, f"{numbers}")
         key, given, was = where[-1], _at(changed, where), _at(good, where)
-        told = config != base or given is None or given == was or was is None
+        told = config != base or _is_absent(given) or given == was or was is None
         must(told or key in _READER_FREE or isinstance(was, list), f"{where}: {given!r:.60}")
 
     return attempt
