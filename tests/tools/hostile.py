@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from tests.helpers import editing_support, in_process, support
+from tests.helpers.loops import finish
 
 LIMIT = 14_000_000_000  # bytes of address space above the start
 TIME = 120  # seconds
@@ -62,7 +63,7 @@ def cases(loaded: editing_support.Loaded, folder: Path) -> dict[str, Callable[[]
         async def every() -> None:
             await asyncio.gather(*(cache.get(route, file) for file in files))
 
-        asyncio.run(every())
+        finish(every())
 
     def many_copies() -> list[Path]:
         copies = [folder / f"copy{n}.flac" for n in range(10)]

@@ -17,7 +17,7 @@ from sa3_core.audio.pictures import FLOOR_DB, coloured, spectrogram, wave_column
 from tests.tools.example_sounds import RATE, band, play
 
 SIDE, WAVE, GAP = 600, 250, 10  # pixels
-QUALITY = 85
+QUALITY = 60
 BACKGROUND, KEPT, MADE, MADE_BACK = "#17181c", "#8f9bb0", "#f0a050", "#3d2a18"
 
 

@@ -201,7 +201,7 @@ def test_parameters_are_read_as_people_write_them():
 def test_parameters_that_cannot_be_read_are_named(text):
     with pytest.raises(InputError, match=r"shift_options has '.*'; write NAME=NUMBER"):
         parse_shift_options(text)
-    with pytest.raises(InputError, match="rate twice"):
+    with pytest.raises(InputError, match="gives 'rate' twice"):
         parse_shift_options("rate=1 rate=2")
 
 
