@@ -47,7 +47,8 @@ _DRAWN = """() => {
         !widget.hidden && !widget.options?.hidden && !folded(node, widget));
     return {
         nodes: nodes.map((n) => box(`node ${n.id}`, n.pos[0], n.pos[1] - title,
-            n.size[0], (n.flags.collapsed ? 0 : n.size[1]) + title)),
+            n.flags.collapsed ? (n._collapsed_width ?? 80) : n.size[0],
+            (n.flags.collapsed ? 0 : n.size[1]) + title)),
         inside: nodes.filter((n) => n.widgets?.length).map((node) => {
             const under = [`below node ${node.id}`, node.pos[0], node.pos[1] + node.size[1]];
             const boxes = widgets(node).filter((w) => w.y !== undefined).map((w) => {

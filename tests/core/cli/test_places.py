@@ -34,7 +34,7 @@ RACE = """
     from sa3_core.pipeline import Take
 
     folder, saves, who = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    args = argparse.Namespace(force=False, loudness_lufs=0.0)
+    args = argparse.Namespace(force=False, loudness_lufs=0.0, peaks="auto", ceiling_dbtp=-1.0)
     torch.set_num_threads(1)
 
     def save(number):
