@@ -38,7 +38,16 @@ def save_nodes(graph: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.usefixtures("opened")
-@pytest.mark.parametrize("name", workflow_names())
+LONG = ("extend_long",)  # window after window; the server tests extend too
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.soak] if name in LONG else [])
+        for name in workflow_names()
+    ],
+)
 def test_the_page_and_the_api_give_the_same_sound(ui, comfy, name):
     graph = api_workflow(name)
     ui.load(page_form(name))
