@@ -25,6 +25,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "SA3SaveAudio": {"format": "wav-32f"},
 }
 
+LONG = ("extend_long",)  # window after window; the server tests extend too
+
 
 @pytest.fixture(scope="module")
 def opened(frontend, comfy):
@@ -38,9 +40,6 @@ def save_nodes(graph: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.usefixtures("opened")
-LONG = ("extend_long",)  # window after window; the server tests extend too
-
-
 @pytest.mark.parametrize(
     "name",
     [
