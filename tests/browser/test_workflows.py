@@ -65,8 +65,19 @@ def test_the_ui_form_opens_and_gives_the_api_form(ui, comfy, name):
             node.pop("_meta", None)
         assert differences(queued, wanted) == {}
         ui.fit()
-        assert overlaps(ui, renderer) == []
         ui.screenshot(f"workflow-{name}-{renderer}")
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_overlaps_when_an_example_opens(ui, name):
+    for renderer in RENDERERS:
+        ui.use_renderer(renderer)
+        ui.load(page_form(name))
+        ui.settle(500)
+        ui.fit()
+        assert overlaps(ui, renderer) == []
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
