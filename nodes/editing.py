@@ -36,6 +36,21 @@ from .inputs import (
 REMAKE, LEAVE = "make anew too", "keep as they are"
 
 
+def _context_input(tooltip: str, extra_dict: dict[str, str] | None = None) -> Any:
+    """How much of a source is heard around what is made."""
+    return io.Float.Input(
+        "context_seconds",
+        default=0.0,
+        min=0.0,
+        max=SECONDS_MAX,
+        step=0.5,
+        optional=True,
+        tooltip=tooltip,
+        advanced=True,
+        extra_dict=extra_dict,
+    )
+
+
 class SA3InpaintMask(io.ComfyNode):
     """Marks what is made anew."""
 
@@ -97,20 +112,11 @@ class SA3InpaintMask(io.ComfyNode):
                     ),
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "context_seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=SECONDS_MAX,
-                    step=0.5,
-                    optional=True,
-                    tooltip=(
-                        "With `audio` alone: only so much of it around the regions is encoded and "
-                        "heard, so that a song may be longer than the model's maximum; 0 = all. "
-                        "The rest is put back sample by sample when decoding with "
-                        "keep_source_exactly."
-                    ),
-                    advanced=True,
+                _context_input(
+                    "With `audio` alone: only so much of it around the regions is encoded and "
+                    "heard, so that a song may be longer than the model's maximum; 0 = all. "
+                    "The rest is put back sample by sample when decoding with "
+                    "keep_source_exactly."
                 ),
             ],
             outputs=[io.Latent.Output(), Regions.Output(display_name="regions")],
@@ -172,18 +178,9 @@ class SA3ContinueAudio(io.ComfyNode):
                 vae_input(),
                 seconds_input("Seconds to add.", default=10.0, least=0.01),
                 where_input(),
-                io.Float.Input(
-                    "context_seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=SECONDS_MAX,
-                    step=0.5,
-                    optional=True,
-                    tooltip=(
-                        "How much of the source, beside what is added, the model hears; 0 = all. "
-                        "The rest is put back when decoding with keep_source_exactly."
-                    ),
-                    advanced=True,
+                _context_input(
+                    "How much of the source, beside what is added, the model hears; 0 = all. "
+                    "The rest is put back when decoding with keep_source_exactly.",
                     extra_dict=AUTO_AT_ZERO,
                 ),
                 rule_input(),
