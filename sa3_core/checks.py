@@ -125,8 +125,9 @@ def check_interval(name: str, interval: tuple[float, float]) -> tuple[float, flo
 
 def level_within(t: Tensor, interval: tuple[float, float]) -> Tensor:
     """Bool, shaped like `t`: whether noise levels lie in an interval, both ends included."""
-    # Bounds rounded as t was, so that a float32 0.7 lies within 0 to 0.7.
-    low, high = torch.tensor(interval, dtype=t.dtype, device=t.device)
+    # Bounds rounded as t was, so that a float32 0.7 lies within 0 to 0.7; on the CPU: a card's
+    # tensor would have to be sent there.
+    low, high = torch.tensor(interval, dtype=t.dtype).tolist()
     return (t >= low) & (t <= high)
 
 

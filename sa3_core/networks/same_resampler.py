@@ -131,10 +131,7 @@ class Resampler(nn.Module):
         total, reach = tokens.shape[1], self.reach
         tiles = [WindowTile(start, stop, total, reach) for start, stop in spans[0]]
         longest = max(tile.high - tile.low for tile in tiles)
-        for layer in self._layers():
-            # Only distances count, so each tile counts from its own start. Angles are exact: a
-            # chunk of a signal is to come out as in the whole, wherever the tiles begin.
-            cos, sin = rotary_table(layer.rope.inv_freq, longest, tokens.device, exact=True)
+        for layer, (cos, sin) in zip(self._layers(), self._tables(longest, tokens), strict=True):
             left = tokens[:, :0]
             with self._packed(layer, spans[0], len(tokens)):
                 for tile in tiles:
@@ -143,6 +140,21 @@ class Resampler(nn.Module):
                     table = cos[: tile.high - tile.low], sin[: tile.high - tile.low]
                     layer.update_window(tokens[:, tile.start : tile.stop], around, tile, table)
                     on_tile()
+
+    def _tables(self, length: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's rotary table for positions 0..length, on the device of `like`.
+
+        Only distances count, so each tile counts from its own start. Angles are exact: a chunk of
+        a signal is to come out as in the whole, wherever the tiles begin. They are computed on the
+        CPU, for all layers after one look at their frequencies, which are usually the same.
+        """
+        known = torch.stack([layer.rope.inv_freq.to(like.device) for layer in self._layers()]).cpu()
+        made: dict[tuple[float, ...], tuple[Tensor, Tensor]] = {}
+        for values in known:
+            key = tuple(values.tolist())
+            if key not in made:
+                made[key] = rotary_table(values, length, like.device, exact=True)
+        return [made[tuple(values.tolist())] for values in known]
 
     def _packed(self, layer: SAMELayer, spans: Spans, unit: int) -> AbstractContextManager[None]:
         """The layer's weights laid out for its tiles, where they have rows enough.

@@ -11,6 +11,7 @@ from ..networks.conditioning import Context, join_contexts
 from ..networks.dit import DiTConstants
 from ..networks.model import SA3Model
 from .guidance import Guidance, guided_velocity
+from .levels import Levels
 
 
 class WeightSwitch(Protocol):
@@ -37,6 +38,7 @@ class Predictor:
         mask: bool [B, V] or None.
         guidance: settings.
         switch: weights that change with t, or None.
+        levels: noise levels that are on the device already, or None.
     """
 
     model: SA3Model
@@ -46,35 +48,57 @@ class Predictor:
     mask: Tensor | None
     guidance: Guidance
     switch: WeightSwitch | None = None
+    levels: Levels | None = None
     _constants: dict[Hashable, DiTConstants] = field(default_factory=dict)
+    _masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # on the device
     _in_place: Hashable = field(default_factory=object)  # equal to no set: none is in place yet
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B, C, V], t [B] -> v [B, C, V] float32."""
+        """x [B, C, V], t [B] on the CPU -> v [B, C, V] float32."""
+        levels = self.levels or Levels(x.device)
+        placed, everyone = levels.placed(t), tuple(range(len(t)))
         if self.switch is None:
-            return self._group(x, t, tuple(range(len(t))), None)
+            return self._group(x, placed, everyone, None, self._acting(t))
         groups: dict[Hashable, list[int]] = {}
         for item, level in enumerate(t.tolist()):
             groups.setdefault(self.switch.active(level), []).append(item)
-        out = torch.empty_like(x)
+        rows: list[Tensor | None] = [None] * len(t)
         for key, items in groups.items():
             if key != self._in_place:
                 self.switch.activate(key)
                 self._in_place = key
-            out[items] = self._group(x[items], t[items], tuple(items), key)
-        return out
+            acting = self._acting(t[items])
+            if len(groups) == 1:
+                return self._group(x, placed, everyone, key, acting)
+            # Rows one by one: a list of them as an index would be copied to the device.
+            some = [torch.stack([whole[item] for item in items]) for whole in (x, placed)]
+            made = self._group(some[0], some[1], tuple(items), key, acting)
+            for item, row in zip(items, made, strict=True):
+                rows[item] = row
+        return torch.stack([row for row in rows if row is not None])
 
-    def _group(self, x: Tensor, t: Tensor, items: tuple[int, ...], key: Hashable) -> Tensor:
-        """Velocity of items that share one set of weights."""
-        acting = self.contexts[1] is not None and bool(self.guidance.acts_at(t).any())
+    def _acting(self, t: Tensor) -> bool:
+        """Whether guidance acts on any item at levels t, on the CPU."""
+        return self.contexts[1] is not None and bool(self.guidance.acts_at(t).any())
+
+    def _group(
+        self, x: Tensor, t: Tensor, items: tuple[int, ...], key: Hashable, acting: bool
+    ) -> Tensor:
+        """Velocity of items that share one set of weights; t on the device."""
         constants = self._prepared(items, key, acting, x.shape[-1])
         net = self.model.net.velocity
         if not acting:
             return net(x, t, constants)
         both = net(torch.cat([x, x]), torch.cat([t, t]), constants)
         v_cond, v_uncond = both.chunk(2)
-        mask = None if self.mask is None else self.mask[list(items)].to(x.device)
-        return guided_velocity(x, t, v_cond, v_uncond, self.guidance, mask)
+        return guided_velocity(x, t, v_cond, v_uncond, self.guidance, self._placed_mask(items, x))
+
+    def _placed_mask(self, items: tuple[int, ...], like: Tensor) -> Tensor | None:
+        if self.mask is None:
+            return None
+        if items not in self._masks:
+            self._masks[items] = self.mask[list(items)].to(like.device)
+        return self._masks[items]
 
     def _prepared(
         self, items: tuple[int, ...], key: Hashable, acting: bool, frames: int

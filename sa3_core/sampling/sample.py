@@ -16,6 +16,7 @@ from ..geometry import effective_frames
 from ..networks.config import ModelConfig
 from ..networks.model import SA3Model
 from ..text.conditioning import TextConditioning
+from .levels import Levels
 from .noise import Seeds
 from .plan import SamplingPlan
 from .predictor import Predictor, WeightSwitch
@@ -67,6 +68,8 @@ def sample_latent(
     plan = SamplingPlan.of(model, start, positive, negative, seeds)
     if settings.noise_level == 0:
         return plan.frames.float().cpu()
+    sigmas = schedule_for(model.config, settings, plan.seconds)
+    levels = Levels(model.device, sigmas)
     predictor = Predictor(
         model=model,
         contexts=plan.contexts(settings.guidance.active),
@@ -75,9 +78,9 @@ def sample_latent(
         mask=plan.mask(),
         guidance=settings.guidance,
         switch=switch,
+        levels=levels,
     )
     cut = _cropped(plan.noise(), plan.active)
-    sigmas = schedule_for(model.config, settings, plan.seconds)
     source = plan.source().cpu()
     first = cut()
     level = settings.noise_level
@@ -85,10 +88,10 @@ def sample_latent(
     velocity = predictor.velocity
     held = plan.kept() if settings.keep_mode == "hard" else None
     if held is not None:
-        velocity = _hard_keep(velocity, held.to(x), source.to(x), first.to(x))
+        velocity = _hard_keep(velocity, levels, held.to(x), source.to(x), first.to(x))
     watch = _Watch(on_step)
     out = SAMPLERS[settings.sampler](
-        velocity, x, sigmas.to(model.device), noise=cut, on_step=watch
+        velocity, x, sigmas, noise=cut, on_step=watch
     ).cpu()
     watch.check(out, model.dtype)
     if held is not None:
@@ -151,12 +154,16 @@ def schedule_for(config: ModelConfig, settings: SampleSettings, seconds: Sequenc
 
 
 def _hard_keep(
-    velocity: Callable[[Tensor, Tensor], Tensor], keep: Tensor, source: Tensor, noise: Tensor
+    velocity: Callable[[Tensor, Tensor], Tensor],
+    levels: Levels,
+    keep: Tensor,
+    source: Tensor,
+    noise: Tensor,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Put the kept frames back before, and into the prediction after, every evaluation."""
 
     def held(x: Tensor, t: Tensor) -> Tensor:
-        level = t[:, None, None]
+        level = levels.placed(t)[:, None, None]
         x_in = torch.where(keep > 0, (1 - level) * source + level * noise, x)
         # Where kept, the velocity that leads from x straight to the source.
         to_source = (x - source) / level.clamp(min=torch.finfo(x.dtype).tiny)

@@ -2,7 +2,8 @@
 
 All share one signature: `sampler(velocity, x, sigmas, *, noise, on_step) -> x`, where
 
-- velocity(x [B, C, T], t [B]) -> v [B, C, T] is the net with its guidance,
+- velocity(x [B, C, T], t [B]) -> v [B, C, T] is the net with its guidance; t is on the CPU, where
+  it says which weights and whether guidance act without waiting for the device,
 - x [B, C, T] float32 is the start, at noise level sigmas[:, 0],
 - sigmas [B, n + 1] float32 holds one schedule per item (t = 1 noise, t = 0 data),
 - noise() -> [B, C, T] draws fresh standard noise (pingpong and dpmpp-3m-sde),
@@ -44,20 +45,26 @@ SAMPLERS: Registry[Sampler] = Registry("sampler")
 
 
 class _Step(NamedTuple):
-    """Step `i` of `n`, from level `t` to `t_next`, both [B, 1, 1] on the latent's device."""
+    """Step `i` of `n`, from level `t` to `t_next`, both [B, 1, 1] on the latent's device.
+
+    `at` and `at_next` are the same levels on the CPU, [B].
+    """
 
     i: int
     n: int
     t: Tensor
     t_next: Tensor
+    at: Tensor
+    at_next: Tensor
 
 
 def _walk(x: Tensor, sigmas: Tensor) -> Iterator[_Step]:
     """Yield the steps of a schedule, one level per item."""
+    known = sigmas.cpu().to(x.dtype).expand(x.shape[0], -1)  # (B, n + 1)
     grid = sigmas.to(x).expand(x.shape[0], -1)[..., None, None]  # (B, n + 1, 1, 1)
     n = grid.shape[1] - 1
     for i in range(n):
-        yield _Step(i, n, grid[:, i], grid[:, i + 1])
+        yield _Step(i, n, grid[:, i], grid[:, i + 1], known[:, i], known[:, i + 1])
 
 
 @SAMPLERS.add("pingpong")
@@ -71,8 +78,8 @@ def sample_pingpong(
     Source: stable-audio-3:stable_audio_3/inference/sampling.py (pingpong).
     """
     draws = _noisy_ends(sigmas)
-    for i, n, t, t_next in _walk(x, sigmas):
-        x0 = x - t * velocity(x, t.flatten())
+    for i, n, t, t_next, at, _ in _walk(x, sigmas):
+        x0 = x - t * velocity(x, at)
         on_step(i, n, x0)
         x = (1 - t_next) * x0 + t_next * noise().to(x) if draws[i] else x0
     return x
@@ -86,8 +93,8 @@ def sample_euler(
 
     Source: stable-audio-3:stable_audio_3/inference/sampling.py (euler).
     """
-    for i, n, t, t_next in _walk(x, sigmas):
-        v = velocity(x, t.flatten())
+    for i, n, t, t_next, at, _ in _walk(x, sigmas):
+        v = velocity(x, at)
         on_step(i, n, x - t * v)
         x = x + (t_next - t) * v
     return x
@@ -101,14 +108,14 @@ def sample_rk4(
 
     Source: stable-audio-3:stable_audio_3/inference/sampling.py (rk4).
     """
-    for i, n, t, t_next in _walk(x, sigmas):
+    for i, n, t, t_next, at, at_next in _walk(x, sigmas):
         h = t_next - t
-        middle = t + h / 2
-        k1 = velocity(x, t.flatten())
+        middle = at + (at_next - at) / 2
+        k1 = velocity(x, at)
         on_step(i, n, x - t * k1)
-        k2 = velocity(x + h / 2 * k1, middle.flatten())
-        k3 = velocity(x + h / 2 * k2, middle.flatten())
-        k4 = velocity(x + h * k3, t_next.clamp(min=_RK4_MIN_T).flatten())
+        k2 = velocity(x + h / 2 * k1, middle)
+        k3 = velocity(x + h / 2 * k2, middle)
+        k4 = velocity(x + h * k3, at_next.clamp(min=_RK4_MIN_T))
         x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
     return x
 
@@ -125,16 +132,16 @@ def sample_heun(
     Source: arXiv 2206.00364, algorithm 2 without churn; k-diffusion (sample_heun).
     """
     ends = _noisy_ends(sigmas)
-    for i, n, t, t_next in _walk(x, sigmas):
-        v = velocity(x, t.flatten())
+    for i, n, t, t_next, at, at_next in _walk(x, sigmas):
+        v = velocity(x, at)
         on_step(i, n, x - t * v)
         h = t_next - t
         x = x + h * v
         if ends[i]:
             weight = (1 - t_next) / (1 - t)
             weight = torch.where((t < 1) & (t_next > 0), weight, torch.zeros_like(t))
-            asked = torch.where(t_next > 0, t_next, t)  # an item at 0 already: not asked there
-            x = x + weight * h / 2 * (velocity(x, asked.flatten()) - v)
+            asked = torch.where(at_next > 0, at_next, at)  # an item at 0 already: not asked there
+            x = x + weight * h / 2 * (velocity(x, asked) - v)
     return x
 
 
@@ -151,8 +158,8 @@ def sample_dpmpp(
     """
     previous: Tensor | None = None
     last_h = torch.zeros_like(x[:, :1, :1])
-    for i, n, t, t_next in _walk(x, sigmas):
-        x0 = x - t * velocity(x, t.flatten())
+    for i, n, t, t_next, at, _ in _walk(x, sigmas):
+        x0 = x - t * velocity(x, at)
         on_step(i, n, x0)
         h = _log_snr(t_next) - _log_snr(t)
         target = x0
@@ -193,9 +200,9 @@ def sample_dpmpp_3m_sde(
     rows = sigmas.expand(x.shape[0], -1)
     weights = [w[:, :, None, None].to(x.dtype).to(x.device) for w in _sde_weights(rows)]
     first = second = torch.zeros_like(x)  # predictions of the step before, and the one before that
-    for i, n, t, _ in _walk(x, sigmas):
+    for i, n, t, _, at, _ in _walk(x, sigmas):
         old, new, slope, curve, fresh, ratio, older = (w[:, i] for w in weights)
-        x0 = x - t * velocity(x, t.flatten())
+        x0 = x - t * velocity(x, at)
         on_step(i, n, x0)
         change = (x0 - first) * ratio
         bend = change - (first - second) * older

@@ -89,13 +89,16 @@ class T5Gemma(nn.Module):
         self.check_files()
         table = self._embedding().weight
         padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
-        padded, mask = padded.to(table.device), mask.to(table.device)
-        tokens = torch.zeros(*mask.shape, TEXT_WIDTH, device=table.device)
-        filled = torch.nonzero(mask.any(dim=1)).flatten()
+        filled, made = [row for row, item in enumerate(ids) if item], []
         for start in range(0, len(filled), PORTION):
             rows = filled[start : start + PORTION]
-            tokens[rows] = self._run(padded[rows], mask[rows])
-        return TextConditioning(tokens, mask)
+            made.append(self._run(padded[rows].to(table.device), mask[rows].to(table.device)))
+        tokens = torch.cat(made) if made else torch.zeros(0, *mask.shape[1:], TEXT_WIDTH)
+        if not torch.isfinite(tokens).all():  # asked once: it waits for the device
+            raise SA3Error(
+                f"The text encoder overflowed in {self.dtype}; load it in float32 or bfloat16."
+            )
+        return TextConditioning(_among_zeros(tokens, filled, len(ids)), mask).to(table.device)
 
     def _embedding(self) -> nn.Embedding:
         """The embedding table."""
@@ -105,12 +108,7 @@ class T5Gemma(nn.Module):
         """[B, n] ids, each row with a real token -> [B, n, 768] float32, zero past the mask."""
         embedded = self._embedding()(ids).to(self.dtype)
         hidden = self.encoder(inputs_embeds=embedded, attention_mask=mask.long())
-        tokens = hidden.last_hidden_state.float().masked_fill(~mask[..., None], 0.0)
-        if not torch.isfinite(tokens).all():
-            raise SA3Error(
-                f"The text encoder overflowed in {self.dtype}; load it in float32 or bfloat16."
-            )
-        return tokens
+        return hidden.last_hidden_state.float().masked_fill(~mask[..., None], 0.0)
 
 
 def load_t5gemma(
@@ -163,6 +161,14 @@ def _pad_ids(ids: Sequence[Sequence[int]], vocabulary: int) -> tuple[Tensor, Ten
     length = max(1, int(lengths.max()))
     padded = torch.tensor([[*item, *[0] * (length - len(item))] for item in ids])
     return padded, torch.arange(length) < lengths[:, None]
+
+
+def _among_zeros(tokens: Tensor, filled: Sequence[int], items: int) -> Tensor:
+    """The rows of `tokens` at the places `filled` of so many items, zeros at the others."""
+    if len(filled) == items:
+        return tokens
+    nothing, at = tokens.new_zeros(tokens.shape[1:]), {row: n for n, row in enumerate(filled)}
+    return torch.stack([tokens[at[row]] if row in at else nothing for row in range(items)])
 
 
 def _build_encoder(config: EncoderConfig) -> "T5GemmaEncoderModel":

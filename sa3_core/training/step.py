@@ -33,6 +33,7 @@ class StepInputs:
         scored: bool [B, T], frames that are scored and attended to.
         given: [B, 1, T], inpainting mask, 1 = given; 0 outside of `scored`.
         dropped: bool [B], items without prompt and duration token.
+        host_scored: `scored` on the CPU, where asking for its values waits for nobody.
     """
 
     clips: Tensor
@@ -43,6 +44,17 @@ class StepInputs:
     scored: Tensor
     given: Tensor
     dropped: Tensor
+    host_scored: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.host_scored is None:
+            object.__setattr__(self, "host_scored", self.scored.cpu())
+
+    @property
+    def padding(self) -> Tensor | None:
+        """`scored` on the CPU; None where every frame is."""
+        assert self.host_scored is not None
+        return None if bool(self.host_scored.all()) else self.host_scored
 
     def to(self, device: torch.device) -> "StepInputs":
         """The same on `device`."""
@@ -53,7 +65,7 @@ class StepInputs:
     def select(self, items: Sequence[int]) -> "StepInputs":
         """Some items, in that order."""
         chosen = list(items)
-        names = ("clips", "t", "noise", "scored", "given", "dropped")
+        names = ("clips", "t", "noise", "scored", "given", "dropped", "host_scored")
         picked = {name: getattr(self, name)[chosen] for name in names}
         seconds = [self.seconds[item] for item in chosen]
         return replace(self, seconds=seconds, text=self.text.select(chosen), **picked)
@@ -134,7 +146,7 @@ def predict(model: SA3Model, inputs: StepInputs, recompute: bool = False) -> Ten
         context_bias=context.bias,
         global_cond=duration,
         local_cond=local_condition(inputs.clips, inputs.given),
-        padding_mask=None if bool(inputs.scored.all()) else inputs.scored,
+        padding_mask=inputs.padding,
         frames=inputs.clips.shape[-1],
         per_block=True,
     )

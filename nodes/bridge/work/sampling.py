@@ -13,6 +13,7 @@ from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.sampling.noise import ItemNoise, Seeds
 from ....sa3_core.sampling.plan import SamplingPlan
 from ....sa3_core.sampling.sample import sample_latent, schedule_for
+from ....sa3_core.sampling.levels import Levels
 from ....sa3_core.sampling.samplers import SAMPLERS, OnStep
 from ....sa3_core.sampling.settings import SampleSettings, advice
 from ....sa3_core.sampling.start import StartLatent
@@ -208,9 +209,11 @@ def make_sampler(name: str) -> Any:
         noise = ItemNoise(int(extra.get("seed") or 0), range(batch), [frames] * batch, frames)
         noise()
         state = {"x": x}
+        rows = sigmas[None].expand(batch, -1).float().cpu()
+        levels = Levels(x.device, rows)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            state["x"] = x_t
+            state["x"], t = x_t, levels.placed(t)
             return (x_t - model(x_t, t, **extra)) / t[:, None, None]
 
         def on_step(i: int, n: int, denoised: Tensor) -> None:
@@ -226,7 +229,6 @@ def make_sampler(name: str) -> Any:
                     }
                 )
 
-        rows = sigmas[None].expand(batch, -1).float()
         fresh = lambda: noise().to(x)  # noqa: E731
         return solver(velocity, x.float(), rows, noise=fresh, on_step=on_step).to(x)
 
