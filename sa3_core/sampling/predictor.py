@@ -1,6 +1,6 @@
 """Guided velocity of a batch, with everything constant over the generation computed once."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,9 +70,7 @@ class Predictor:
             acting = self._acting(t[items])
             if len(groups) == 1:
                 return self._group(x, placed, everyone, key, acting)
-            # Rows one by one: a list of them as an index would be copied to the device.
-            some = [torch.stack([whole[item] for item in items]) for whole in (x, placed)]
-            made = self._group(some[0], some[1], tuple(items), key, acting)
+            made = self._group(_some(x, items), _some(placed, items), tuple(items), key, acting)
             for item, row in zip(items, made, strict=True):
                 rows[item] = row
         return torch.stack([row for row in rows if row is not None])
@@ -97,7 +95,7 @@ class Predictor:
         if self.mask is None:
             return None
         if items not in self._masks:
-            self._masks[items] = self.mask[list(items)].to(like.device)
+            self._masks[items] = _some(self.mask, items).to(like.device)
         return self._masks[items]
 
     def _prepared(
@@ -112,12 +110,14 @@ class Predictor:
         rows, shared = row_counts(len(items), acting)
         copies, repeat = rows // len(items), shared // len(items)
         contexts = [c for c in self.contexts[:copies] if c is not None]
-        context = join_contexts([Context(c.tokens[items], c.bias[items]) for c in contexts])
+        context = join_contexts(
+            [Context(_some(c.tokens, items), _some(c.bias, items)) for c in contexts]
+        )
         mask = _rows(self.mask, items, repeat)
         return self.model.net.prepare(
             context=context.tokens.to(self.model.device, self.model.dtype),
             context_bias=context.bias,
-            global_cond=self.duration[items].repeat(copies, 1),
+            global_cond=_some(self.duration, items).repeat(copies, 1),
             local_cond=_rows(self.local, items, repeat, lambda x: x.to(self.model.device)),
             padding_mask=None if mask is None or bool(mask.all()) else mask,
             frames=frames,
@@ -133,10 +133,15 @@ def row_counts(items: int, guided: bool) -> tuple[int, int]:
     return rows, 1 if items == 1 else rows
 
 
+def _some(x: Tensor, items: Sequence[int]) -> Tensor:
+    """The items of x, put together one by one: a list as an index would be sent to the device."""
+    return x if len(items) == len(x) else torch.stack([x[item] for item in items])
+
+
 def _rows(
     x: Tensor | None,
     items: list[int],
     copies: int,
     place: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor | None:
-    return None if x is None else place(torch.cat([x[items]] * copies))
+    return None if x is None else place(torch.cat([_some(x, items)] * copies))

@@ -90,9 +90,7 @@ def sample_latent(
     if held is not None:
         velocity = _hard_keep(velocity, levels, held.to(x), source.to(x), first.to(x))
     watch = _Watch(on_step)
-    out = SAMPLERS[settings.sampler](
-        velocity, x, sigmas, noise=cut, on_step=watch
-    ).cpu()
+    out = SAMPLERS[settings.sampler](velocity, x, sigmas, noise=cut, on_step=watch).cpu()
     watch.check(out, model.dtype)
     if held is not None:
         out = torch.where(held > 0, source, out)

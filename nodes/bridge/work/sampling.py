@@ -10,10 +10,10 @@ from torch import Tensor
 from ....sa3_core.checks import check_seconds
 from ....sa3_core.errors import InputError, NotFiniteError
 from ....sa3_core.networks.model import max_seconds
+from ....sa3_core.sampling.levels import Levels
 from ....sa3_core.sampling.noise import ItemNoise, Seeds
 from ....sa3_core.sampling.plan import SamplingPlan
 from ....sa3_core.sampling.sample import sample_latent, schedule_for
-from ....sa3_core.sampling.levels import Levels
 from ....sa3_core.sampling.samplers import SAMPLERS, OnStep
 from ....sa3_core.sampling.settings import SampleSettings, advice
 from ....sa3_core.sampling.start import StartLatent
