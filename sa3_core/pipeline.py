@@ -363,7 +363,7 @@ def _encode_prompts(pipeline: Pipeline, prompts: Sequence[str], label: str) -> T
                 prompt.total,
                 limit,
             )
-    return pipeline.text.encode_ids([prompt.ids for prompt in tokenized])
+    return pipeline.text.encode_once([prompt.ids for prompt in tokenized])
 
 
 def _start(

@@ -1,6 +1,9 @@
-"""Weight-only 8-bit storage: matrices of the DiT's blocks lie in 8 bits and are widened at use.
+"""8-bit storage: matrices of the DiT's blocks lie in 8 bits.
 
-Only storage is narrow: activations and products keep the compute dtype, so every device can do it.
+As a rule only storage is narrow: they are widened at use, activations and products keep the compute
+dtype, so every device can do it. Where a processor multiplies 8-bit numbers, int8 is multiplied as
+it lies (`integer`), which is the fastest form there; norms, attention, RoPE, embeddings, the ends
+of the net and the sum over blocks stay as they are.
 Adapters act on the widened matrix at each call: it is not rounded a second time, and the memory
 that was saved stays saved.
 """
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checks import check_one_of
 from ..errors import InputError
+from .integer import integer_linear, integers_pay
 from .ops import linear
 
 if TYPE_CHECKING:
@@ -111,7 +115,9 @@ class QuantisedLinear(nn.Module):
         return widen(self.weight, self.weight_scale, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in] -> [..., out], computed in the input's dtype."""
+        """[..., in] -> [..., out], in the input's dtype."""
+        if self.change is None and integers_pay(input, self.weight):
+            return integer_linear(input, self.weight, self.weight_scale, self.bias)
         weight = self.widened(input.dtype)
         if self.change is not None:
             weight = self.change(weight)

@@ -3,7 +3,7 @@
 Source: arXiv 2504.06225 (T5Gemma); arXiv 2605.17991 (its use as conditioner, padding learned).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
+from .recent import RecentPrompts
 from .tokenizers import TokenizedPrompt, Tokenizer, check_prompts, open_tokenizer
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class T5Gemma(nn.Module):
         tokenizer: turns prompts into ids.
         dtype: what the layers compute in. The embedding table may be kept in a narrower one.
         files: the weights' file as it was loaded.
+        recent: what was encoded last.
     """
 
     files = FileStates()
@@ -48,6 +50,7 @@ class T5Gemma(nn.Module):
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.dtype = dtype
+        self.recent = RecentPrompts()
 
     def check_files(self) -> None:
         """Raise CheckpointError where the weights' file is no longer what was loaded."""
@@ -99,6 +102,41 @@ class T5Gemma(nn.Module):
                 f"The text encoder overflowed in {self.dtype}; load it in float32 or bfloat16."
             )
         return TextConditioning(_among_zeros(tokens, filled, len(ids)), mask).to(table.device)
+
+    def recall(
+        self, ids: Sequence[Sequence[int]], state: Hashable = None
+    ) -> TextConditioning | None:
+        """What these very ids were encoded to, if that was not long ago.
+
+        Args:
+            ids: as for `encode_ids`.
+            state: which weights those are, where a host moves or changes them; None = as often as
+                they were written to.
+
+        Raises:
+            CheckpointError: the weights' file is no longer what was loaded.
+        """
+        self.check_files()
+        return self.recent.get(self._key(ids, state))
+
+    def encode_once(self, ids: Sequence[Sequence[int]], state: Hashable = None) -> TextConditioning:
+        """As `encode_ids`, or what that returned for the same ids not long ago, bit for bit.
+
+        Args:
+            ids: as for `encode_ids`.
+            state: as for `recall`.
+        """
+        found = self.recall(ids, state)
+        if found is None:
+            found = self.encode_ids(ids)
+            self.recent.put(self._key(ids, state), found)
+        return found.to(self._embedding().weight.device)
+
+    def _key(self, ids: Sequence[Sequence[int]], state: Hashable) -> Hashable:
+        """All that decides a result, the batch too: others in it move the last bit."""
+        if state is None:
+            state = sum(p._version for p in self.encoder.parameters() if not p.is_inference())
+        return tuple(map(tuple, ids)), self.dtype, state
 
     def _embedding(self) -> nn.Embedding:
         """The embedding table."""

@@ -186,7 +186,7 @@ COST = {
         **{("decode", None): (1, 1), ("decode", 4): (3, 1)},
     },
     "tiny-m": {
-        **{"text": (8, 22), "negative": (9, 24), "audio": (7, 20), "inpaint": (7, 21)},
+        **{"text": (8, 23), "negative": (9, 24), "audio": (7, 20), "inpaint": (7, 21)},
         **{"continue": (7, 21), "loop": (7, 21), "extend": (13, 38)},
         **{("encode", None): (2, 4), ("encode", 4): (4, 12)},
         **{("decode", None): (2, 4), ("decode", 4): (6, 10)},

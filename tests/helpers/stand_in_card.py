@@ -83,8 +83,8 @@ class Card(TorchDispatchMode):
             target = into.device if into is not None else wanted or source.device
             self._note_move(source, target)
             if target.type == "cpu" and self._holds(source):
-                chosen = kwargs.get("dtype") or source.dtype
-                return into if into is not None else _zeros(source.shape, chosen)
+                zeros = _zeros(source.shape, kwargs.get("dtype") or source.dtype)
+                return zeros if into is None else into.copy_(zeros)
         if self.kind == "cuda":
             args, kwargs = tree_map(_placeless, args), tree_map(_placeless, kwargs)
         return tree_map(_real_on_cpu, func(*args, **kwargs))

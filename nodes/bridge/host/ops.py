@@ -17,17 +17,17 @@ def layer_classes(weight_dtype: Any, cast_dtype: Any) -> Any:
 
 
 def streamed_linear(
-    layer: Any, input: Tensor, widen: Callable[[Any], Tensor] | None = None
+    layer: Any, input: Tensor, multiply: Callable[[Tensor, Any, Tensor | None], Tensor] = linear
 ) -> Tensor:
     """Cast or stream the layer's weight and apply its patches as the host does, multiply.
 
     Args:
         layer: of one of the host's Linear classes.
         input: [..., in].
-        widen: makes a plain tensor of the weight, where it is stored as something else.
+        multiply: input, weight and bias, where the weight is stored as something else.
     """
     weight, bias, stream = comfy.ops.cast_bias_weight(layer, input, offloadable=True)
-    out = linear(input, widen(weight) if widen else weight, bias)
+    out = multiply(input, weight, bias)
     comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
     return out
 

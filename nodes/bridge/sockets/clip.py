@@ -89,9 +89,13 @@ class SA3CLIP(comfy.sd.CLIP):
     get_sd = state_dict_for_saving
 
     def _encode(self, ids: Sequence[Sequence[int]]) -> TextConditioning:
-        memory = encoding_memory(min(len(ids), PORTION), max(map(len, ids), default=1))
-        with loaded(self.patcher, memory, full=True) as encoder:
-            text = encoder.encode_ids(ids)
+        check_files(self.patcher)
+        state = self.patcher.patches_uuid
+        text = self.cond_stage_model.recall(ids, state)
+        if text is None:
+            memory = encoding_memory(min(len(ids), PORTION), max(map(len, ids), default=1))
+            with loaded(self.patcher, memory, full=True) as encoder:
+                text = encoder.encode_once(ids, state)
         return TextConditioning(intermediate(text.tokens), intermediate(text.mask))
 
 

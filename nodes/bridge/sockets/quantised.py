@@ -1,4 +1,4 @@
-"""Weight-only 8-bit storage: linear weights of the blocks lie in 8 bits and are widened at use.
+"""8-bit storage: linear weights of the blocks lie in 8 bits, and are widened at use as a rule.
 
 The core's storage (`sa3_core.networks.quantised`) in ComfyUI's quantised tensors, which its memory
 manager moves, streams and patches like any other weight. Formats carry ComfyUI's names
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ....sa3_core.errors import InputError
 from ....sa3_core.networks import quantised as core
+from ....sa3_core.networks.integer import integer_linear, integers_pay
+from ....sa3_core.networks.ops import linear
 from ..host.ops import streamed_linear
 
 _quant_ops: Any = comfy.quant_ops  # its package is optional and untyped
@@ -38,7 +40,7 @@ def quantised_classes(compute: torch.dtype) -> Any:
     operations = comfy.ops.mixed_precision_ops({}, compute, full_precision_mm=True)
 
     class Linear(operations.Linear):
-        """Widens its weight for each call; the host's own class would narrow the input for int8."""
+        """Multiplies as the core does; the host's own class would narrow the input everywhere."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -46,11 +48,20 @@ def quantised_classes(compute: torch.dtype) -> Any:
             self.factory_kwargs = {**self.factory_kwargs, "device": None}
 
         def forward(self, input: Tensor) -> Tensor:
-            """Stream the weight and apply its patches as the host does, widen it, multiply."""
+            """Stream the weight and apply its patches as the host does, multiply."""
             comfy.ops.run_every_op()
-            return streamed_linear(self, input, widen)
+            return streamed_linear(self, input, multiply)
 
     return type("QuantisedOperations", (operations,), {"Linear": Linear})
+
+
+def multiply(input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
+    """The core's product with a weight that may be quantised."""
+    if isinstance(weight, _quant_ops.QuantizedTensor):
+        values, scale = weight.layout_cls.get_plain_tensors(weight)
+        if integers_pay(input, values):
+            return integer_linear(input, values, scale, bias)
+    return linear(input, widen(weight), bias)
 
 
 def widen(weight: Any) -> Tensor:

@@ -1,4 +1,7 @@
-"""8-bit storage without a host: what is stored, what is computed, LoRAs on it, and refusals."""
+"""8-bit storage without a host: what is stored, what is computed, LoRAs on it, and refusals.
+
+Weights are widened here on every processor; for products in integers see test_integer.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from sa3_core.adapters.switch import AdapterSwitch
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.errors import InputError
+from sa3_core.networks import integer
 from sa3_core.networks.compiled import compile_dit
 from sa3_core.networks.placement import dit_memory
 from sa3_core.networks.quantised import (
@@ -33,6 +37,11 @@ from tests.helpers.support import tiny_checkpoint
 LEAST_DB = {"int8": 33.0, "fp8_e4m3": 22.0}
 KEY = "model.model.transformer.layers.{}.ff.ff.0.proj.weight"
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _widened(monkeypatch) -> None:
+    monkeypatch.setattr(integer, "IN_INTEGERS", False)
 
 
 @pytest.fixture(params=STORAGES)

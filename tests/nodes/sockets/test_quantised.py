@@ -21,6 +21,14 @@ def module(bridge):
     return importlib.import_module("sa3_pack.nodes.bridge.sockets.quantised")
 
 
+@pytest.fixture(autouse=True)
+def integers(bridge, monkeypatch):
+    """The core's module; weights are widened on every processor unless a test says otherwise."""
+    core = importlib.import_module("sa3_pack.sa3_core.networks.integer")
+    monkeypatch.setattr(core, "IN_INTEGERS", False)
+    return core
+
+
 @pytest.fixture(params=STORED)
 def name(request):
     return request.param
@@ -129,6 +137,20 @@ def test_a_stock_sampler_runs_it(bridge, narrowed, prompt):
     arguments = (8, 1.0, "euler", "simple", cond, cond, latent)
     stock = comfy_sample.sample(narrowed, noise, *arguments, disable_pbar=True, seed=1)
     assert snr_db(stock[..., :22], ours[..., :22]) > 80
+
+
+def test_a_processor_for_integers_multiplies_int8_as_it_lies(
+    bridge, tiny_s, patcher, prompt, integers, monkeypatch
+):
+    narrowed = bridge.model.load_patcher(str(tiny_s), "tiny-s", "int8", "auto")
+    widened, plain = sample(bridge, narrowed, prompt), sample(bridge, patcher, prompt)
+    monkeypatch.setattr(integers, "IN_INTEGERS", True)
+    seen, product = [], torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (seen.append(1), product(a, b))[1])
+    found = sample(bridge, narrowed, prompt)
+    assert len(seen) > 3 * len(quantised(narrowed)) / 2  # three steps; the context's rows are few
+    assert not torch.equal(found, widened)
+    assert snr_db(found, plain) > 30
 
 
 def test_a_clones_patch_acts_and_leaves_no_trace(bridge, narrowed, prompt, name):
