@@ -16,7 +16,7 @@ from types import TracebackType
 
 from torch import Tensor, nn
 
-from ..errors import AdapterError, InputError
+from ..errors import AdapterError, InputError, NotFiniteError
 from ..files.published import CONDITIONER_PREFIX, DIT_PREFIX
 from ..networks.model import SA3Model
 from ..networks.quantised import QuantisedLinear
@@ -127,9 +127,16 @@ class AdapterSwitch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put the original weights back."""
+        """Put the original weights back.
+
+        Raises:
+            NotFiniteError: the block's, with the LoRAs on the model and their strengths added.
+        """
         self._put({**self._dit, **self._conditioner}, ())
         self._in_place, self._entered = None, False
+        if isinstance(error, NotFiniteError) and self._uses:
+            names = ", ".join(f"{use.name} at {use.strength:g}" for use in self._uses)
+            raise NotFiniteError(f"{error} On the model: {names}.") from error
 
     def _put(self, places: Mapping[str, Place], uses: Iterable[BuiltUse]) -> None:
         chosen = list(uses)

@@ -1,8 +1,6 @@
 """How a LoRA is to be used: how strongly, at which noise levels, on which layers."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
@@ -10,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 import torch
 
 from ..checks import check_interval, check_one_of, level_within
-from ..errors import InputError, NotFiniteError
+from ..errors import InputError
 from ..files.published import CONDITIONER_PREFIX
 from .file import AdapterFile
 from .layer_filter import LayerFilter
@@ -97,19 +95,3 @@ def _name_of(lora: object) -> str:
     if isinstance(lora, str | Path):
         return Path(str(lora).replace("\\", "/")).name
     return lora.name if isinstance(lora, AdapterFile) else ""
-
-
-@contextmanager
-def naming_loras(uses: Sequence[AdapterUse[Any]]) -> Iterator[None]:
-    """Let a run whose result is not finite name the LoRAs on the model, with their strengths.
-
-    Raises:
-        NotFiniteError: the run's, with that sentence added.
-    """
-    try:
-        yield
-    except NotFiniteError as error:
-        if not uses:
-            raise
-        names = ", ".join(f"{use.name} at {use.strength:g}" for use in uses)
-        raise NotFiniteError(f"{error} On the model: {names}.") from error

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..adapters.switch import AdapterSwitch
-from ..adapters.use import naming_loras
 from ..audio.waveform import fit_length, prepare_source
 from ..checkpoints.load import load_autoencoder
 from ..checks import check_positive
@@ -62,7 +61,7 @@ def run_generate(args: argparse.Namespace) -> list[str]:
     noise_seed = args.noise_seed if args.decoder_noise else None
     written: list[str] = []
     switched = AdapterSwitch(pipeline.model, uses)
-    with naming_loras(uses), switched as put, Bars() as on_progress:
+    with switched as put, Bars() as on_progress:
         switch = put if uses else None
         if args.extend_audio:
             source, extension = read_source(args.extend_audio), _extension(args)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora", "quality", "train")
+BENCHMARKS = ("speed", "memory", "lora", "quality", "train", "checks")
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from sa3_core.adapters.rules import AdapterWeight, LowRank
 from sa3_core.adapters.switch import AdapterSwitch
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
-from sa3_core.errors import AdapterError, InputError
+from sa3_core.errors import AdapterError, InputError, NotFiniteError
 from sa3_core.geometry import target_frames
 from sa3_core.sampling.noise import Seeds
 from sa3_core.sampling.sample import sample_latent, schedule_for
@@ -80,6 +80,16 @@ def test_an_error_inside_restores_too(model):
     with pytest.raises(KeyboardInterrupt), AdapterSwitch(model, [AdapterUse(adapter(model, key))]):
         raise KeyboardInterrupt
     assert weight_of(model, key) is original
+
+
+def test_a_result_that_is_not_finite_names_the_loras(model):
+    key = QKV.format(1)
+    uses = [AdapterUse(adapter(model, key), 2.5, name="loud.safetensors")]
+    said = r"^NaN from step 1\. On the model: loud\.safetensors at 2\.5\.$"
+    with pytest.raises(NotFiniteError, match=said), AdapterSwitch(model, uses):
+        raise NotFiniteError("NaN from step 1.")
+    with pytest.raises(NotFiniteError, match=r"^NaN from step 1\.$"), AdapterSwitch(model, []):
+        raise NotFiniteError("NaN from step 1.")
 
 
 def test_the_interval_includes_its_ends_as_float32(model):
