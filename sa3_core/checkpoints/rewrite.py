@@ -4,7 +4,9 @@ import os
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
+from ..files.lock import only_one
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.quantised_file import refuse_rewriting
 from ..files.tensor_file import open_tensors, read_header
@@ -21,6 +24,7 @@ from ..files.whole_file import Place, name_of, whole_file, write_failure
 
 _HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
 _COPY_BYTES = 16 << 20
+_COPY, _SETTLED = ".copy-", 60  # folders being copied; seconds after which one may be swept
 
 OnTensor = Callable[[int, int], None]
 Changes = Mapping[str, Callable[[Tensor], Tensor]]
@@ -147,8 +151,20 @@ def _copy(source: Path, new: Path) -> None:
         with whole_file(new) as whole, source.open("rb") as file:
             shutil.copyfileobj(file, whole.file, _COPY_BYTES)
         return
-    with tempfile.TemporaryDirectory(dir=new.parent, prefix=".copy-") as folder:
-        os.rename(shutil.copytree(source, Path(folder) / new.name), new)
+    _sweep_copies(new.parent)
+    with tempfile.TemporaryDirectory(dir=new.parent, prefix=_COPY) as folder:
+        with only_one(Path(folder)):
+            copied = shutil.copytree(source, Path(folder) / new.name)
+        os.rename(copied, new)
+
+
+def _sweep_copies(folder: Path) -> None:
+    """Remove half-copied folders of processes that were killed; those being written stay."""
+    for old in folder.glob(f"{_COPY}*"):
+        with suppress(OSError, InputError):
+            if time.time() - old.stat().st_mtime > _SETTLED:
+                with only_one(old):
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def _entries(header: Mapping[str, Any], dtype: torch.dtype | None) -> list[_Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints import rewrite as module
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.errors import AdapterError, CheckpointError, InputError
+from sa3_core.files.lock import only_one
 from sa3_core.files.tensor_file import open_tensors, read_header
 from tests.helpers import support
 
@@ -150,6 +152,19 @@ def test_the_text_encoder_is_copied_only_when_asked(tmp_path):
     with pytest.raises(InputError, match="no folder t5gemma"):
         merge_checkpoint(single, [item], tmp_path / "none", copy_text_encoder=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_half_copied_folders_of_killed_merges_are_swept_and_living_ones_stay(tmp_path):
+    source, item = support.tiny_checkpoint("tiny-s"), AdapterUse(lora("lora", tmp_path))
+    out = tmp_path / "all"
+    dead, young, used = (out / f".copy-{name}" for name in ("dead", "young", "used"))
+    for folder in (dead, young, used):
+        (folder / "t5gemma-b-b-ul2").mkdir(parents=True)
+    with only_one(used):
+        for folder in (dead, used):
+            os.utime(folder, (0, 0))
+        merge_checkpoint(source, [item], out, copy_text_encoder=True)
+    assert [folder.exists() for folder in (dead, young, used)] == [False, True, True]
 
 
 def test_only_changed_tensors_are_read_and_progress_is_told(tmp_path, monkeypatch):
