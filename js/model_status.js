@@ -4,14 +4,15 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addStatusLine } from "./shared/elements.mjs";
 import { texts } from "./shared/texts.mjs";
-import { after, valueOf } from "./shared/widgets.mjs";
+import { after, findWidget, growToFit, isLinked, valueOf } from "./shared/widgets.mjs";
 
 // Node id -> the combo that names the model, and the list of the route's answer it stands in.
 const LOADERS = {
   SA3LoadModel: { combo: "model", list: "models", needsText: true },
   SA3LoadSAME: { combo: "autoencoder", list: "autoencoders", needsText: false },
 };
-const PLACE = { widget: "status", className: "sa3-status", lines: 3, margin: 4 };
+const SOURCE = "download_from"; // the widget that chooses where a download comes from
+const PLACE = { widget: "status", className: "sa3-status", lines: 4, margin: 4 };
 
 let states = null; // a promise of the route's answer, shared by all nodes until a run ends
 
@@ -24,28 +25,55 @@ function gigabytes(bytes) {
   return `${(bytes / 1e9).toFixed(bytes < 1e9 ? 2 : 1)} GB`;
 }
 
+/** How a source of a download stands: size, precision, and whether one has to log in for it. */
+function sourceFacts(source, isLoggedIn, text) {
+  const access = source.gated ? (isLoggedIn ? "modelGatedKnown" : "modelGated") : "modelOpen";
+  return { size: gigabytes(source.bytes), precision: source.precision, access: text(access) };
+}
+
+/** What a run will download, and what the other sources would bring, the best of them first. */
+function describeDownload(state, chosen, found, text) {
+  const { [chosen]: taken = state.sources.upstream, ...others } = state.sources;
+  const name = chosen === "mirror" ? chosen : state.repo;
+  const facts = (source) => sourceFacts(source, found.logged_in, text);
+  const names = Object.keys(others).sort((a) => (a === state.preferred ? -1 : 1));
+  return [
+    text("modelWillDownload", { source: name, ...facts(taken) }),
+    ...names.map((other) => text("modelOtherSource", { source: other, ...facts(others[other]) })),
+  ].join("\n");
+}
+
 /** Sentences about a node's choice, one per line. */
-async function describe(node, loader) {
-  const [found, text] = await Promise.all([loadStates(), texts()]);
+function describe(node, loader, found, text) {
   const state = found[loader.list][valueOf(node, loader.combo)];
   if (!state) return text("modelUnknown");
-  if (!state.download) {
-    const lines = [text("modelOnDisk", { size: gigabytes(state.bytes) })];
-    const chosen = valueOf(node, "text_encoder");
-    if (loader.needsText && chosen === found.with_model && !found.text_encoders.length) {
-      lines.push(text("textEncoderMissing"));
-    }
-    return lines.join("\n");
+  if (state.sources) return describeDownload(state, valueOf(node, SOURCE), found, text);
+  if (state.bundled) return text("modelBundled");
+  const lines = [text("modelOnDisk", { size: gigabytes(state.bytes) })];
+  const chosen = valueOf(node, "text_encoder");
+  if (loader.needsText && chosen === found.with_model && !found.text_encoders.length) {
+    lines.push(text("textEncoderMissing"));
   }
-  const source = valueOf(node, "download_from");
-  const size = gigabytes(state.download[source] ?? state.download.upstream);
-  return text("modelWillDownload", { size, source: source === "mirror" ? source : state.repo });
+  return lines.join("\n");
+}
+
+/** The choice of the source is in sight where something will be downloaded, else advanced. */
+function showSource(node, isWanted) {
+  const widget = findWidget(node, SOURCE);
+  if (!widget || widget.options.advanced === !isWanted) return;
+  const before = node.computeSize()[1];
+  widget.options.advanced = !isWanted; // Nodes 2.0 watches it
+  widget.hidden = !isWanted && !node.showAdvanced && !isLinked(node, SOURCE);
+  node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
+  growToFit(node);
 }
 
 async function update(node) {
   const loader = LOADERS[node.comfyClass];
   try {
-    node.sa3Status.textContent = await describe(node, loader);
+    const [found, text] = await Promise.all([loadStates(), texts()]);
+    node.sa3Status.textContent = describe(node, loader, found, text);
+    showSource(node, Boolean(found[loader.list][valueOf(node, loader.combo)]?.sources));
   } catch (error) {
     node.sa3Status.textContent = String(error);
   }

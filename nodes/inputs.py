@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..sa3_core.checks import MAX_SEED
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.errors import InputError
-from ..sa3_core.files.published import DTYPES, SOURCES
+from ..sa3_core.files.published import DTYPES, OPEN_SOURCE, SOURCES
 from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.noise import RANDOM_SEED
@@ -86,7 +86,7 @@ def download_input(tooltip: str) -> Any:
     return io.Combo.Input(
         "download_from",
         options=list(SOURCES),
-        default=SOURCES[0],
+        default=OPEN_SOURCE,
         tooltip=tooltip,
         advanced=True,
         optional=True,

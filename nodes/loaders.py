@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.files.published import SOURCES, Source
+from ..sa3_core.files.published import OPEN_SOURCE, Source
 from ..sa3_core.networks.config import OBJECTIVES
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
@@ -81,8 +81,9 @@ class SA3LoadModel(io.ComfyNode):
                     advanced=True,
                 ),
                 download_input(
-                    "Where a missing variant is downloaded from: stabilityai's own "
-                    "repositories (licence must be accepted) or the bundled mirror (bf16)."
+                    "Where a missing variant is downloaded from: a mirror (bf16, no login) or "
+                    "stabilityai's own repositories (upstream: fp32, twice the size; the licence "
+                    "of post-trained models must be accepted there first)."
                 ),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
@@ -108,7 +109,7 @@ class SA3LoadModel(io.ComfyNode):
         autoencoder: str = WITH_MODEL,
         precision: str = AUTO,
         objective: str = AUTO,
-        download_from: Source = SOURCES[0],
+        download_from: Source = OPEN_SOURCE,
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         choice = loading.ModelChoice(
@@ -162,7 +163,7 @@ class SA3LoadSAME(io.ComfyNode):
         cls,
         autoencoder: str,
         precision: str = AUTO,
-        download_from: Source = SOURCES[0],
+        download_from: Source = OPEN_SOURCE,
     ) -> io.NodeOutput:
         """Download if missing, then load."""
         notes = loading.ensure_downloaded(cls, autoencoder, download_from)

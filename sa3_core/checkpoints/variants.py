@@ -36,6 +36,11 @@ class Variant:
     autoencoder: Literal["same-s", "same-l"]
     generative: bool
 
+    @property
+    def gated(self) -> bool:
+        """Whether the original repository wants a login that has accepted its licence."""
+        return self.objective == "rf_denoiser"
+
 
 def _small(name: str, objective: Objective, domain: Domain) -> Variant:
     repo = f"stabilityai/stable-audio-3-{name}"

@@ -41,4 +41,6 @@ HEADER_DTYPES: Mapping[str, torch.dtype] = {
 
 Source = Literal["upstream", "mirror"]
 SOURCES: tuple[Source, ...] = get_args(Source)  # of downloads
+SOURCE_DTYPES: Mapping[Source, str] = {"upstream": "fp32", "mirror": "bf16"}  # names of DTYPES
+OPEN_SOURCE: Source = "mirror"  # the smallest one that nobody has to log in for
 MIRROR_REPO = "AEmotionStudio/stable-audio-3-mirrors"  # bf16, one sub-folder per variant

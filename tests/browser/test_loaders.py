@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.helpers.frontend import RENDERERS
+from tests.tools.example_inputs import page_form
 
 STATUS = "id => app.graph.getNodeById(id).sa3Status.textContent"
 ON_PAGE = "() => [...document.querySelectorAll('.sa3-status')].map(e => e.getBoundingClientRect())"
+
+CUT_OFF = """id => { const e = app.graph.getNodeById(id).sa3Status;
+    return e.scrollHeight > e.clientHeight; }"""
+
+
+def source_in_sight(ui, renderer, node_id):
+    """Whether a person sees where a download comes from."""
+    if renderer == "vue":
+        ui.settle(200)
+        field = ui.page.locator(f'[data-node-id="{node_id}"]').get_by_text("download_from")
+        return field.count() > 0 and field.first.is_visible()
+    return ui.page.evaluate(
+        """id => { const node = app.graph.getNodeById(id);
+            return node.isWidgetVisible(node.widgets.find(w => w.name === "download_from")); }""",
+        node_id,
+    )
 
 
 def wait_for_status(ui, node_id, part):
@@ -35,6 +54,39 @@ def test_the_node_says_whether_its_model_is_there(ui, renderer):
     assert box["height"] > 10
     # Said in the node, never in the value.
     assert ui.api_graph()[str(node_id)]["inputs"]["model"] == "tiny-s"
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_first_run_offers_what_is_smallest_and_open(ui, renderer):
+    ui.use_renderer(renderer)
+    ui.page.evaluate("() => { app.graph.id = crypto.randomUUID(); }")
+    node_id = ui.add_node("SA3LoadModel")
+    ui.set_widget(node_id, "model", "small-music")
+    status = wait_for_status(ui, node_id, "Not on disk")
+    assert ui.widgets(node_id)["download_from"] == "mirror"
+    first, other = status.splitlines()
+    assert "1.7 GB (bf16) from mirror; no login needed" in first
+    assert "upstream: 3.4 GB (fp32); gated: accept its licence and log in" in other
+    # The whole of it is in sight, and so is the choice, which is advanced otherwise.
+    assert ui.page.evaluate(CUT_OFF, node_id) is False
+    assert source_in_sight(ui, renderer, node_id)
+    ui.set_widget(node_id, "model", "tiny-s")
+    wait_for_status(ui, node_id, "On disk")
+    assert not source_in_sight(ui, renderer, node_id)
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_download_that_fails_is_told_in_the_node(ui, renderer):
+    ui.use_renderer(renderer)
+    ui.page.evaluate("() => { app.graph.id = crypto.randomUUID(); }")
+    ui.load(json.loads(page_form("text_to_audio").read_text("utf-8")))
+    ui.queue()
+    says = "() => [...document.querySelectorAll('.sa3-message')].map(e => e.textContent).join()"
+    ui.page.wait_for_function(f"() => ({says})().includes('downloads are switched off')")
+    assert "downloading..." not in ui.page.evaluate(says)
+    assert "Not on disk" in wait_for_status(ui, 1, "Not on disk")
+    ui.errors.clear()  # the frontend logs the failed run
+    ui.page.keyboard.press("Escape")
 
 
 def test_a_loaded_graph_shows_its_own_models_state(ui):

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from huggingface_hub import get_token
 
 from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS, Variant
+from ....sa3_core.files.published import DTYPES, MIRROR_REPO, SOURCE_DTYPES, Source
 from ..host.folders import library
 from ..work.loading import WITH_MODEL
 
@@ -17,7 +19,6 @@ MODELS_ROUTE = "/sa3/models"
 _NETS = {"same-s": 459_130_896, "same-l": 1_453_170_192}  # DiT, by the autoencoder it goes with
 _AUTOENCODERS = {"same-s": 108_244_721, "same-l": 852_127_457}
 _TEXT_ENCODER = 281_579_520
-_BYTES = {"upstream": 4, "mirror": 2}
 
 
 async def answer_models(request: web.Request) -> web.Response:
@@ -29,8 +30,10 @@ def model_states() -> dict[str, Any]:
     """Every name of the loaders' combos: on disk, or how much its download is.
 
     Returns:
-        `models` and `autoencoders` by name, each {"bytes": on disk} or {"repo", "download": bytes
-        by source}; `text_encoders`: names found; `with_model`: the choice that takes the model's.
+        `models` and `autoencoders` by name, each {"bytes": on disk}, {"bundled": True}, or
+        {"repo", "download": bytes by source, "sources": what is known of each, "preferred": the
+        smallest source that is open to this user}; `text_encoders`: names found; `with_model`: the
+        choice that takes the model's; `logged_in`: whether downloads carry a token.
     """
     here = library()
     return {
@@ -38,17 +41,26 @@ def model_states() -> dict[str, Any]:
         "autoencoders": _states(here, here.known_autoencoders(), "autoencoder"),
         "text_encoders": here.text_encoders(),
         "with_model": WITH_MODEL,
+        "logged_in": _logged_in(),
     }
+
+
+def _logged_in() -> bool:
+    """Whether huggingface_hub keeps a token; nobody is asked whether it is good for anything."""
+    return get_token() is not None
 
 
 def _states(here: Library, names: list[str], kind: Kind) -> dict[str, dict[str, Any]]:
     found = set(here.models() if kind == "model" else here.autoencoders())
-    return {
-        name: {"bytes": _size(here.resolve(name, kind))}
-        if name in found
-        else {"repo": VARIANTS[name].repo, "download": _download_sizes(VARIANTS[name])}
-        for name in names
-    }
+    return {name: _state(here, name, kind, name in found) for name in names}
+
+
+def _state(here: Library, name: str, kind: Kind, is_found: bool) -> dict[str, Any]:
+    if is_found:
+        return {"bytes": _size(here.resolve(name, kind))}
+    if name in VARIANTS:
+        return _to_download(VARIANTS[name])
+    return {"bundled": True}  # brought along by the program: nothing to download
 
 
 def _size(path: Path) -> int:
@@ -58,8 +70,33 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*.safetensors"))
 
 
-def _download_sizes(variant: Variant) -> dict[str, int]:
+def _to_download(variant: Variant) -> dict[str, Any]:
+    """What is known of a download before it starts."""
     parameters = _AUTOENCODERS[variant.autoencoder]
     if variant.generative:
         parameters += _NETS[variant.autoencoder] + _TEXT_ENCODER
-    return {source: parameters * size for source, size in _BYTES.items()}
+    repos = {"upstream": variant.repo, "mirror": MIRROR_REPO}
+    sources = {
+        source: {
+            "repo": repos[source],
+            "bytes": parameters * DTYPES[dtype].itemsize,
+            "precision": dtype,
+            "gated": variant.gated and source == "upstream",
+        }
+        for source, dtype in SOURCE_DTYPES.items()
+    }
+    return {
+        "repo": variant.repo,
+        "download": {source: known["bytes"] for source, known in sources.items()},
+        "sources": sources,
+        "preferred": _preferred(sources),
+    }
+
+
+def _preferred(sources: dict[Source, dict[str, Any]]) -> Source:
+    """The smallest source among those that nobody has to log in for, else among all."""
+    is_open = _logged_in()
+    return min(
+        sources,
+        key=lambda name: (sources[name]["gated"] and not is_open, sources[name]["bytes"]),
+    )
