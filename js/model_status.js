@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addStatusLine } from "./shared/elements.mjs";
 import { texts } from "./shared/texts.mjs";
-import { after, findWidget, growToFit, isLinked, valueOf } from "./shared/widgets.mjs";
+import { after, findWidget, growToFit, setAdvanced, valueOf } from "./shared/widgets.mjs";
 
 // Node id -> the combo that names the model, and the list of the route's answer it stands in.
 const LOADERS = {
@@ -62,8 +62,7 @@ function showSource(node, isWanted) {
   const widget = findWidget(node, SOURCE);
   if (!widget || widget.options.advanced === !isWanted) return;
   const before = node.computeSize()[1];
-  widget.options.advanced = !isWanted; // Nodes 2.0 watches it
-  widget.hidden = !isWanted && !node.showAdvanced && !isLinked(node, SOURCE);
+  setAdvanced(node, widget, !isWanted);
   node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
   growToFit(node);
 }

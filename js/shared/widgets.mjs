@@ -20,6 +20,15 @@ export function setHidden(widget, hidden) {
   widget.options.hidden = hidden;
 }
 
+/** Fold a widget with the advanced ones, or leave it in sight, in both renderers. */
+export function setAdvanced(node, widget, isAdvanced) {
+  widget.options.advanced = isAdvanced;
+  widget.hidden = isAdvanced && !node.showAdvanced && !isLinked(node, widget.name);
+  const { label } = widget;
+  widget.label = `${label ?? widget.name} `; // Nodes 2.0 looks at the options when this changes
+  widget.label = label;
+}
+
 /** Keep a widget's value out of saved graphs and out of what is queued. */
 export function doNotSerialize(widget) {
   widget.serialize = false;

@@ -1,8 +1,8 @@
 """What the note in each example workflow says, by the workflow's name."""
 
 _MODELS = (
-    "**Model**: `small-music` is downloaded when the graph first runs (its licence must be "
-    "accepted on Hugging Face first; see the README), or choose a model you have."
+    "**Model**: `small-music` is downloaded when the graph first runs (1.7 GB, no login "
+    "needed), or choose a model you have."
 )
 
 NOTES = {

@@ -76,7 +76,7 @@ def _to_download(variant: Variant) -> dict[str, Any]:
     if variant.generative:
         parameters += _NETS[variant.autoencoder] + _TEXT_ENCODER
     repos = {"upstream": variant.repo, "mirror": MIRROR_REPO}
-    sources = {
+    sources: dict[Source, dict[str, Any]] = {
         source: {
             "repo": repos[source],
             "bytes": parameters * DTYPES[dtype].itemsize,
