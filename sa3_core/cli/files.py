@@ -9,10 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from ..audio.file import read_source as read_stereo
 from ..audio.file import write_audio
 from ..audio.formats import AudioFormat, format_for
 from ..audio.levels import Levels, set_levels
@@ -135,14 +133,6 @@ def pick_levels(args: argparse.Namespace) -> Levels:
         InputError: a value out of range, or two that exclude each other.
     """
     return Levels(args.loudness_lufs, args.peaks, args.ceiling_dbtp).checked()
-
-
-def read_source(path: Path) -> tuple[Tensor, int]:
-    """An audio file as [1 or 2, N] with its sample rate; says where channels were mixed down."""
-    audio, rate, note = read_stereo(path)
-    if note:
-        log.warning("%s: %s", path.name, note)
-    return audio, rate
 
 
 def numbered(out: Path, count: int) -> list[Path]:

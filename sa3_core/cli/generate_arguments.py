@@ -1,18 +1,19 @@
 """The arguments of `sa3 generate`, under the names that the nodes' inputs have."""
 
 import argparse
-from collections.abc import Iterator
 from typing import Any
 
 from ..editing.masks import MASK_RULES
 from ..editing.paste_plan import CROSSFADE_SECONDS
 from ..geometry import HEADROOM_SECONDS
+from ..jobs.rules import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, END, START, usage_rules
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
 from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
 from ..sampling.settings import KEEP_MODES, NOISE_SCHEDULES
+from .job_arguments import add_job, job_rules
 from .shared_arguments import (
     add_audio_out,
     add_layer_filter,
@@ -33,16 +34,10 @@ from .values import (
     parse_seed_list,
 )
 
-DEFAULT_SECONDS = 30.0
-DEFAULT_NOISE_LEVEL = 0.7  # of --init-audio
-END, START = "end", "start"
-
-Rule = tuple[object, str]  # true = refused, why
-
 
 def add_generate(parser: argparse.ArgumentParser) -> None:
     """Everything that `generate` takes."""
-    add_model(parser, "the model")
+    add_model(parser, "the model", required=False)
     parser.add_argument(
         "--text-encoder",
         metavar="DIR|FILE|NAME",
@@ -57,7 +52,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     batch = parser.add_argument_group(
         "what to make", "Several values, or a flag repeated, make a batch; one value serves all."
     )
-    add_list(batch, "--prompt", "prompt; '' is valid", required=True, metavar="P")
+    add_list(batch, "--prompt", "prompt; '' is valid", metavar="P")
     add_list(batch, "--negative", "negative prompt, used when cfg is not 1", metavar="N")
     add_list(
         batch,
@@ -105,6 +100,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         "over a minute and rarely pays",
     )
     add_noise(parser)
+    add_job(parser)
     add_audio_out(parser)
     parser.add_argument(
         "--latents-out",
@@ -295,57 +291,6 @@ def _add_loras(group: Any) -> None:
 
 def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options of `generate` that do not go together, as argparse refuses wrong ones."""
-    for wrong, message in (*_source_rules(args), *_length_rules(args), *_window_rules(args)):
+    for wrong, message in (*job_rules(args), *usage_rules(args)):
         if wrong:
             parser.error(message)
-
-
-def _source_rules(args: argparse.Namespace) -> Iterator[Rule]:
-    """What only some sources take."""
-    added = args.continue_audio or args.extend_audio
-    some = "needs --continue-audio or --extend-audio"
-    yield args.inpaint_audio and not args.region, "--inpaint-audio needs --region"
-    yield args.region and not args.inpaint_audio, "--region needs --inpaint-audio"
-    yield args.invert and not args.region, "--invert needs --region"
-    yield args.one_list_per_line and not args.region, "--one-list-per-line needs --region"
-    yield args.continue_audio and args.add is None, "--continue-audio needs --add"
-    yield args.extend_audio and args.add is None, "--extend-audio needs --add"
-    yield args.add is not None and not added, "--add needs --continue-audio or --extend-audio"
-    yield args.where == START and not added, f"--where {some}"
-    heard = args.context_seconds is not None and not (added or args.inpaint_audio)
-    yield heard, "--context-seconds needs --inpaint-audio, --continue-audio or --extend-audio"
-    unlooped = args.seam_seconds is not None and not args.loop_audio
-    yield unlooped, "--seam-seconds needs --loop-audio"
-    level = args.denoise is not None and not (args.init_audio or args.inpaint_audio)
-    yield level, "--denoise or --noise-level needs --init-audio or --inpaint-audio"
-
-
-def _length_rules(args: argparse.Namespace) -> Iterator[Rule]:
-    """How long a piece is to be is said once."""
-    bars, given = args.bars is not None, args.seconds or args.bars is not None
-    lasts = "does not go with {}: the piece lasts its source and --add"
-    yield given and args.continue_audio, "--seconds " + lasts.format("--continue-audio")
-    yield given and args.extend_audio, "--seconds " + lasts.format("--extend-audio")
-    part = given and args.inpaint_audio and args.context_seconds
-    yield (
-        part,
-        "--seconds does not go with --context-seconds: the piece lasts as long as its source",
-    )
-    tempo = args.bpm is not None and not args.region and not bars
-    yield tempo, "--bpm needs --region or --bars"
-    yield bars and args.bpm is None, "--bars needs --bpm"
-    yield bars and args.seconds, "--bars and --seconds both give the duration"
-    yield args.loop_audio and len(args.seconds or ()) > 1, "--loop-audio takes one --seconds"
-    yield args.seed and args.seeds, "--seed and --seeds both give seeds"
-
-
-def _window_rules(args: argparse.Namespace) -> Iterator[Rule]:
-    """Extending samples and decodes window by window."""
-    windows = args.overlap_seconds is not None or args.window_seconds is not None
-    needs = "--overlap-seconds and --window-seconds need --extend-audio"
-    yield windows and not args.extend_audio, needs
-    whole = args.latents_out or args.variation_strength or args.decoder_noise
-    takes_no = "--extend-audio takes no --latents-out, --variation-strength or --decoder-noise"
-    yield args.extend_audio and whole, f"{takes_no}: it works window by window"
-    redrawn = args.extend_audio and not args.keep_source_exactly
-    yield redrawn, "--extend-audio always keeps the source exactly"

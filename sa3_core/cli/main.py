@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from ..errors import InputError, SA3Error
 from ..files.names import system_failure
+from ..jobs.faults import ManifestError
+from ..jobs.memory import is_out_of_memory
 from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
 from .generate_arguments import check_usage
 
@@ -67,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Whoever read our output has gone: nobody to tell, also not when Python flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
+        except ManifestError as error:
+            return _say_faults(error)
         except InputError as error:
             return _say(f"error: {error.named(partial(flag_for, args, typed))}", FAILED)
         except SA3Error as error:
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _say(f"error: {system_failure(error)}", FAILED)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return _say(
                 "error: out of memory. Make the piece shorter or the batch smaller, use --chunk "
@@ -90,6 +94,13 @@ def _say(text: str, code: int) -> int:
     return code
 
 
+def _say_faults(error: ManifestError) -> int:
+    """A line for each, so that none is lost among the others."""
+    for line in str(error).splitlines():
+        _say(line, FAILED)
+    return FAILED
+
+
 def _warn_of_old_package() -> None:
     """Both packages put their files into one `sa3_core`: removing the old one would take ours."""
     if installed_version(OLD_PACKAGE):
@@ -97,16 +108,6 @@ def _warn_of_old_package() -> None:
             f"this program was once installed as {OLD_PACKAGE}, into the same folder. Run `pip "
             f"uninstall {OLD_PACKAGE}`, then `pip install .` again."
         )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch raises plain RuntimeError where the CPU's memory is used up."""
-    name = type(error).__name__
-    return (
-        isinstance(error, MemoryError)
-        or name == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
 
 
 class _WarningLines(logging.Handler):

@@ -3,45 +3,40 @@
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..adapters.layer_filter import LayerFilter
 from ..adapters.use import AdapterUse
 from ..checks import check_interval, read_seed
-from ..editing.regions import parse_time
 from ..errors import InputError
-from ..files.names import name_fault, short_name
+from ..jobs.fields import read_lora, read_path, read_seconds
 from ..networks.quantised import STORAGES
 from ..sampling.noise import RANDOM_SEED, parse_seeds
+
+Value = TypeVar("Value")
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
 
 def parse_lora(text: str) -> AdapterUse[str]:
     r"""Read `FILE` or `FILE:STRENGTH`; `C:\x.safetensors:0.8` is a file on drive C at 0.8."""
-    if not text:
-        raise argparse.ArgumentTypeError("a LoRA file is needed")
-    file, colon, tail = text.rpartition(":")
-    if not colon or len(file) < 2 or Path(text).is_file():
-        return AdapterUse(text)
-    try:
-        strength = float(tail)
-    except ValueError:
-        return AdapterUse(text)
-    if not math.isfinite(strength):
-        raise argparse.ArgumentTypeError(f"strength {tail!r} of {file!r} must be a finite number")
-    return AdapterUse(file, strength)
+    return _read(read_lora, text)
 
 
 def parse_path(text: str) -> Path:
     """Read the path of a file or a folder."""
-    path = Path(text)
-    if fault := name_fault(path):
-        raise argparse.ArgumentTypeError(f"{short_name(path)!r} {fault}. Choose another name")
-    return path
+    return _read(read_path, text)
+
+
+def _read(reader: Callable[[str], Value], text: str) -> Value:
+    """What a reader makes of a text, its error as argparse wants it."""
+    try:
+        return reader(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_interval(text: str) -> tuple[float, float]:
@@ -83,30 +78,17 @@ def parse_seed(text: str) -> int:
 
 def parse_fixed_seed(text: str) -> int:
     """Read a seed that is no random one."""
-    try:
-        return read_seed(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return _read(read_seed, text)
 
 
 def parse_seconds(text: str) -> float:
     """Read seconds (`12.5`) or minutes and seconds (`1:02.5`); the range is checked later."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return parse_time(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return _read(read_seconds, text)
 
 
 def parse_seed_list(text: str) -> list[int]:
     """Read `7, 9, 20-23`."""
-    try:
-        return parse_seeds(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return _read(parse_seeds, text)
 
 
 class LastLora(argparse.Action):

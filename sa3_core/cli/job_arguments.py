@@ -1,0 +1,75 @@
+"""The arguments of commands that work through a manifest."""
+
+import argparse
+from typing import Any
+
+from ..jobs.rules import Rule
+from .values import parse_path
+
+ENGINES = ("local", "ray")
+FORMATS = ("flac", "wav", "mp3", "opus", "m4a")
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """What goes with `--from`."""
+    group = parser.add_argument_group(
+        "many rows", "A row of the manifest is a clip; flags hold for what its cells leave open."
+    )
+    group.add_argument(
+        "--from",
+        dest="manifest",
+        type=parse_path,
+        metavar="FILE",
+        help="manifest (.csv, .jsonl, .parquet) with a column per flag; --out is a folder then",
+    )
+    group.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes (default: 1)"
+    )
+    group.add_argument(
+        "--threads-per-worker", type=_count, metavar="T", help="of the CPU, for each"
+    )
+    group.add_argument(
+        "--batch",
+        type=_batch,
+        default=1,
+        metavar="N|auto",
+        help="rows at once; 1 (default) is bit-equal for any number of workers; auto: what fits",
+    )
+    group.add_argument(
+        "--format", choices=FORMATS, help="of the files (default: flac, 24 bit)", default=None
+    )
+    group.add_argument("--resume", action="store_true", help="go on in a folder that holds results")
+
+
+def job_rules(args: argparse.Namespace) -> list[Rule]:
+    """What goes with `--from` and what does not."""
+    if args.manifest is None:
+        alone: dict[str, Any] = {"--resume": args.resume, "--format": args.format}
+        alone |= {"--workers": args.workers != 1, "--batch": args.batch != 1}
+        alone |= {"--threads-per-worker": args.threads_per_worker}
+        missing = [f"--{name}" for name in ("model", "prompt") if getattr(args, name) is None]
+        told = f"the following arguments are required: {', '.join(missing)}"
+        return [
+            (missing, told),
+            *((given, f"{name} needs --from") for name, given in alone.items()),
+        ]
+    single = ("prompt", "negative", "seconds", "seed", "region")
+    many = [name for name in single if len(getattr(args, name) or ()) > 1]
+    taken = ("seeds", "one_list_per_line", "latents_out", "force", "compile")
+    given = [f"--{name.replace('_', '-')}" for name in taken if getattr(args, name)]
+    return [
+        (many, f"--{many[0] if many else ''} takes one value with --from: it holds for all rows"),
+        (given, f"--from takes no {', '.join(given)}"),
+        (args.seed and min(args.seed) < 0, "--from takes no random --seed: rows have their own"),
+    ]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
+    return int(text)
+
+
+def _batch(text: str) -> int | None:
+    """None = auto."""
+    return None if text == "auto" else _count(text)

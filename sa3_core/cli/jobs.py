@@ -1,0 +1,147 @@
+"""`sa3 generate --from`: the rows of a manifest."""
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ..audio.formats import format_for
+from ..checkpoints.reader import open_checkpoint
+from ..errors import SA3Error
+from ..jobs.fields import READERS
+from ..jobs.local import run_here, run_processes
+from ..jobs.manifest import read_manifest
+from ..jobs.outcome import Outcome
+from ..jobs.run import Engine, Summary, run_job
+from ..jobs.spec import Computing, JobSpec, ModelFiles
+from ..jobs.worker import worker_of
+from .files import (
+    Bars,
+    find_autoencoder,
+    find_model,
+    find_text_encoder,
+    pick_chunk,
+    pick_device,
+    pick_dtype,
+    pick_levels,
+    pick_storage,
+)
+from .loras import find_lora
+
+log = logging.getLogger(__name__)
+
+_ALSO = (
+    "seeds",
+    "one_list_per_line",
+    "latents_out",
+    "decoder_noise",
+)  # what rules read beside them
+
+
+class JobFailedError(SA3Error):
+    """Some rows were not made; the results say which."""
+
+
+def run_manifest(args: argparse.Namespace) -> list[str]:
+    """Make what a manifest asks for; the path of the results.
+
+    Raises:
+        JobFailedError: after all others were made, where rows failed.
+    """
+    defaults = argparse.Namespace(**{name: getattr(args, name) for name in (*READERS, *_ALSO)})
+    files = _Files(args, {}, {})
+    computing = _computing(args)
+    levels = pick_levels(args)
+    audio_format = format_for(Path(f"x.{args.format or 'flac'}"), args.bits)
+    rows = read_manifest(args.manifest, defaults, files.faults)
+    spec = JobSpec(
+        defaults=defaults,
+        folder=args.manifest.resolve().parent,
+        out=args.out.resolve(),
+        models=files.models,
+        loras=files.loras,
+        audio_format=audio_format,
+        levels=levels,
+        computing=computing,
+    )
+    with Bars() as on_progress:
+
+        def told(done: int, total: int, outcome: Outcome) -> None:
+            if outcome.error:
+                log.warning("%s: %s", outcome.id, outcome.error)
+            on_progress("rows", done, total)
+
+        summary = run_job(spec, rows, _engine(args, spec), args.resume, told)
+    return _told(summary)
+
+
+def _told(summary: Summary) -> list[str]:
+    log.info("%s: %s.", summary.results.parent, summary)
+    if summary.failed:
+        first = summary.failed[0]
+        raise JobFailedError(
+            f"{summary} (first {first['id']}: {first['error']}). {summary.results} has all; "
+            "--resume tries the failed ones again."
+        )
+    return [str(summary.results)]
+
+
+def _computing(args: argparse.Namespace) -> Computing:
+    threads = args.threads_per_worker
+    if threads is None and args.workers > 1:
+        threads = max(1, torch.get_num_threads() // args.workers)
+    return Computing(
+        objective=args.objective,
+        dtype=pick_dtype(args.precision),
+        storage=pick_storage(args.precision),
+        device=str(pick_device(args.device)),
+        chunk=pick_chunk(args.chunk),
+        noise_seed=args.noise_seed if args.decoder_noise else None,
+        threads=threads,
+        batch=args.batch,
+    )
+
+
+def _engine(args: argparse.Namespace, spec: JobSpec) -> Engine:
+    make = partial(worker_of, spec)
+    if args.workers == 1:
+        return partial(run_here, make)
+    return partial(run_processes, make, workers=args.workers)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of models and LoRAs that rows name, looked up once each."""
+
+    args: argparse.Namespace
+    models: dict[str, ModelFiles]
+    loras: dict[str, Path]
+
+    def faults(self, values: argparse.Namespace) -> Iterator[tuple[str, str]]:
+        """What a row names and is not there."""
+        try:
+            if values.model is None:
+                yield "model", "is missing; give the column, or --model for all rows."
+            elif values.model not in self.models:
+                self.models[values.model] = self._model(values.model)
+        except SA3Error as error:
+            yield "model", str(error)
+        for use in values.lora or ():
+            try:
+                path = find_lora(self.args, use.lora).resolve()
+            except SA3Error as error:
+                yield "lora", str(error)
+                continue
+            self.loras[use.lora] = path
+            if not path.is_file():
+                yield "lora", f"{use.lora}: no such file."
+
+    def _model(self, name: str) -> ModelFiles:
+        model = find_model(self.args, name, "model").resolve()
+        open_checkpoint(model, ("dit",))  # its header alone: the weights are read by the workers
+        encoder = find_text_encoder(self.args, model).resolve()
+        return ModelFiles(model, encoder, find_autoencoder(self.args, model).resolve())

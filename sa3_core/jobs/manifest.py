@@ -1,0 +1,209 @@
+"""Reading a manifest, CSV or JSONL (Parquet with pyarrow): whole, with every fault at once."""
+
+import csv
+import io
+import json
+import re
+from argparse import Namespace as Values
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checks import shown
+from ..errors import InputError, SA3Error
+from ..files.names import name_fault
+from .faults import Fault, ManifestError
+from .fields import READERS, SOURCES, value_name
+from .request import extension_of, settings_of
+from .row import Row, id_of
+from .rules import usage_rules
+
+ID = "id"
+_SUFFIXES = (".csv", ".jsonl", ".parquet")
+_SEPARATORS = {"lora": "; ", "region": ", "}
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|manifest)(\..*)?")
+
+
+def read_manifest(
+    path: Path,
+    defaults: Values,
+    check_values: Callable[[Values], Iterable[tuple[str, str]]] = lambda values: (),
+) -> list[Row]:
+    """All rows, checked before anything is loaded.
+
+    Args:
+        path: `.csv` (a header, UTF-8), `.jsonl` (an object per line) or `.parquet`.
+        defaults: values of what a row leaves open, under the names of the flags.
+        check_values: further faults of a row's values, as (value, sentence).
+
+    Raises:
+        ManifestError: rows with faults, every one of them.
+        InputError: no such file, an unknown suffix, or no row.
+    """
+    faults: list[Fault] = []
+    rows = []
+    for line, cells in _cells_of(path, faults):
+        identifier = cells.get(ID) or id_of(cells)
+        row = Row(identifier, line, {name: text for name, text in cells.items() if name != ID})
+        rows.append(row)
+        faults += _faults_of(row, defaults, path.parent, check_values)
+    faults += _id_faults(rows)
+    if faults:
+        raise ManifestError(path, faults)
+    if not rows:
+        raise InputError(f"{path} has no rows.")
+    return rows
+
+
+def _cells_of(path: Path, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, cells) of every row; faults of the file's form are added to the list."""
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{path.name}: a manifest ends in {', '.join(_SUFFIXES)}.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    if suffix == ".parquet":
+        yield from _parquet_cells(path)
+        return
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ManifestError(path, [Fault(line, "", "is not UTF-8. Save it as UTF-8.")]) from None
+    yield from (_csv_cells if suffix == ".csv" else _jsonl_cells)(text, faults)
+
+
+def _csv_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    names: list[str] = []
+    last = 0
+    try:
+        for cells in reader:
+            line, last = last + 1, reader.line_num
+            if not cells:
+                continue
+            if not names:
+                names = [name.strip() for name in cells]
+                faults += _column_faults(names, line)
+                continue
+            if len(cells) != len(names):
+                told = f"has {len(cells)} cells, the header {len(names)}. Quote text with commas."
+                faults.append(Fault(line, "", told))
+                continue
+            yield line, {name: cell for name, cell in zip(names, cells, strict=True) if cell}
+    except csv.Error as error:
+        faults.append(Fault(last + 1, "", f"cannot be read as CSV ({error})."))
+
+
+def _column_faults(names: list[str], line: int) -> Iterator[Fault]:
+    """Two columns for one value."""
+    seen: dict[str, str] = {}
+    for name in names:
+        value = value_name(name) or name
+        if value in seen:
+            yield Fault(line, name, f"is given twice (see {seen[value]}).")
+        seen[value] = name
+
+
+def _jsonl_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+    for line, entry in enumerate(text.split("\n"), 1):
+        if not entry.strip():
+            continue
+        try:
+            given = json.loads(entry)
+        except (ValueError, RecursionError) as error:
+            faults.append(Fault(line, "", f"is no JSON ({error})."))
+            continue
+        if not isinstance(given, dict):
+            faults.append(Fault(line, "", f"is {shown(given)}; it must be an object."))
+            continue
+        faults += _column_faults(list(given), line)
+        yield line, _texts(given)
+
+
+def _parquet_cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise InputError(
+            f"{path.name}: reading Parquet needs pyarrow. Install the extra with pip install "
+            "'.[ray]', or save the manifest as CSV or JSONL."
+        ) from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name} cannot be read as Parquet ({error}).") from error
+    for line, given in enumerate(table.to_pylist(), 1):
+        yield line, _texts(given)
+
+
+def _texts(given: Mapping[str, Any]) -> dict[str, str]:
+    """Cells as CSV has them: None is left out, other values are written as text."""
+    cells = {}
+    for name, value in given.items():
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        elif isinstance(value, list):
+            value = _SEPARATORS.get(value_name(name) or "", " ").join(map(str, value))
+        if value is not None and (value != "" or value_name(name) in ("prompt", "negative")):
+            cells[name] = value if isinstance(value, str) else json.dumps(value)
+    return cells
+
+
+def _faults_of(
+    row: Row,
+    defaults: Values,
+    folder: Path,
+    check_values: Callable[[Values], Iterable[tuple[str, str]]],
+) -> list[Fault]:
+    faults = []
+    columns = {value_name(column): column for column in row.cells}
+    for column, text in row.cells.items():
+        name = value_name(column)
+        if name is not None:
+            try:
+                READERS[name](text)
+            except SA3Error as error:
+                faults.append(Fault(row.line, column, _sentence(error)))
+    if faults:
+        return faults
+    values = row.values(defaults, folder)
+    if not values.prompt:
+        faults.append(Fault(row.line, "prompt", "is missing; an empty one is given by --prompt."))
+    told = [message for wrong, message in usage_rules(values) if wrong]
+    faults += [Fault(row.line, "", message.replace("--", "")) for message in told]
+    for name in SOURCES:
+        path = getattr(values, name)
+        if path is not None and not (name_fault(path) is None and path.is_file()):
+            faults.append(Fault(row.line, columns.get(name, name), f"{path}: no such file."))
+    try:
+        settings_of(values)
+        if values.extend_audio and not told:
+            extension_of(values)
+    except SA3Error as error:
+        name = getattr(error, "name", None) or ""
+        faults.append(Fault(row.line, columns.get(value_name(name), name), _sentence(error)))
+    for name, text in check_values(values):
+        faults.append(Fault(row.line, columns.get(name, name), text))
+    return faults
+
+
+def _sentence(error: SA3Error) -> str:
+    """The error without the value's name, which the fault has."""
+    text, name = str(error), getattr(error, "name", None)
+    return text.removeprefix(f"{name} ") if name is not None else text
+
+
+def _id_faults(rows: Iterable[Row]) -> Iterator[Fault]:
+    """Ids that no file can have, or that two rows have (also where case does not count)."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        if _UNSAFE.search(row.id) or _RESERVED.fullmatch(row.id) or name_fault(Path(f"{row.id}._")):
+            told = f'is {shown(row.id)}; it names the file: no path, none of <>:"/\\|?*'
+            yield Fault(row.line, ID, told)
+        key = row.id.casefold()
+        if key in seen:
+            told = f"is that of line {seen[key]}, too. Give each row an id or a seed of its own."
+            yield Fault(row.line, ID, told)
+        seen.setdefault(key, row.line)

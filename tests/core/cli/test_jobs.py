@@ -1,0 +1,138 @@
+"""`sa3 generate --from`: a manifest's rows into a folder, kept, resumed, the same as alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sa3_core.audio.file import read_audio
+from sa3_core.jobs import worker
+from tests.helpers.cli_support import read_path
+from tests.helpers.support import rel_l2
+
+COMMON = ("generate", "--from", "p.csv", "--model", "tiny-s", "--steps", 2, "--format", "wav")
+MANIFEST = "id,prompt,seconds,seed,negative,cfg,mood\na,pad,0.5,1,,,calm\nb,bass,0.5,2,,,\n"
+
+
+@pytest.fixture
+def job(sa3, monkeypatch, cached_pipeline, tmp_path):
+    """job("--out", "o", manifest="...") -> (exit code, stdout lines, stderr)."""
+    monkeypatch.setattr(worker, "load_pipeline", cached_pipeline)
+
+    def run(*argv, manifest=MANIFEST):
+        (tmp_path / "p.csv").write_text(manifest)
+        return sa3(*COMMON, *argv)
+
+    return run
+
+
+def lines(folder="o"):
+    return [json.loads(line) for line in read_path(f"{folder}/manifest.jsonl").open()]
+
+
+def test_rows_equal_the_same_clips_made_alone(job, sa3):
+    code, out, err = job("--out", "o")
+    assert (code, err) == (0, "")
+    assert out == [str(read_path("o/manifest.jsonl"))]
+    alone = ("generate", "--model", "tiny-s", "--steps", 2, "--prompt", "bass", "--seconds", 0.5)
+    assert sa3(*alone, "--seed", 2, "--out", "b.wav")[0] == 0
+    assert read_path("b.wav").read_bytes() == read_path("o/b.wav").read_bytes()
+    first, second = lines()
+    assert (first["id"], first["outcome"], first["row"]["mood"]) == ("a", "done", "calm")
+    assert second["seconds"] == 0.5
+    assert second["peak"] == pytest.approx(float(read_audio(read_path("b.wav"))[0].abs().max()))
+    assert second["lufs"] < 0
+
+
+def test_a_batch_is_within_rounding_of_single_rows(job):
+    manifest = "id,prompt,seconds,seed\na,pad,0.5,1\nb,bass,0.5,2\nc,x,0.6,3\n"
+    assert job("--out", "one", manifest=manifest)[0] == 0
+    assert job("--out", "auto", "--batch", "auto", manifest=manifest)[0] == 0
+    for name in "abc":
+        alone, together = (read_audio(read_path(f"{d}/{name}.wav"))[0] for d in ("one", "auto"))
+        assert rel_l2(together, alone) < 1e-5
+
+
+def test_resuming_makes_what_is_missing_or_has_changed(job):
+    assert job("--out", "o")[0] == 0
+    made = read_path("o/a.wav").read_bytes()
+    code, _, err = job("--out", "o")
+    assert code == 1
+    assert "holds results already" in err
+    read_path("o/a.wav").write_bytes(made[:-4])  # cut
+    kept = read_path("o/b.wav").stat().st_mtime_ns
+    assert job("--out", "o", "--resume")[0] == 0
+    assert read_path("o/a.wav").read_bytes() == made
+    assert read_path("o/b.wav").stat().st_mtime_ns == kept
+    changed = MANIFEST.replace("bass", "flute")
+    assert job("--out", "o", "--resume", manifest=changed)[0] == 0
+    assert read_path("o/b.wav").stat().st_mtime_ns != kept
+    assert [line["id"] for line in lines()] == ["a", "b"]
+
+
+def test_a_broken_row_stops_no_other(job, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"RIFF no sound")
+    manifest = "id,prompt,init_audio,seconds\na,pad,bad.wav,\nb,bass,,0.5\n"
+    code, out, err = job("--out", "o", manifest=manifest)
+    assert (code, out) == (1, [])
+    assert "1 made, 0 kept, 1 failed (first a: " in err
+    first, second = lines()
+    assert (first["outcome"], second["outcome"]) == ("failed", "done")
+    assert "bad.wav" in first["error"]
+
+
+def test_out_of_memory_halves_the_batch(job, monkeypatch):
+    real, sizes = worker.generate, []
+
+    def generate(pipeline, request, *rest):
+        sizes.append(request.batch)
+        if request.batch > 1:
+            raise MemoryError
+        return real(pipeline, request, *rest)
+
+    monkeypatch.setattr(worker, "generate", generate)
+    code, _, err = job("--out", "o", "--batch", 2)
+    assert code == 0
+    assert sizes == [2, 1, 1]
+    assert "going on with 1" in err
+
+
+def test_every_fault_is_told_before_anything_is_loaded(job, monkeypatch):
+    monkeypatch.setattr(worker, "load_pipeline", None)
+    manifest = (
+        "id,prompt,seconds,sampler,lora,model\na,x,long,,,\na,x,1,magic,,\nc,x,1,,no.safetensors,\n"
+        "d,x,1,,,none\n"
+    )
+    code, out, err = job("--out", "o", manifest=manifest)
+    assert (code, out) == (1, [])
+    said = err.splitlines()
+    assert said[0].startswith("sa3: p.csv has 5 faults")
+    places = [line.split(": ")[1] for line in said[1:]]
+    wanted = ("2, seconds", "3, sampler", "3, id", "4, lora", "5, model")
+    assert places == [f"line {place}" for place in wanted]
+    assert not read_path("o").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--prompt", "a", "b"), "--prompt takes one value with --from"),
+        (("--seed", -1), "no random --seed"),
+        (("--latents-out", "l.npy"), "--from takes no --latents-out"),
+    ],
+)
+def test_flags_that_are_about_one_clip_are_refused(job, flags, told):
+    code, _, err = job("--out", "o", *flags)
+    assert code == 2
+    assert told in err
+
+
+def test_flags_about_many_rows_need_a_manifest(sa3):
+    common = ("generate", "--model", "tiny-s", "--out", "o.wav")
+    code, _, err = sa3(*common, "--prompt", "x", "--workers", 2)
+    assert code == 2
+    assert "--workers needs --from" in err
+    code, _, err = sa3(*common)
+    assert code == 2
+    assert "the following arguments are required: --prompt" in err
