@@ -12,7 +12,7 @@ from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
 from .bridge.work.names import prefix_error
-from .inputs import CATEGORY, model_input, naming_inputs, precision_input, prefix_input
+from .inputs import CATEGORY, model_input, naming_inputs, precision_input, prefix_input, problem_of
 
 NONE = "none"
 SLOTS = 6
@@ -101,6 +101,11 @@ class SA3LoraLoader(io.ComfyNode):
     def fingerprint_inputs(cls, lora: str, **_others: Any) -> str:
         """Changes when the file is replaced."""
         return loras.lora_fingerprint(lora)
+
+    @classmethod
+    def validate_inputs(cls, layer_filter: str | None = None) -> bool | str:
+        """Refuse an unreadable filter before anything is loaded."""
+        return problem_of(LayerFilter, layer_filter)
 
     @classmethod
     @naming_inputs()

@@ -36,8 +36,8 @@ from .inputs import (
 REMAKE, LEAVE = "make anew too", "keep as they are"
 
 
-def _context_input(tooltip: str, extra_dict: dict[str, str] | None = None) -> Any:
-    """How much of a source is heard around what is made."""
+def _context_input(tooltip: str) -> Any:
+    """How much of a source is heard around what is made; the whole of it at 0."""
     return io.Float.Input(
         "context_seconds",
         default=0.0,
@@ -47,7 +47,7 @@ def _context_input(tooltip: str, extra_dict: dict[str, str] | None = None) -> An
         optional=True,
         tooltip=tooltip,
         advanced=True,
-        extra_dict=extra_dict,
+        extra_dict=AUTO_AT_ZERO,
     )
 
 
@@ -180,8 +180,7 @@ class SA3ContinueAudio(io.ComfyNode):
                 where_input(),
                 _context_input(
                     "How much of the source, beside what is added, the model hears; 0 = all. "
-                    "The rest is put back when decoding with keep_source_exactly.",
-                    extra_dict=AUTO_AT_ZERO,
+                    "The rest is put back when decoding with keep_source_exactly."
                 ),
                 rule_input(),
             ],

@@ -59,6 +59,11 @@ def problem_of(read: Callable[[str], Any], text: str | None) -> bool | str:
         return str(error)
 
 
+def first_problem(*found: bool | str) -> bool | str:
+    """For `validate_inputs`: the first of several answers that is a sentence, else True."""
+    return next((answer for answer in found if answer is not True), True)
+
+
 def model_input(more: str = "") -> Any:
     """MODEL of ours."""
     return io.Model.Input("model", tooltip=f"MODEL of Load SA3 Model{more}.")

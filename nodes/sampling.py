@@ -21,6 +21,7 @@ from .inputs import (
     CATEGORY,
     SEED_MAX,
     denoise_input,
+    first_problem,
     keep_mode_input,
     model_input,
     naming_inputs,
@@ -111,9 +112,13 @@ class SA3Sampler(io.ComfyNode):
         return io.NodeOutput(out, ui=show(cls, [*told, *notes]))
 
     @classmethod
-    def validate_inputs(cls, seeds: str | None = None) -> bool | str:
-        """Refuse unreadable seeds before anything is loaded."""
-        return problem_of(parse_seeds, seeds)
+    def validate_inputs(
+        cls, seeds: str | None = None, shift_options: str | None = None
+    ) -> bool | str:
+        """Refuse what cannot be read before anything is loaded."""
+        return first_problem(
+            problem_of(parse_seeds, seeds), problem_of(parse_shift_options, shift_options)
+        )
 
 
 def _main_inputs() -> list[Any]:

@@ -18,6 +18,7 @@ from .inputs import (
     model_input,
     naming_inputs,
     noise_schedule_input,
+    problem_of,
     seconds_input,
     shift_input,
     shift_options_input,
@@ -58,6 +59,11 @@ class SA3Scheduler(io.ComfyNode):
             outputs=[io.Sigmas.Output()],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, shift_options: str | None = None) -> bool | str:
+        """Refuse unreadable parameters before anything is loaded."""
+        return problem_of(parse_shift_options, shift_options)
 
     @classmethod
     @naming_inputs()

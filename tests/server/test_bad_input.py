@@ -232,6 +232,7 @@ def test_no_text_encoder_says_where_to_put_it(comfy, tiny_s, tmp_path):
         assert "text_encoders" in message
         assert "t5gemma_b_b_ul2.safetensors" in message
         graph = {**base_graph("small-music"), "o": sampler(steps=1), **saved("o", "o")}
+        graph["m"]["inputs"]["download_from"] = "upstream"
         message = failure(server.client, graph)
         assert "huggingface.co/stabilityai/stable-audio-3-small-music" in message
         assert str(base / "models" / "stable_audio_3") in message
@@ -242,6 +243,7 @@ def test_no_text_encoder_says_where_to_put_it(comfy, tiny_s, tmp_path):
     [
         ("SA3EmptyLatent", {"seconds": 1.0, "durations": "10, soon"}, "durations: 'soon'"),
         ("SA3Sampler", {"seed": 0, "seeds": "7, x"}, "seeds: 'x' is no seed"),
+        ("SA3Sampler", {"seed": 0, "shift_options": "rate=fast"}, "'rate=fast'"),
         ("SA3LookAudio", {"filename_prefix": "a/x?"}, "holds '?', which Windows"),
     ],
 )
