@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.text.conditioning import TEXT_TOKENS
 from ..sa3_core.text.prompts import (
+    FORMS,
     KINDS,
     PromptParts,
     build_prompt,
@@ -48,7 +49,8 @@ class SA3PromptBuilder(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "music = a whole piece, instrument = one instrument or stem (small-music "
-                        "and medium), sound effect = samples and effects (small-sfx and medium)."
+                        "and medium), sound effect = samples and effects (small-sfx and medium), "
+                        "one-shot = a single note or hit."
                     ),
                 ),
                 io.String.Input(
@@ -94,6 +96,17 @@ class SA3PromptBuilder(io.ComfyNode):
                     placeholder="what happens, how it was recorded, era, room, effects",
                     tooltip="Anything else, in your own words; it stands at the end.",
                 ),
+                io.Combo.Input(
+                    "form",
+                    options=list(FORMS),
+                    default=FORMS[0],
+                    optional=True,
+                    tooltip=(
+                        "tags and words = tags, then sentences; catalogue = a field for each part: "
+                        "Instruments: ... / Moods: ..."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[io.String.Output(display_name="prompt")],
             hidden=[io.Hidden.unique_id],
@@ -109,10 +122,12 @@ class SA3PromptBuilder(io.ComfyNode):
         bpm: float = 0.0,
         key: str = NO_KEY,
         details: str = "",
+        form: str = FORMS[0],
     ) -> io.NodeOutput:
         """Write the prompt and show it."""
         spoken = "" if key == NO_KEY else key
-        prompt = build_prompt(PromptParts(type, genre, instruments, mood, bpm, spoken, details))
+        parts = PromptParts(type, genre, instruments, mood, bpm, spoken, details, form)
+        prompt = build_prompt(parts)
         ui: dict[str, Any] = show(cls, [prompt])
         return io.NodeOutput(prompt, ui=ui)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..errors import UnknownNameError
 from .conditioning import TEXT_TOKENS
 
 # What the first tags of a prompt are, by the kind of sound.
@@ -14,7 +15,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "music": ("TrackType: Music", "VocalType: Instrumental"),
     "instrument": ("TrackType: Instrument",),
     "sound effect": ("TrackType: SFX",),
+    "one-shot": ("TrackType: Instrument", "One-shot"),
 }
+FORMS = ("tags and words", "catalogue")  # of a prompt
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class PromptParts:
         bpm: beats per minute; 0 = none.
         key: such as "A minor".
         details: free text at the end.
+        form: one of FORMS.
     """
 
     kind: str = "music"
@@ -38,13 +42,40 @@ class PromptParts:
     bpm: float = 0.0
     key: str = ""
     details: str = ""
+    form: str = FORMS[0]
 
 
 def build_prompt(parts: PromptParts) -> str:
     """The prompt: tags first, then mood, tempo and key, then the details.
 
     A sound effect has no instruments in that catalogue: its sources are named in plain words.
+    In the form `catalogue` every part is a field of its own: `Instruments: ... | Moods: ...`.
+
+    Raises:
+        UnknownNameError: a kind or form that is not known.
     """
+    if parts.kind not in KINDS:
+        raise UnknownNameError("kind of sound", parts.kind, KINDS)
+    if parts.form not in FORMS:
+        raise UnknownNameError("form of a prompt", parts.form, FORMS)
+    return _as_catalogue(parts) if parts.form == "catalogue" else _as_sentences(parts)
+
+
+def _as_catalogue(parts: PromptParts) -> str:
+    """Fields with their names; what has none stands at the end."""
+    fields = {
+        "Genre": _words(parts.genre),
+        "Instruments": _words(parts.instruments),
+        "Moods": _words(parts.mood),
+        "BPM": [f"{parts.bpm:g}"] if parts.bpm > 0 else [],
+        "Key": _words(parts.key),
+    }
+    named = [f"{name}: {', '.join(values)}" for name, values in fields.items() if values]
+    details = " ".join(parts.details.split())
+    return " | ".join([*KINDS[parts.kind], *named, *([details] if details else [])])
+
+
+def _as_sentences(parts: PromptParts) -> str:
     tags = [*KINDS[parts.kind], *(f"Genre: {genre}" for genre in _words(parts.genre))]
     sources = _words(parts.instruments)
     words = _words(parts.mood)

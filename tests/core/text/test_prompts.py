@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sa3_core.errors import UnknownNameError
 from sa3_core.text.prompts import KINDS, PromptParts, build_prompt, length_report, split_prompts
 
 
@@ -36,6 +37,31 @@ def test_empty_parts_leave_the_tags(kind):
 def test_untidy_parts_are_tidied():
     parts = PromptParts("instrument", genre=" ,Jazz;;Jazz\n", bpm=92.5, details=" live. ")
     assert build_prompt(parts) == "TrackType: Instrument, Genre: Jazz. 92.5 BPM. live."
+
+
+def test_the_catalogue_form_names_every_part():
+    parts = PromptParts(
+        genre="Electronic, House",
+        instruments="Synthesizer, warm bass",
+        mood="uplifting; bright",
+        bpm=124,
+        key="A minor",
+        details="Builds up to a wide\n drop.",
+        form="catalogue",
+    )
+    assert build_prompt(parts) == (
+        "TrackType: Music | VocalType: Instrumental | Genre: Electronic, House | "
+        "Instruments: Synthesizer, warm bass | Moods: uplifting, bright | BPM: 124 | "
+        "Key: A minor | Builds up to a wide drop."
+    )
+    only = PromptParts("one-shot", instruments="kick drum", form="catalogue")
+    assert build_prompt(only) == "TrackType: Instrument | One-shot | Instruments: kick drum"
+
+
+def test_a_kind_or_form_that_is_not_known_is_named():
+    for wrong, name in ((PromptParts(kind="song"), "song"), (PromptParts(form="poem"), "poem")):
+        with pytest.raises(UnknownNameError, match=name):
+            build_prompt(wrong)
 
 
 @pytest.mark.parametrize(
