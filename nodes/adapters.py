@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..sa3_core.adapters.layer_filter import LayerFilter
 from ..sa3_core.adapters.use import AdapterUse
+from ..sa3_core.networks.quantised import STORAGES
 from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
@@ -208,7 +209,9 @@ class SA3SaveModel(io.ComfyNode):
                     "checkpoints/sa3_merged",
                     "Folder and name inside the output folder; never overwrites.",
                 ),
-                precision_input("Dtype of the written weights; auto keeps the source's."),
+                precision_input(
+                    "Dtype of the written weights; auto keeps the source's.", [*STORAGES]
+                ),
                 io.Boolean.Input(
                     "with_text_encoder",
                     default=False,

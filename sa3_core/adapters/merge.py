@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.reader import Checkpoint, open_checkpoint
-from ..checkpoints.rewrite import OnTensor, Rewrite, check_written_dtype
+from ..checkpoints.rewrite import Narrow, OnTensor, Rewrite, check_written_dtype
 from ..errors import InputError
 from ..files.whole_file import Place
+from ..networks.quantised import stored_narrow
 from .build import build_adapter, match, require_fit
 from .changes import WeightChange
 from .file import AdapterFile
@@ -42,6 +43,7 @@ def merge_checkpoint(
     dtype: torch.dtype | None = None,
     copy_text_encoder: bool = False,
     on_tensor: OnTensor | None = None,
+    storage: str | None = None,
 ) -> Path:
     """Write a checkpoint with LoRAs merged into its weights.
 
@@ -57,6 +59,8 @@ def merge_checkpoint(
             None keeps each tensor's own.
         copy_text_encoder: also copy the T5Gemma folder; only where `out` is a folder.
         on_tensor: called as (done, total) after each tensor; may raise to stop.
+        storage: `int8` or `fp8_e4m3`: the matrices of the transformer's blocks are written in 8
+            bits, in ComfyUI's layout of quantised files.
 
     Returns:
         The file written.
@@ -69,7 +73,11 @@ def merge_checkpoint(
     """
     check_written_dtype(dtype)
     checkpoint = open_checkpoint(source, need=("dit",))
-    rewrite = Rewrite(checkpoint.path, out, dtype, copy_text_encoder)
+    narrow = None
+    if storage is not None:
+        blocks = (file for key, file in checkpoint.parts["dit"].items() if stored_narrow(key))
+        narrow = Narrow(storage, frozenset(blocks))
+    rewrite = Rewrite(checkpoint.path, out, dtype, copy_text_encoder, narrow)
     notes = _earlier_notes(rewrite.metadata) + [describe_use(item) for item in items]
     metadata = {**rewrite.metadata, MERGED_NOTE: json.dumps(notes)}
     check_always(items)

@@ -1,5 +1,6 @@
 """Writing a checkpoint anew with some weights changed: the source's layout, a tensor at a time."""
 
+import math
 import os
 import shutil
 import struct
@@ -14,25 +15,55 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from ..checks import check_one_of
 from ..errors import CheckpointError, InputError
 from ..files.lock import only_one
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
-from ..files.quantised_file import refuse_rewriting
+from ..files.quantised_file import beside_names, description, refuse_rewriting
 from ..files.tensor_file import open_tensors, read_header
 from ..files.tensor_writer import Entry, write_header, write_values
 from ..files.whole_file import Place, name_of, whole_file, write_failure
+from ..networks.quantised import quantise
 
 _HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
 _COPY_BYTES = 16 << 20
 _COPY, _SETTLED = ".copy-", 60  # folders being copied; seconds after which one may be swept
+
+# Storage by the core's names: the type in a file's header, and ComfyUI's name of the format.
+STORED: Mapping[str, tuple[str, str]] = {
+    "fp8_e4m3": ("F8_E4M3", "float8_e4m3fn"),
+    "int8": ("I8", "int8_tensorwise"),
+}
 
 OnTensor = Callable[[int, int], None]
 Changes = Mapping[str, Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
+class Narrow:
+    """Weights that are written in 8 bits.
+
+    Attributes:
+        storage: a name of STORED.
+        names: of them, in the source's file.
+    """
+
+    storage: str
+    names: frozenset[str]
+
+    def __post_init__(self) -> None:
+        check_one_of("storage", self.storage, tuple(STORED))
+
+
+@dataclass(frozen=True)
 class _Entry:
-    """A tensor to write: its name, its place in the source and its type in both."""
+    """A tensor to write: its name, its place in the source and its type in both.
+
+    Attributes:
+        narrowed: the weight of the source that it is the 8-bit values, the scale or the
+            description of.
+        storage: a name of STORED, where there is such a weight.
+    """
 
     name: str
     shape: list[int]
@@ -40,6 +71,8 @@ class _Entry:
     source_dtype: str
     dtype: str
     size: int
+    narrowed: str = ""
+    storage: str = ""
 
 
 class Rewrite:
@@ -55,6 +88,7 @@ class Rewrite:
         out: Place,
         dtype: torch.dtype | None = None,
         copy_text_encoder: bool = False,
+        narrow: Narrow | None = None,
     ) -> None:
         """Check the place; nothing is written yet.
 
@@ -66,6 +100,7 @@ class Rewrite:
             dtype: float32, bfloat16 or float16 for all floating tensors but the rotary
                 frequencies; None keeps each tensor's own.
             copy_text_encoder: also copy the T5Gemma folder; only where `out` is a folder.
+            narrow: weights to write in 8 bits, in ComfyUI's layout.
 
         Raises:
             CheckpointError: the source cannot be read, or holds weights in 8 bits.
@@ -82,7 +117,7 @@ class Rewrite:
         header = read_header(source)
         self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
         refuse_rewriting(header, self.metadata, source)
-        self._entries = _entries(header, dtype)
+        self._entries = _entries(header, dtype, narrow)
 
     def write(
         self, changes: Changes, metadata: Mapping[str, str], on_tensor: OnTensor | None = None
@@ -167,7 +202,9 @@ def _sweep_copies(folder: Path) -> None:
                     shutil.rmtree(old, ignore_errors=True)
 
 
-def _entries(header: Mapping[str, Any], dtype: torch.dtype | None) -> list[_Entry]:
+def _entries(
+    header: Mapping[str, Any], dtype: torch.dtype | None, narrow: Narrow | None
+) -> list[_Entry]:
     """What to write, wide types first so that every tensor starts on a multiple of its size."""
     bits = {name: torch.finfo(kind).bits for name, kind in HEADER_DTYPES.items()}
     entries = []
@@ -175,12 +212,30 @@ def _entries(header: Mapping[str, Any], dtype: torch.dtype | None) -> list[_Entr
         first, last = entry["data_offsets"]
         old = entry["dtype"]
         size, new = last - first, old
+        if narrow is not None and name in narrow.names:
+            entries += _narrowed(name, entry, narrow.storage)
+            continue
         if dtype is not None and old in bits and not name.endswith("inv_freq"):
             new = _HEADER_NAMES[dtype]
             size = size * bits[new] // bits[old]
         entries.append(_Entry(name, entry["shape"], (first, last), old, new, size))
     width = {"F64": 64, "I64": 64, "U64": 64, "I32": 32, "U32": 32, "I16": 16, "U16": 16, **bits}
-    return sorted(entries, key=lambda e: (-width.get(e.dtype, 8), e.source_span))
+    # Descriptions have odd lengths and come last.
+    return sorted(entries, key=lambda e: (-width.get(e.dtype, 8), e.dtype == "U8", e.source_span))
+
+
+def _narrowed(name: str, entry: Mapping[str, Any], storage: str) -> list[_Entry]:
+    """A weight's 8-bit values, their scale and what says so."""
+    kind, format_name = STORED[storage]
+    shape, span, old = list(entry["shape"]), tuple(entry["data_offsets"]), entry["dtype"]
+    scale, mark = beside_names(name)
+    rows = [shape[0], 1] if storage == "int8" else []
+    length = len(description(format_name))
+    made = ((name, shape, kind, 1), (scale, rows, "F32", 4), (mark, [length], "U8", 1))
+    return [
+        _Entry(n, sizes, span, old, dtype, width * math.prod(sizes), name, storage)
+        for n, sizes, dtype, width in made
+    ]
 
 
 def _check_space(target: Path, needed: int) -> None:
@@ -199,6 +254,9 @@ def _write_tensor(
     changes: Changes,
     read: Callable[[str], Tensor],
 ) -> None:
+    if entry.narrowed:
+        write_values(file, _narrow_part(entry, changes, read))
+        return
     change = changes.get(entry.name)
     if change is None and entry.dtype == entry.source_dtype:
         _copy_span(raw, file, entry.source_span)
@@ -213,6 +271,18 @@ def _write_tensor(
             "change the weights less (a LoRA's strength, a learning rate)."
         )
     write_values(file, result)
+
+
+def _narrow_part(entry: _Entry, changes: Changes, read: Callable[[str], Tensor]) -> Tensor:
+    """The part of a weight in 8 bits that an entry holds; made of the weight each time."""
+    _, mark = beside_names(entry.narrowed)
+    if entry.name == mark:
+        return torch.tensor(list(description(STORED[entry.storage][1])), dtype=torch.uint8)
+    weight = changes.get(entry.narrowed, torch.Tensor.float)(read(entry.narrowed).float())
+    if not torch.isfinite(weight).all():
+        raise CheckpointError(f"{entry.narrowed} has values that are not finite.")
+    values, scale = quantise(weight, entry.storage)
+    return values if entry.name == entry.narrowed else scale
 
 
 def _copy_span(raw: BinaryIO, file: BinaryIO, span: tuple[int, int]) -> None:

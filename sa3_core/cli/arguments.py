@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checkpoints.variants import VARIANTS
 from ..files.published import CONFIG_FILE, SOURCES, WEIGHTS_FILE
+from ..networks.quantised import STORAGES
 from ..registry import AUTO
 from .generate_arguments import add_generate
 from .measure_arguments import add_measure
@@ -23,7 +24,7 @@ from .shared_arguments import (
     add_place,
 )
 from .train_arguments import add_pre_encode, add_train
-from .values import parse_lora, parse_path, parse_seconds, parse_wide
+from .values import parse_lora, parse_path, parse_seconds
 
 PACKAGE, OLD_PACKAGE = "comfyui-sa3", "stable-audio-3-studio"
 
@@ -162,7 +163,6 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
         "--lora",
         "in the order they are to be applied; strength 1 by default",
         kind=parse_lora,
-        required=True,
         metavar="F[:STRENGTH]",
     )
     add_lora_strengths(parser)
@@ -170,10 +170,10 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         "--dtype",
-        choices=PRECISIONS,
-        type=parse_wide,
+        choices=(*PRECISIONS, *STORAGES),
         default=AUTO,
-        help="precision written; auto: the file's own",
+        help="precision written; auto: the file's own; int8, fp8_e4m3: the transformer's large "
+        "weights in 8 bits, as ComfyUI's quantised files",
     )
     parser.add_argument(
         "--with-text-encoder",

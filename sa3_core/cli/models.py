@@ -23,6 +23,7 @@ from .files import (
     find_model,
     models_dir,
     pick_dtype,
+    pick_storage,
     place_for,
     written_as,
 )
@@ -74,6 +75,10 @@ def run_download(args: argparse.Namespace) -> list[str]:
 
 def run_merge(args: argparse.Namespace) -> list[str]:
     """Write a checkpoint with LoRAs merged into it, or one LoRA of several; its path."""
+    if not args.lora and (args.model is None or args.precision == AUTO):
+        raise InputError(
+            "There is nothing to merge; give LoRAs with --lora, or a --precision for the --model."
+        )
     if args.model is None:
         return _combine(args)
     single = args.out.suffix == ".safetensors"
@@ -90,6 +95,7 @@ def run_merge(args: argparse.Namespace) -> list[str]:
             pick_dtype(args.precision),
             args.with_text_encoder,
             lambda done, total: on_progress("merge", done, total),
+            pick_storage(args.precision),
         )
     written_as(target, written)
     if single:

@@ -104,6 +104,17 @@ def find_quantised(
     return QuantisedWeights(scales, frozenset(beside))
 
 
+def description(format: str) -> bytes:
+    """What `<layer>.comfy_quant` holds of a layer in one of FORMATS."""
+    return json.dumps({"format": format}).encode()
+
+
+def beside_names(weight: str) -> tuple[str, str]:
+    """The names of a quantised weight's scale and description."""
+    layer = weight.removesuffix(".weight")
+    return layer + _SCALE, layer + _MARK
+
+
 def refuse_rewriting(header: Mapping[str, Any], metadata: Mapping[str, str], file: Path) -> None:
     """Refuse a file with weights in 8 bits where a changed copy of it is to be written.
 

@@ -124,10 +124,15 @@ class QuantisedLinear(nn.Module):
         return linear(input, weight, self.bias)
 
 
+def stored_narrow(key: str) -> bool:
+    """Whether a tensor of the DiT, by its key, is one of the matrices that lie in 8 bits."""
+    return _BLOCK_WEIGHT.fullmatch(key) is not None
+
+
 def quantise_layers(net: "DiffusionTransformer", storage: str) -> None:
     """Replace the layers that are stored in 8 bits; `net` has no weights yet."""
     for path, module in list(net.named_modules()):
-        if isinstance(module, nn.Linear) and _BLOCK_WEIGHT.fullmatch(f"{path}.weight"):
+        if isinstance(module, nn.Linear) and stored_narrow(f"{path}.weight"):
             parent, _, name = path.rpartition(".")
             setattr(net.get_submodule(parent), name, QuantisedLinear(module, storage))
 
@@ -146,7 +151,7 @@ def quantise_tensors(
     out: dict[str, Tensor] = {}
     for key in list(tensors):
         value = tensors.pop(key)
-        if _BLOCK_WEIGHT.fullmatch(key):
+        if stored_narrow(key):
             out[key], out[key + SCALE] = quantise(value, storage)
         else:
             out[key] = value if key.endswith("inv_freq") else value.to(compute)

@@ -26,6 +26,7 @@ from ....sa3_core.errors import CheckpointError, InputError
 from ....sa3_core.files.published import DIT_PREFIX, DTYPES
 from ....sa3_core.files.states import FileStates
 from ....sa3_core.files.whole_file import claim_folder, write_failure
+from ....sa3_core.networks.quantised import STORAGES
 from ..host.folders import FileState, file_state
 from ..host.running import check_files, chunk_reporter, watch_files
 from ..sockets.lora_patch import SA3Adapter, add_change, add_interval_wrapper
@@ -160,7 +161,7 @@ def save_merged(
     Args:
         patcher: MODEL of Load SA3 Model, with LoRAs of our loaders.
         prefix: folder and name inside the output folder.
-        precision: auto (the source's), fp32, bf16 or fp16.
+        precision: auto (the source's), fp32, bf16, fp16, or 8 bits for the blocks' matrices.
         text_encoder: also copy the text encoder's folder.
         hidden: the node's hidden inputs (prompt and workflow), for tokens of the prefix.
 
@@ -180,16 +181,17 @@ def save_merged(
         )
     source = Path(info.path)
     names, report = output_names(prefix, hidden), chunk_reporter()
+    dtype, storage = DTYPES.get(precision), precision if precision in STORAGES else None
     if not source.is_dir():
         single = names.item(0, _base_mark(info.objective) + ".safetensors")
-        return merge_checkpoint(source, items, single, DTYPES.get(precision), False, report)
+        return merge_checkpoint(source, items, single, dtype, False, report, storage)
     place = names.item(0, "")
     try:
         target = claim_folder(place)
     except OSError as error:
         raise CheckpointError(write_failure(place, error)) from error
     try:
-        return merge_checkpoint(source, items, target, DTYPES.get(precision), text_encoder, report)
+        return merge_checkpoint(source, items, target, dtype, text_encoder, report, storage)
     finally:
         with suppress(OSError):  # empty where nothing was written
             target.rmdir()

@@ -13,11 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.profiler import profile
 
+from sa3_core.adapters.file import read_adapter
 from sa3_core.adapters.merge import merge_checkpoint
+from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_model
 from sa3_core.checkpoints.reader import open_checkpoint
-from sa3_core.errors import CheckpointError
+from sa3_core.errors import CheckpointError, InputError
+from sa3_core.networks import integer
+from sa3_core.networks.quantised import quantise, stored_narrow, widen
 from tests.helpers.quantised_files import LAYOUTS, LINEAR, Made, quantised_layers, quantised_tensors
+from tests.helpers.support import golden_path
 
 LAYER = "model.model.transformer.layers.1.ff.ff.2"
 
@@ -175,3 +180,42 @@ def traced_peak(work: Callable[[], object]) -> int:
     events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(itertools.accumulate(changes))
+
+
+@pytest.mark.parametrize("storage", ["int8", "fp8_e4m3"])
+def test_a_model_is_written_in_8_bits_and_read_as_what_it_computes_with(storage, tiny_s, tmp_path):
+    path = merge_checkpoint(tiny_s, [], tmp_path / "small_music.safetensors", storage=storage)
+    written, source = open_checkpoint(path), open_checkpoint(tiny_s)
+    kept, wide = written.tensors("dit", torch.float32), source.tensors("dit", torch.float32)
+    assert kept.keys() == wide.keys()
+    narrow = {key for key in wide if stored_narrow(key)}
+    assert len(narrow) == len(written.quantised.scales) > 10
+    for key, weight in wide.items():
+        expected = widen(*quantise(weight, storage), torch.float32) if key in narrow else weight
+        assert torch.equal(kept[key], expected), key
+    for part in ("same", "conditioner"):
+        ours, theirs = (c.tensors(part, torch.float32) for c in (written, source))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    again = load_model(path, dtype=torch.float32).dit
+    at_use = load_model(tiny_s, dtype=torch.float32, storage=storage).dit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(integer, "IN_INTEGERS", False)
+        assert torch.equal(velocity(again), velocity(at_use))
+
+
+def test_loras_are_merged_before_the_weights_are_rounded(tiny_s, tmp_path):
+    lora = read_adapter(golden_path("tiny-s/adapter_lora"))
+    wide = merge_checkpoint(tiny_s, [AdapterUse(lora)], tmp_path / "wide.safetensors")
+    narrow = merge_checkpoint(
+        tiny_s, [AdapterUse(lora)], tmp_path / "narrow.safetensors", storage="int8"
+    )
+    merged, kept = (open_checkpoint(path).tensors("dit", torch.float32) for path in (wide, narrow))
+    for key, weight in merged.items():
+        expected = widen(*quantise(weight, "int8"), torch.float32) if stored_narrow(key) else weight
+        assert torch.equal(kept[key], expected), key
+    assert narrow.stat().st_size < wide.stat().st_size
+    with pytest.raises(CheckpointError, match="holds weights in 8 bits"):
+        merge_checkpoint(narrow, [AdapterUse(lora)], tmp_path / "again.safetensors")
+    with pytest.raises(InputError, match="storage is 'nf4'; it must be one of fp8_e4m3, int8"):
+        merge_checkpoint(tiny_s, [], tmp_path / "odd.safetensors", storage="nf4")

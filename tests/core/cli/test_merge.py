@@ -68,3 +68,18 @@ def test_merging_a_base_model_into_one_file_warns(sa3, tiny_s, tmp_path):
     assert code == 0
     assert "--objective rectified_flow" in err
     assert sa3("merge", "--model", base, "--lora", LORA, "--out", "m_base.safetensors")[2] == ""
+
+
+def test_a_model_is_written_in_8_bits_without_any_lora(sa3, tiny_s):
+    code, out, err = sa3(
+        *("merge", "--model", "tiny-s", "--precision", "int8", "--out", "small_music.safetensors")
+    )
+    assert (code, out, err) == (0, ["small_music.safetensors"], "")
+    key = "model.model.transformer.layers.0.ff.ff.2"
+    weights = load_file("small_music.safetensors")
+    assert weights[f"{key}.weight"].dtype == torch.int8
+    assert bytes(weights[f"{key}.comfy_quant"].tolist()) == b'{"format": "int8_tensorwise"}'
+    for arguments in (("--model", "tiny-s"), ()):
+        code, _, err = sa3("merge", *arguments, "--out", "m.safetensors")
+        assert code == 1
+        assert "nothing to merge" in err

@@ -64,3 +64,22 @@ def test_an_unknown_format_is_named(bridge, weights, tmp_path):
     path = save(made, tmp_path / "odd")
     with pytest.raises(bridge.core_errors.CheckpointError, match=r"layers\.0\.ff\.ff\.2.*as nvfp4"):
         bridge.model.load_patcher(str(path), NAME, "auto", "auto")
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8_e4m3"])
+def test_the_stock_loader_widens_what_save_sa3_model_wrote(bridge, tiny_s, precision, tmp_path):
+    merge = importlib.import_module("sa3_pack.sa3_core.adapters.merge").merge_checkpoint
+    path = merge(tiny_s, [], tmp_path / NAME, storage=precision)
+    stored = bridge.model.load_patcher(str(tiny_s), "tiny-s", precision, "auto").model
+    expected = dict(stored.named_parameters())
+    sd = importlib.import_module("comfy.sd")
+    kind = importlib.import_module("comfy.quant_ops").QuantizedTensor
+    theirs = sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]
+    compared = 0
+    for key, value in theirs.model.diffusion_model.named_parameters():
+        mine = expected.get(f"diffusion_model.{key}")
+        if isinstance(value, kind):
+            assert isinstance(mine, kind), key
+            assert torch.equal(value.dequantize().float(), mine.dequantize().float()), key
+            compared += 1
+    assert compared == sum(isinstance(value, kind) for value in expected.values()) > 10
