@@ -17,6 +17,7 @@ from ..errors import InputError, SA3Error
 from ..files.names import system_failure
 from ..jobs.faults import ManifestError
 from ..jobs.memory import is_out_of_memory
+from ..registry import AUTO
 from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
 from .generate_arguments import check_usage
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(typed)
     if args.command == "generate":
         check_usage(parser, args)
+    if args.command == "merge" and not args.lora and (not args.model or args.precision == AUTO):
+        parser.error("merge needs --lora, or a --precision to write a --model in")
     module, function = _COMMANDS[args.command]
     with _warnings_on_stderr():
         _warn_of_old_package()

@@ -75,10 +75,6 @@ def run_download(args: argparse.Namespace) -> list[str]:
 
 def run_merge(args: argparse.Namespace) -> list[str]:
     """Write a checkpoint with LoRAs merged into it, or one LoRA of several; its path."""
-    if not args.lora and (args.model is None or args.precision == AUTO):
-        raise InputError(
-            "There is nothing to merge; give LoRAs with --lora, or a --precision for the --model."
-        )
     if args.model is None:
         return _combine(args)
     single = args.out.suffix == ".safetensors"

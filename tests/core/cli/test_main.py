@@ -115,7 +115,11 @@ def test_errors_are_one_line_and_exit_1(sa3, source, bad, argv, message):
             ("pre-encode", "d", "--model", "m", "--out", "o", "--precision", "fp8_e4m3"),
             "fp8_e4m3 stores the large weights",
         ),
-        (("merge", "--model", "m", "--out", "o", "--dtype", "int8"), "nothing else is stored so"),
+        (
+            ("encode", "a", "--model", "m", "--out", "o", "--dtype", "int8"),
+            "nothing else is stored so",
+        ),
+        (("merge", "--out", "o", "--dtype", "int8"), "--lora"),
         ((*GENERATE, "--mask-rule", "x"), "invalid choice"),
         ((*GENERATE, "--bits", 20), "invalid choice"),
         ((*GENERATE, "--seconds", "ten"), "is no time"),

@@ -79,7 +79,3 @@ def test_a_model_is_written_in_8_bits_without_any_lora(sa3, tiny_s):
     weights = load_file("small_music.safetensors")
     assert weights[f"{key}.weight"].dtype == torch.int8
     assert bytes(weights[f"{key}.comfy_quant"].tolist()) == b'{"format": "int8_tensorwise"}'
-    for arguments in (("--model", "tiny-s"), ()):
-        code, _, err = sa3("merge", *arguments, "--out", "m.safetensors")
-        assert code == 1
-        assert "nothing to merge" in err
