@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from ..jobs.rules import Rule
+from ..jobs.shards import ROWS_PER_SHARD
 from .values import parse_path
 
 ENGINES = ("local", "ray")
@@ -23,7 +24,20 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         help="manifest (.csv, .jsonl, .parquet) with a column per flag; --out is a folder then",
     )
     group.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="processes (default: 1)"
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what runs the workers: this machine (default), or Ray (needs the extra [ray]), "
+        "started here or joined by $RAY_ADDRESS",
+    )
+    group.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes or actors (default: 1)"
+    )
+    group.add_argument(
+        "--gpus-per-worker",
+        type=_share,
+        metavar="X",
+        help="of a Ray actor; 0.5 = two on a card (default: 1 where there is a card, else 0)",
     )
     group.add_argument(
         "--threads-per-worker", type=_count, metavar="T", help="of the CPU, for each"
@@ -38,6 +52,11 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format", choices=FORMATS, help="of the files (default: flac, 24 bit)", default=None
     )
+    group.add_argument(
+        "--shards",
+        choices=("tar",),
+        help=f"pack the files into tars of {ROWS_PER_SHARD} rows, as webdataset reads them",
+    )
     group.add_argument("--resume", action="store_true", help="go on in a folder that holds results")
 
 
@@ -46,7 +65,9 @@ def job_rules(args: argparse.Namespace) -> list[Rule]:
     if args.manifest is None:
         alone: dict[str, Any] = {"--resume": args.resume, "--format": args.format}
         alone |= {"--workers": args.workers != 1, "--batch": args.batch != 1}
-        alone |= {"--threads-per-worker": args.threads_per_worker}
+        alone |= {"--threads-per-worker": args.threads_per_worker, "--shards": args.shards}
+        alone |= {"--engine": args.engine != ENGINES[0]}
+        alone |= {"--gpus-per-worker": args.gpus_per_worker is not None}
         missing = [f"--{name}" for name in ("model", "prompt") if getattr(args, name) is None]
         told = f"the following arguments are required: {', '.join(missing)}"
         return [
@@ -60,6 +81,10 @@ def job_rules(args: argparse.Namespace) -> list[Rule]:
     return [
         (many, f"--{many[0] if many else ''} takes one value with --from: it holds for all rows"),
         (given, f"--from takes no {', '.join(given)}"),
+        (
+            args.gpus_per_worker is not None and args.engine != "ray",
+            "--gpus-per-worker needs --engine ray",
+        ),
         (args.seed and min(args.seed) < 0, "--from takes no random --seed: rows have their own"),
     ]
 
@@ -68,6 +93,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= 1 or (value > 1 and value.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r} must be within 0-1, or a whole number")
+    return value
 
 
 def _batch(text: str) -> int | None:

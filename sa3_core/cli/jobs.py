@@ -16,6 +16,7 @@ from ..jobs.fields import READERS
 from ..jobs.local import run_here, run_processes
 from ..jobs.manifest import read_manifest
 from ..jobs.outcome import Outcome
+from ..jobs.ray_engine import run_ray
 from ..jobs.run import Engine, Summary, run_job
 from ..jobs.spec import Computing, JobSpec, ModelFiles
 from ..jobs.worker import worker_of
@@ -67,6 +68,7 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
         audio_format=audio_format,
         levels=levels,
         computing=computing,
+        shards=args.shards is not None,
     )
     with Bars() as on_progress:
 
@@ -98,7 +100,7 @@ def _computing(args: argparse.Namespace) -> Computing:
         objective=args.objective,
         dtype=pick_dtype(args.precision),
         storage=pick_storage(args.precision),
-        device=str(pick_device(args.device)),
+        device="cuda" if args.gpus_per_worker else str(pick_device(args.device)),
         chunk=pick_chunk(args.chunk),
         noise_seed=args.noise_seed if args.decoder_noise else None,
         threads=threads,
@@ -107,10 +109,20 @@ def _computing(args: argparse.Namespace) -> Computing:
 
 
 def _engine(args: argparse.Namespace, spec: JobSpec) -> Engine:
-    make = partial(worker_of, spec)
+    make, threads = partial(worker_of, spec), spec.computing.threads
+    if args.engine == "ray":
+        gpus = _gpus(args, spec.computing.device)
+        return partial(run_ray, make, workers=args.workers, gpus=gpus, threads=threads)
     if args.workers == 1:
         return partial(run_here, make)
     return partial(run_processes, make, workers=args.workers)
+
+
+def _gpus(args: argparse.Namespace, device: str) -> float:
+    """Of an actor: where a cluster is joined, this machine may have none itself."""
+    if args.gpus_per_worker is not None:
+        return args.gpus_per_worker
+    return 1.0 if device.startswith("cuda") else 0.0
 
 
 @dataclass(frozen=True)

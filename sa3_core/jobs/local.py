@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,7 +24,7 @@ _END = None  # instead of an outcome: the bucket is done
 _DEATHS = 2  # of workers, after which a row is given up
 
 
-def run_here(make: MakerOf, buckets: Sequence[Bucket]) -> Iterator[Outcome]:
+def run_here(make: MakerOf, buckets: Sequence[Bucket]) -> Generator[Outcome, None, None]:
     """Make all buckets in this process."""
     threads = torch.get_num_threads()
     maker = make(0)
@@ -49,7 +49,9 @@ class _Process:
     open_rows: list[Row] | None = None
 
 
-def run_processes(make: MakerOf, buckets: Sequence[Bucket], workers: int) -> Iterator[Outcome]:
+def run_processes(
+    make: MakerOf, buckets: Sequence[Bucket], workers: int
+) -> Generator[Outcome, None, None]:
     """Make all buckets in processes of their own; one that is killed is replaced.
 
     Rows that a killed worker had not finished are tried again one by one; one that kills two is

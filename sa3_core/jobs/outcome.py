@@ -90,10 +90,10 @@ class Results:
         """The line of a row."""
         return self._lines[row.id]
 
-    def add(self, row: Row, outcome: Outcome, shard: str = "") -> None:
+    def add(self, row: Row, outcome: Outcome) -> None:
         """Keep an outcome, and write its line; a full disk costs the line, not the job."""
         line = {**asdict(outcome), "digest": self._digests[row.id], "row": dict(row.cells)}
-        self._put({**line, **self._notes, **({"shard": shard} if shard else {})})
+        self._put({**line, **self._notes})
 
     def moved(self, row: Row, shard: str) -> None:
         """Say that a row's file lies in a shard now."""

@@ -2,7 +2,8 @@
 
 import logging
 from argparse import Namespace as Values
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from ..files.lock import only_one
 from .buckets import LARGEST, Bucket, bucket_rows
 from .outcome import DONE, Outcome, Results
 from .row import Row
+from .shards import Shards
 from .spec import JobSpec
 
 log = logging.getLogger(__name__)
 
-Engine = Callable[[Sequence[Bucket]], Iterator[Outcome]]
+Engine = Callable[[Sequence[Bucket]], Generator[Outcome, None, None]]
 OnRow = Callable[[int, int, Outcome], None]  # done, total, the last; may raise to stop
 
 
@@ -71,27 +73,48 @@ def run_job(
                 f"{spec.out} holds results already. Go on with them (resume), or choose another "
                 "folder."
             )
-        left = [row for row in rows if not results.is_done(row)]
+        kept, left = [], []
+        for row in rows:
+            (kept if results.is_done(row) else left).append(row)
+        shards = _shards(spec, kept, results)
         made = 0
         try:
-            made = _run(spec, left, engine, results, on_row)
+            with closing(_made(spec, left, engine, results, shards)) as outcomes:
+                for done, outcome in enumerate(outcomes, 1):
+                    made += outcome.outcome == DONE
+                    on_row(done, len(left), outcome)
         finally:
             results.finish(rows)
         failed = tuple(results.failed(rows))
-    return Summary(made, len(rows) - len(left), failed, results.path)
+    return Summary(made, len(kept), failed, results.path)
 
 
-def _run(
-    spec: JobSpec, rows: Sequence[Row], engine: Engine, results: Results, on_row: OnRow
-) -> int:
+def _shards(spec: JobSpec, kept: Sequence[Row], results: Results) -> Shards | None:
+    """The packer, with what an interrupted run left unpacked."""
+    if not spec.shards:
+        return None
+    shards = Shards(spec.out, results)
+    shards.adopt({row.id: row for row in kept})
+    for row in kept:
+        shards.add(row)
+    return shards
+
+
+def _made(
+    spec: JobSpec, rows: Sequence[Row], engine: Engine, results: Results, shards: Shards | None
+) -> Generator[Outcome, None, None]:
+    """Outcomes as they come, each written down before it is told."""
     by_id = {row.id: row for row in rows}
-    made = 0
     buckets = bucket_rows(valued(spec, rows), spec.computing.batch or LARGEST)
-    for done, outcome in enumerate(engine(buckets), 1):
-        results.add(by_id[outcome.id], outcome)
-        made += outcome.outcome == DONE
-        on_row(done, len(rows), outcome)
-    return made
+    with closing(engine(buckets)) as outcomes:  # its processes end with it
+        for outcome in outcomes:
+            row = by_id[outcome.id]
+            results.add(row, outcome)
+            if shards is not None and outcome.outcome == DONE:
+                shards.add(row)
+            yield outcome
+    if shards is not None:
+        shards.flush()
 
 
 def valued(spec: JobSpec, rows: Sequence[Row]) -> Iterator[tuple[Row, Values]]:

@@ -58,6 +58,7 @@ class JobSpec:
         audio_format: of the results.
         levels: loudness and peaks of the results.
         computing: how to compute.
+        shards: results are packed into tars.
     """
 
     defaults: Values
@@ -68,6 +69,7 @@ class JobSpec:
     audio_format: AudioFormat
     levels: Levels
     computing: Computing = Computing()
+    shards: bool = False
 
     def on(self, device: str) -> "JobSpec":
         """The same job on another device."""

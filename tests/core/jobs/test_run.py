@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
+import tarfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +18,16 @@ from sa3_core.cli.arguments import build_parser
 from sa3_core.errors import InputError
 from sa3_core.files.lock import only_one
 from sa3_core.jobs import outcome as outcome_module
+from sa3_core.jobs import run as run_module
 from sa3_core.jobs.local import run_here, run_processes
 from sa3_core.jobs.outcome import read_results
+from sa3_core.jobs.ray_engine import run_ray
 from sa3_core.jobs.row import Row
 from sa3_core.jobs.run import run_job
+from sa3_core.jobs.shards import Shards
 from sa3_core.jobs.spec import JobSpec
 from tests.helpers.job_makers import FakeMaker
+from tests.helpers.support import ROOT
 
 ROWS = [Row(name, n, {"prompt": name}) for n, name in enumerate("abcdefgh", 2)]
 
@@ -115,3 +122,54 @@ def test_a_row_that_kills_two_workers_is_given_up(spec):
     summary = run_job(spec, ROWS, partial(run_processes, make, workers=2))
     assert (summary.made, [line["id"] for line in summary.failed]) == (7, ["e"])
     assert summary.failed[0]["error"] == "its worker ended twice (SIGKILL)"
+
+
+def members(path: Path) -> list[str]:
+    with tarfile.open(path) as tar:
+        return tar.getnames()
+
+
+def test_shards_hold_every_row_once_and_its_line(spec, monkeypatch):
+    monkeypatch.setattr(run_module, "Shards", partial(Shards, most=3))
+    packed = replace(spec, shards=True)
+    assert run_job(packed, ROWS, here(spec)).made == 8
+    paths = sorted(spec.out.glob("*.tar"))
+    held = [members(path) for path in paths]
+    assert [len(names) for names in held] == [6, 6, 4]
+    assert held[0] == ["a.bin", "a.json", "b.bin", "b.json", "c.bin", "c.json"]
+    with tarfile.open(paths[0]) as tar:
+        assert tar.extractfile("b.bin").read() == b"x"  # pyright: ignore[reportOptionalMemberAccess]
+    assert not list(spec.out.glob("*.bin"))
+    assert [line["shard"] for line in results(spec)][::3] == [path.name for path in paths]
+    assert str(run_job(packed, ROWS, here(spec), True)) == "0 made, 8 kept, 0 failed"
+    assert sorted(spec.out.glob("*.tar")) == paths
+
+
+def test_a_packer_killed_before_its_lines_packs_no_row_twice(spec, monkeypatch):
+    packed = replace(spec, shards=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Shards, "_moved", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_job(packed, ROWS, here(spec))
+    assert len(list(spec.out.glob("*.tar"))) == 1
+    assert str(run_job(packed, ROWS, here(spec), True)) == "0 made, 8 kept, 0 failed"
+    assert len(list(spec.out.glob("*.tar"))) == 1
+    assert all(line["shard"] for line in results(spec))
+
+
+@pytest.mark.soak
+def test_ray_makes_the_same_rows(spec, monkeypatch):
+    """Two actors of a real local Ray."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    make = partial(FakeMaker, spec.out, failing="c")
+    engine = partial(run_ray, make, workers=2, gpus=0, threads=None)
+    assert str(run_job(spec, ROWS, engine)) == "7 made, 0 kept, 1 failed"
+    assert sorted((spec.out / "runs").read_text()) == list("abdefgh")
+
+
+def test_without_ray_its_extra_is_named(spec, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    engine = partial(run_ray, partial(FakeMaker, spec.out), workers=1, gpus=0, threads=None)
+    with pytest.raises(InputError, match=r"pip install '\.\[ray\]'"):
+        run_job(spec, ROWS, engine)

@@ -1,0 +1,96 @@
+"""Finished rows packed into tars as webdataset reads them: `key.flac` and `key.json` a row."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files.whole_file import FreeName, whole_file
+from .outcome import Results
+from .row import Row, digest_of
+
+ROWS_PER_SHARD = 1000
+_NAME = "shard"
+_SHARD = re.compile(rf"{_NAME}_\d{{5,}}\.tar")
+_KEY_DIGITS = 16
+
+
+class Shards:
+    """Packs the files of a folder; each lies there singly until its shard is whole."""
+
+    def __init__(self, folder: Path, results: Results, most: int = ROWS_PER_SHARD) -> None:
+        """Take over what an earlier run packed without having said so.
+
+        Args:
+            folder: of the results.
+            results: whose lines tell where each row lies.
+            most: rows of a shard.
+        """
+        self._folder, self._results, self._most = folder, results, most
+        self._waiting: list[Row] = []
+
+    def adopt(self, rows: Mapping[str, Row]) -> None:
+        """Say of rows that lie in a shard already that they do (the packer was killed before)."""
+        loose = {key: row for key, row in rows.items() if not self._results.line(row).get("shard")}
+        packed = [path for path in self._folder.iterdir() if _SHARD.fullmatch(path.name)]
+        for path in sorted(packed) if loose else ():
+            for line in _lines_in(path):
+                row = loose.get(line.get("id", ""))
+                if row is not None and self._results.line(row) == line:
+                    self._moved(row, path.name)
+
+    def add(self, row: Row) -> None:
+        """A row whose file is there.
+
+        Raises:
+            OSError: a full shard cannot be written; its files stay.
+        """
+        if not self._results.line(row).get("shard"):
+            self._waiting.append(row)
+        if len(self._waiting) >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pack what waits.
+
+        Raises:
+            OSError: the shard cannot be written; its files stay.
+        """
+        rows, self._waiting = self._waiting, []
+        if not rows:
+            return
+        with (
+            whole_file(FreeName(self._folder, _NAME, ".tar")) as whole,
+            tarfile.open(fileobj=whole.file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for row in rows:
+                self._pack(tar, row)
+        for row in rows:
+            self._moved(row, whole.path.name)
+
+    def _pack(self, tar: tarfile.TarFile, row: Row) -> None:
+        line = self._results.line(row)
+        path = self._folder / line["file"]
+        told = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace")
+        for suffix, content in ((path.suffix, path.read_bytes()), (".json", told)):
+            member = tarfile.TarInfo(_key(row) + suffix)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+    def _moved(self, row: Row, shard: str) -> None:
+        self._results.moved(row, shard)
+        (self._folder / self._results.line(row)["file"]).unlink(missing_ok=True)
+
+
+def _key(row: Row) -> str:
+    """The row's id, where webdataset would not take a part of it for a suffix."""
+    return row.id if "." not in row.id else digest_of(row.id)[:_KEY_DIGITS]
+
+
+def _lines_in(path: Path) -> list[dict[str, Any]]:
+    with tarfile.open(path) as tar:
+        files = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
+        return [json.loads(file.read()) for file in files if file is not None]
