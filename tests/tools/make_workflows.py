@@ -86,6 +86,8 @@ def model_links() -> dict[str, list[dict[str, str]]]:
 def make(ui: Frontend, name: str) -> None:
     """Write the UI form and the thumbnail of one API workflow."""
     ui.reset()
+    # The page keeps values by graph and node: without an id every graph is the same one.
+    ui.page.evaluate("() => { app.graph.id = crypto.randomUUID(); }")
     script = "([graph, name]) => window.app.loadApiJson(graph, name)"
     ui.page.evaluate(script, [api_workflow(name), name])
     ui.settle(500)
