@@ -29,6 +29,8 @@ from ..training.adapter import AdapterSettings, TrainedAdapter
 from ..training.batches import prompts_of
 from ..training.learner import Learner
 from ..training.memory import Estimate, choose_recompute
+from ..training.prepare import crop_frames, kind_of, require_base
+from ..training.presets import with_preset
 from ..training.run import RunEvents, RunPlan, check_folder, run
 from ..training.settings import TrainSettings
 from ..training.share import Share, joined
@@ -39,7 +41,6 @@ from .arguments import PACKAGE
 from .demos import Demos
 from .files import Bars, find_autoencoder, find_model, find_text_encoder, pick_device, pick_storage
 from .loras import find_lora
-from .presets import apply_preset
 
 _TRIED = 6.0  # seconds that a dry run encodes to tell the time
 
@@ -86,7 +87,7 @@ def _encoding_plan(
 
 def run_train(args: argparse.Namespace) -> list[str]:
     """A LoRA, or a whole model, from encoded clips; the path written. Ctrl+C saves."""
-    apply_preset(args)
+    vars(args).update(with_preset(args.preset, vars(args)))
     check_folder(args.out, args.resume)
     with joined(pick_device(args.device)) as (share, device):
         lines = _train(args, share, device)
@@ -96,8 +97,7 @@ def run_train(args: argparse.Namespace) -> list[str]:
 def _train(args: argparse.Namespace, share: Share, device: torch.device) -> list[str]:
     path = find_model(args, args.model, "model")
     model = _model(args, path, device)
-    assert model.config.dit is not None
-    clips = read_folder(args.data, "same-l" if model.config.dit.differential else "same-s")
+    clips = read_folder(args.data, kind_of(model))
     settings = _settings(args, clips, model, share)
     learner = _learner(args, path, model)
     wanted = {"auto": None, "on": True, "off": False}[args.recompute]
@@ -180,23 +180,18 @@ def _model(args: argparse.Namespace, path: Path, device: torch.device) -> SA3Mod
     exact = torch.float32 if device.type == "cpu" else torch.bfloat16
     dtype, storage = DTYPES.get(args.precision, exact), pick_storage(args.precision)
     model = load_model(path, dtype=dtype, device=device, storage=storage)
-    if model.objective != "rectified_flow" and not args.allow_post_trained:
-        raise InputError(
-            f"{model.name} is post-trained: training would pull it back towards many steps. Train "
-            "on its -base model (the LoRA fits both), or give --allow-post-trained."
-        )
+    if not args.allow_post_trained:
+        require_base(model.objective, model.name, "give --allow-post-trained")
     return model
 
 
 def _settings(
     args: argparse.Namespace, clips: Sequence[EncodedClip], model: SA3Model, share: Share
 ) -> TrainSettings:
-    longest = max(clip.latents.shape[1] for clip in clips)
-    frames = frames_covering(samples_of(args.crop)) if args.crop else longest
     return TrainSettings(
         steps=args.steps,
         batch=args.batch * share.world,
-        frames=min(frames, model.max_frames),
+        frames=crop_frames(args.crop, clips, model),
         rate=args.rate,
         schedule=args.schedule,
         clip_norm=args.clip_norm,

@@ -4,8 +4,8 @@ import argparse
 
 from ..adapters.rules import ADAPTER_TYPES
 from ..datasets.encode import DEFAULT_SAMPLES
+from ..training.presets import PRESETS
 from ..training.settings import SCHEDULES
-from .presets import PRESETS
 from .values import parse_path, parse_seed
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,32 @@ def autoencoder_name(autoencoder: SAMEAutoencoder) -> str:
     return "same-l" if autoencoder.config.encoder.window else "same-s"
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """What encodes clips.
+
+    Attributes:
+        kind: `same-s` or `same-l`.
+        halo: frames of silence behind a clip that its last frames depend on.
+        half: latents are stored in float16.
+        run: [B, 2, N] at 44.1 kHz -> [B, 256, N / 4096] float32 on the CPU.
+    """
+
+    kind: str
+    halo: int
+    half: bool
+    run: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, net: SAMEAutoencoder) -> "Encoder":
+        """A net on its device, in the precision that it computes in."""
+        half = next(net.parameters()).dtype == torch.float16
+        return cls(autoencoder_name(net), net.halo, half, partial(encode, net))
+
+
 def encode_folder(
     recordings: Sequence[Recording],
-    autoencoder: SAMEAutoencoder,
+    autoencoder: SAMEAutoencoder | Encoder,
     out: Path,
     sample_size: int = DEFAULT_SAMPLES,
     pad: bool = False,
@@ -70,7 +94,8 @@ def encode_folder(
 
     Args:
         recordings: from `list_recordings`.
-        autoencoder: on its device, in the precision to compute in; float16 is stored as such.
+        autoencoder: on its device, in the precision to compute in (float16 is stored as such); or
+            a host's way to encode.
         out: the folder, made where it is missing.
         sample_size: most samples of a clip.
         pad: store every clip at the full length, silence behind it.
@@ -91,7 +116,8 @@ def encode_folder(
     except OSError as error:
         raise LatentFileError(write_failure(out, error)) from error
     check_whole("batch", batch, 1)
-    job = _Job(autoencoder, out, sample_size // HOP, pad, batch)
+    encoder = autoencoder if isinstance(autoencoder, Encoder) else Encoder.of(autoencoder)
+    job = _Job(encoder, out, sample_size // HOP, pad, batch)
     job.write_silence()
     outcomes: list[Outcome] = []
     for done, recording in enumerate(recordings):
@@ -120,13 +146,11 @@ class _Job:
     """Encodes one recording after the other into a folder."""
 
     def __init__(
-        self, autoencoder: SAMEAutoencoder, out: Path, frames: int, pad: bool, batch: int
+        self, encoder: Encoder, out: Path, frames: int, pad: bool, batch: int
     ) -> None:
-        self._net, self._out, self._frames, self._pad = autoencoder, out, frames, pad
+        self._encoder, self._out, self._frames, self._pad = encoder, out, frames, pad
         self._batch, self._waiting = batch, list[_Piece]()
-        self._kind = autoencoder_name(autoencoder)
-        half = next(autoencoder.parameters()).dtype == torch.float16
-        self._dtype = np.float16 if half else np.float32
+        self._dtype = np.float16 if encoder.half else np.float32
         self._seen: dict[str, str] = {}
 
     def write_silence(self) -> None:
@@ -136,7 +160,7 @@ class _Job:
                 found = read_floats(path)
                 if found.shape[-1:] == (self._frames,) and found.dtype == self._dtype:
                     return
-        silence = encode(self._net, torch.zeros(1, 2, self._frames * HOP))
+        silence = self._encoder.run(torch.zeros(1, 2, self._frames * HOP))
         write_array(path, silence.numpy().astype(self._dtype))
 
     def run(self, recording: Recording) -> Outcome:
@@ -172,15 +196,15 @@ class _Job:
         if not waiting:
             return
         # With as much silence behind as the last frames depend on; more changes nothing.
-        total = max(max(p.frames, p.valid + self._net.halo) for p in waiting)
+        total = max(max(p.frames, p.valid + self._encoder.halo) for p in waiting)
         batch = [F.pad(p.sound, (0, total * HOP - p.sound.shape[-1])) for p in waiting]
-        for piece, latents in zip(waiting, encode(self._net, torch.cat(batch)), strict=True):
+        for piece, latents in zip(waiting, self._encoder.run(torch.cat(batch)), strict=True):
             write_array(piece.path, latents[:, : piece.frames].numpy().astype(self._dtype))
             write_notes(piece.path.with_suffix(".json"), piece.notes)
 
     def _content(self, sound: Tensor) -> str:
         """16 hex digits of the sound and of what it is encoded with."""
-        settings = f"{self._kind} {self._frames} {self._pad} {np.dtype(self._dtype).name}"
+        settings = f"{self._encoder.kind} {self._frames} {self._pad} {np.dtype(self._dtype).name}"
         digest = hashlib.sha256(settings.encode())
         digest.update(sound.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -199,7 +223,7 @@ class _Job:
             "path": str(recording.path),
             "relpath": recording.relative,
             "sample_rate": SAMPLE_RATE,
-            "autoencoder": self._kind,
+            "autoencoder": self._encoder.kind,
         }
         if not path.is_file():
             self._waiting.append(_Piece(path, piece, valid, frames, notes))

@@ -46,7 +46,7 @@ def plan_encoding(
     frames = check_whole("sample_size", sample_size, HOP) // HOP
     clips, seconds, stored, unusable = 0, 0.0, frames, []
     for recording in recordings:
-        length = _seconds(recording) if recording.caption else 0.0
+        length = header_seconds(recording) if recording.caption else 0.0
         if not length:
             unusable.append(recording.relative)
             continue
@@ -57,8 +57,8 @@ def plan_encoding(
     return EncodingPlan(clips, seconds, stored * LATENT_CHANNELS * (2 if half else 4), (*unusable,))
 
 
-def _seconds(recording: Recording) -> float:
-    """What the file's header says; 0 where it says nothing."""
+def header_seconds(recording: Recording) -> float:
+    """Seconds of a recording as its header says; 0 where it says nothing or is none."""
     try:
         with av.open(str(recording.path)) as container:
             stream = container.streams.audio[0]

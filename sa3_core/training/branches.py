@@ -36,6 +36,23 @@ class _Effective:
     columns: Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class PlainBranch:
+    """A branch as W' = (W + up down) scaled row by row or column by column.
+
+    Attributes:
+        up: [out, r], the scale in it.
+        down: [r, in].
+        rows: [out], lengths over the frozen weight's own of the rows' scale; None = unscaled.
+        columns: [in], lengths of the adapted weight's columns; None = unscaled.
+    """
+
+    up: Tensor
+    down: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+
+
 class Branch(nn.Module):
     """One layer's trainable LoRA; its parameters carry the names of a LoRA file.
 
@@ -126,6 +143,20 @@ class Branch(nn.Module):
         if effective.columns is not None:
             changed *= effective.columns
         return float((changed - now).square().sum()), float(now.square().sum())
+
+    @torch.no_grad()
+    def plain(self) -> "PlainBranch":
+        """What the branch does, in the terms of other programs."""
+        before = self._now
+        self.begin_step()
+        now, self._now = self._now, before
+        assert now is not None
+        rows = columns = None
+        if now.rows is not None:
+            rows = now.rows * _root(self._squares[0])
+        if now.columns is not None:
+            columns = now.columns * self._column_norms(now.left, now.right, now.rows)
+        return PlainBranch(self.scale * now.left, now.right, rows, columns)
 
     def _weight(self) -> Tensor:
         """The frozen weight, float32 [out, in]."""

@@ -179,7 +179,7 @@ class Trainer:
         position: dict[str, Any] = {"step": self.step, "updates": self._updates}
         if self._scaler is not None:
             position["scaler"] = self._scaler.state_dict()
-        write_state(path, tensors, {**self._identity(), **position})
+        write_state(path, tensors, {**self.identity(), **position})
 
     @torch.no_grad()
     def load_state(self, path: Path) -> None:
@@ -190,7 +190,7 @@ class Trainer:
         """
         before = ("", *(f"{moment}." for moment in _MOMENTS))
         shapes = {b + name: value.shape for name, value in self._tensors.items() for b in before}
-        state, read = read_state(path, self._identity(), shapes)
+        state, read = read_state(path, self.identity(), shapes)
         self._updates = int(state["updates"])
         with read as tensors:
             for name, parameter in self._tensors.items():
@@ -207,8 +207,8 @@ class Trainer:
         self.learner.end_step()
         self.step = int(state["step"])
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on, as JSON takes it."""
         settings = {k: v for k, v in asdict(self.settings).items() if k not in _MAY_CHANGE}
         found = {
             **settings,

@@ -136,11 +136,11 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(latents, tmp_path, caps
 
 def test_flags_win_over_the_preset():
     from sa3_core.cli.arguments import build_parser
-    from sa3_core.cli.presets import apply_preset
+    from sa3_core.training.presets import with_preset
 
     command = ["train", "--model", "m", "--data", "d", "--out", "o", "--preset", "low-memory"]
     args = build_parser().parse_args([*command, "--rank", "16"])
-    apply_preset(args)
+    vars(args).update(with_preset(args.preset, vars(args)))
     assert (args.rank, args.adapter_type, args.crop, args.steps) == (16, "lora", 12.0, 10_000)
     assert args.recompute == "on"
 

@@ -1,6 +1,5 @@
-"""Settings of `sa3 train` that go together; flags that are given win."""
+"""Settings of a training that go together; what is given beside them wins."""
 
-import argparse
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +28,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def apply_preset(args: argparse.Namespace) -> None:
-    """Fill in what was not given on the command line."""
-    for name, value in PRESETS[args.preset].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+def with_preset(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's settings, in place of those of them that were not given (None)."""
+    return {key: value if given[key] is None else given[key] for key, value in PRESETS[name].items()}
