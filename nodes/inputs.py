@@ -26,6 +26,9 @@ SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with 
 SEED_MAX = MAX_SEED
 
 Regions = io.Custom("SA3_REGIONS")
+Dataset = io.Custom("SA3_DATASET")
+EncodedDataset = io.Custom("SA3_ENCODED_DATASET")
+LoraModel = io.Custom("LORA_MODEL")  # of ComfyUI's own training nodes
 AUTO_AT_ZERO = {"sa3_zero": AUTO}  # js/zero_words.js shows and accepts the word for 0
 OFF_AT_ZERO = {"sa3_zero": "off"}
 

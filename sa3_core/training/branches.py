@@ -84,7 +84,7 @@ class Branch(nn.Module):
         self.adapter_type, self.scale = adapter_type, scale
         self._rule = RULES[adapter_type.removesuffix(XS_SUFFIX)]
         self._layer = (layer,)  # in a tuple: the layer's weights are not this module's
-        weight = self._weight().detach()
+        weight = self.weight.detach()
         out, width = weight.shape
         if bases is None:
             bound, device = width**-0.5, weight.device
@@ -133,7 +133,7 @@ class Branch(nn.Module):
     @torch.no_grad()
     def squares(self) -> tuple[float, float]:
         """Squared norms of the change of the weight, and of the weight itself."""
-        before, now = self._now, self._weight()
+        before, now = self._now, self.weight
         self.begin_step()
         effective, self._now = self._now, before
         assert effective is not None
@@ -158,12 +158,18 @@ class Branch(nn.Module):
             columns = now.columns * self._column_norms(now.left, now.right, now.rows)
         return PlainBranch(self.scale * now.left, now.right, rows, columns)
 
-    def _weight(self) -> Tensor:
+    @property
+    def weight(self) -> Tensor:
         """The frozen weight, float32 [out, in]."""
         layer = self._layer[0]
         if isinstance(layer, QuantisedLinear):
             return layer.widened(torch.float32)
         return layer.get_parameter("weight").flatten(1).float()
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Sizes of the frozen weight behind [out, in]: (1,) of a Conv1d, () of a Linear."""
+        return (1,) if isinstance(self._layer[0], nn.Conv1d) else ()
 
     def _sides(self) -> tuple[Tensor, Tensor]:
         """Left [out, r] and right [r, in] of the low-rank product."""
@@ -174,7 +180,7 @@ class Branch(nn.Module):
 
     def _row_norms(self, left: Tensor, right: Tensor) -> Tensor:
         """Lengths of the rows of W + s L R, [out]."""
-        cross = (left * (self._weight() @ right.T)).sum(dim=1)
+        cross = (left * (self.weight @ right.T)).sum(dim=1)
         own = ((left @ (right @ right.T)) * left).sum(dim=1)
         return _root(self._squares[0] + 2 * self.scale * cross + self.scale**2 * own)
 
@@ -184,13 +190,12 @@ class Branch(nn.Module):
             squares, weighted = self._squares[1], left
         else:
             # Run again on the way back: the squared weight is not to be kept.
-            weight = self._weight
             squares = cast(
                 Tensor,
-                checkpoint(lambda g: g.square() @ weight().square(), gain, use_reentrant=False),
+                checkpoint(lambda g: g.square() @ self.weight.square(), gain, use_reentrant=False),
             )
             weighted = left * gain.square()[:, None]
-        cross = ((weighted.T @ self._weight()) * right).sum(dim=0)
+        cross = ((weighted.T @ self.weight) * right).sum(dim=0)
         own = (((left.T @ weighted) @ right) * right).sum(dim=0)
         return _root(squares + 2 * self.scale * cross + self.scale**2 * own)
 

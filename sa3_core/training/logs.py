@@ -89,6 +89,11 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, list[float]]
     return [row for row in found if row is not None]
 
 
+def losses_of(folder: Path) -> list[float]:
+    """Loss of every step that a run's folder knows, in order."""
+    return [row["loss"][0] for row in read_rows(folder / LOG, ("step", "loss"))]
+
+
 def _numbers(line: Mapping[str, str], columns: Sequence[str]) -> dict[str, list[float]] | None:
     try:
         row = {name: [float(part) for part in line[name].split()] for name in columns}

@@ -24,11 +24,22 @@ def send_text(text: str, node_id: str | None = None) -> None:
         text: lines.
         node_id: the node; None = the one that is being executed, if any.
     """
+    send_event(TEXT_EVENT, {"text": text}, node_id)
+
+
+def send_event(event: str, values: dict[str, Any], node_id: str | None = None) -> None:
+    """Tell the page something about a node.
+
+    Args:
+        event: its name.
+        values: what is told, beside the node.
+        node_id: the node; None = the one that is being executed, if any.
+    """
     server: Any = getattr(PromptServer, "instance", None)
     context = get_executing_context()
     node_id = node_id or (context.node_id if context else None)
     if server is not None and node_id is not None:
-        server.send_sync(TEXT_EVENT, {"node": node_id, "text": text})
+        server.send_sync(event, {"node": node_id, **values})
 
 
 class Countdown:
