@@ -145,9 +145,7 @@ class _Piece:
 class _Job:
     """Encodes one recording after the other into a folder."""
 
-    def __init__(
-        self, encoder: Encoder, out: Path, frames: int, pad: bool, batch: int
-    ) -> None:
+    def __init__(self, encoder: Encoder, out: Path, frames: int, pad: bool, batch: int) -> None:
         self._encoder, self._out, self._frames, self._pad = encoder, out, frames, pad
         self._batch, self._waiting = batch, list[_Piece]()
         self._dtype = np.float16 if encoder.half else np.float32

@@ -30,4 +30,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 def with_preset(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A preset's settings, in place of those of them that were not given (None)."""
-    return {key: value if given[key] is None else given[key] for key, value in PRESETS[name].items()}
+    return {
+        key: value if given[key] is None else given[key] for key, value in PRESETS[name].items()
+    }

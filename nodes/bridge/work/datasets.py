@@ -248,5 +248,3 @@ def summary(rows: Sequence[Row]) -> list[str]:
     minutes = sum(row["seconds"] for row in used) / 60
     lines = [f"{len(used)} of {len(rows)} clips, {minutes:.1f} minutes"]
     return lines + [f"{row['clip']}: {row['note']}" for row in rows if row["note"]][:12]
-
-
