@@ -13,7 +13,15 @@ from ..sa3_core.registry import AUTO
 from .bridge.host.running import show
 from .bridge.work import loras
 from .bridge.work.names import prefix_error
-from .inputs import CATEGORY, model_input, naming_inputs, precision_input, prefix_input, problem_of
+from .inputs import (
+    CATEGORY,
+    LoraModel,
+    model_input,
+    naming_inputs,
+    precision_input,
+    prefix_input,
+    problem_of,
+)
 
 NONE = "none"
 SLOTS = 6
@@ -52,7 +60,9 @@ class SA3LoraLoader(io.ComfyNode):
             inputs=[
                 model_input(", or of a LoRA Loader"),
                 io.Combo.Input(
-                    "lora", options=loras.lora_names(), tooltip="A file from models/loras."
+                    "lora",
+                    options=[*loras.lora_names(), NONE],
+                    tooltip="A file from models/loras; none for a trained one, or no LoRA.",
                 ),
                 _strength("strength", "the diffusion transformer"),
                 _strength("strength_conditioner", "the duration embedding", advanced=True),
@@ -93,6 +103,11 @@ class SA3LoraLoader(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                LoraModel.Input(
+                    "trained",
+                    optional=True,
+                    tooltip="Of Train SA3 LoRA or ComfyUI's Train LoRA; used in place of the file.",
+                ),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -120,8 +135,13 @@ class SA3LoraLoader(io.ComfyNode):
         interval_end: float = 1.0,
         layer_filter: str = "",
         partial: bool = False,
+        trained: Any = None,
     ) -> io.NodeOutput:
         """Patch a clone of the model."""
+        if trained is not None:
+            lora = loras.FileName.of(trained)
+        elif lora == NONE:
+            return io.NodeOutput(model, ui=show(cls, ["No LoRA is chosen."]))
         interval = (interval_start, interval_end)
         layers = LayerFilter(layer_filter)
         use = AdapterUse(lora, strength, interval, layers, strength_conditioner, partial)

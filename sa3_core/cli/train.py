@@ -21,7 +21,7 @@ from ..datasets.folder import CaptionRule, Recording, list_recordings
 from ..datasets.plan import plan_encoding
 from ..errors import InputError
 from ..files.published import DTYPES
-from ..geometry import frames_covering, samples_of, seconds_of_frames
+from ..geometry import samples_of, seconds_of_frames
 from ..networks.model import SA3Model
 from ..text.conditioning import TextConditioning
 from ..text.encoder import load_t5gemma

@@ -1,6 +1,7 @@
 """What the LoRA nodes do: read, match, apply, describe and merge."""
 
 import functools
+import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,17 +23,18 @@ from ....sa3_core.adapters.file import AdapterFile, read_adapter
 from ....sa3_core.adapters.merge import merge_checkpoint
 from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
-from ....sa3_core.errors import CheckpointError, InputError
+from ....sa3_core.errors import AdapterError, CheckpointError, InputError
 from ....sa3_core.files.published import DIT_PREFIX, DTYPES
 from ....sa3_core.files.states import FileStates
-from ....sa3_core.files.whole_file import claim_folder, write_failure
+from ....sa3_core.files.whole_file import FreeName, claim_folder, whole_file, write_failure
 from ....sa3_core.networks.quantised import STORAGES
-from ..host.folders import FileState, file_state
+from ..host.folders import FileState, file_state, roots
 from ..host.running import check_files, chunk_reporter, watch_files
 from ..sockets.lora_patch import SA3Adapter, add_change, add_interval_wrapper
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
-from .names import output_names
+from ..sockets.trained_lora import file_of
+from .names import check_prefix, output_names
 
 FOLDER = "loras"
 _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
@@ -51,8 +53,60 @@ def lora_names() -> list[str]:
     return [name for name in names if name.endswith(".safetensors")]
 
 
+class FileName(str):
+    """What stands for a LoRA that is no file of the `loras` folders.
+
+    Attributes:
+        path: where it lies.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, lora: Any) -> "FileName":
+        """The name of a LORA_MODEL.
+
+        Raises:
+            InputError: it is none.
+        """
+        path = file_of(lora)
+        name = cls(path)
+        name.path = path
+        return name
+
+
+def save_trained(lora: Any, prefix: str) -> str:
+    """Write a LORA_MODEL into the first `loras` folder, never over another file.
+
+    Args:
+        lora: LORA_MODEL.
+        prefix: folder and name.
+
+    Returns:
+        Its name there.
+
+    Raises:
+        AdapterError: it cannot be written.
+        InputError: no LORA_MODEL, or a prefix that is no name.
+    """
+    source, checked = file_of(lora), check_prefix(prefix)
+    if ".." in checked.replace("\\", "/").split("/"):
+        raise InputError(f"{prefix!r} leads out of models/loras.", "filename_prefix")
+    base = roots(FOLDER)[0]
+    place = FreeName((base / checked).parent, Path(checked).name, ".safetensors")
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(place) as whole, source.open("rb") as file:
+            shutil.copyfileobj(file, whole.file)
+    except OSError as error:
+        raise AdapterError(write_failure(place, error)) from error
+    return whole.path.relative_to(base).as_posix()
+
+
 def lora_path(name: str) -> Path:
     """The file of a combo value; it cannot leave the `loras` folders."""
+    if isinstance(name, FileName):
+        return name.path
     if ".." in name.replace("\\", "/").split("/"):
         raise InputError(f"LoRA {name!r} points out of the loras folders.")
     return Path(folder_paths.get_full_path_or_raise(FOLDER, name))
