@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension
 
 from . import (
     adapters,
+    datasets,
     editing,
     extending,
     latent,
@@ -16,6 +17,7 @@ from . import (
     saving,
     schedule,
     text,
+    training,
 )
 from .bridge.host.examples import offer_clip
 from .bridge.host.folders import register_folder
@@ -33,6 +35,8 @@ FAMILIES = (
     latent_files,
     listening,
     adapters,
+    datasets,
+    training,
 )
 
 

@@ -53,7 +53,7 @@ class SA3AudioDataset(io.ComfyNode):
                     io.Audio.Input(
                         f"audio_{number}",
                         optional=True,
-                        tooltip="Audio to learn from, in place of the folder; a batch is many clips.",
+                        tooltip="To learn from, in place of the folder; a batch is many clips.",
                     )
                     for number in range(1, SLOTS + 1)
                 ),
@@ -127,8 +127,8 @@ class SA3EncodeDataset(io.ComfyNode):
             display_name="Encode Dataset",
             category=TRAINING,
             description=(
-                "Encodes the recordings with the model's autoencoder, once, into output/sa3_encoded "
-                "(the published trainer's format). Run again, it encodes only what is new. "
+                "Encodes the recordings with the model's autoencoder, once, into "
+                "output/sa3_encoded (the published trainer's format). Run again, it encodes only what is new. "
                 "Nothing is flipped, repeated or replaced; silent and repeated recordings are left "
                 "out, and the table says so."
             ),

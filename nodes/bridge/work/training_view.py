@@ -139,9 +139,8 @@ class RunView:
             changes: relative change of each block's weights.
         """
         mean = sum(changes.values()) / max(len(changes), 1)
-        lines = (
-            [f"{len(self._losses)} steps, last loss {self._losses[-1]:.4g}"] if self._losses else []
-        )
+        last = f", last loss {self._losses[-1]:.4g}" if self._losses else ""
+        lines = [f"{len(self._losses)} steps{last}"]
         most = max(changes, key=lambda block: changes[block])
         lines.append(f"weights changed by {mean:.2%}, most in block {most} ({changes[most]:.2%})")
         if mean < _STILL:
