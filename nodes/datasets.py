@@ -158,6 +158,7 @@ class SA3EncodeDataset(io.ComfyNode):
             ],
             outputs=[EncodedDataset.Output(display_name="encoded")],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod

@@ -208,6 +208,7 @@ class SA3TrainLora(io.ComfyNode):
                 io.Int.Output(display_name="steps"),
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod

@@ -168,6 +168,7 @@ class ComfyDiT(DiffusionTransformer):
             local_cond=local_add_cond,
             padding_mask=padding_mask(valid, frames) if min(valid) < frames else None,
             frames=frames,
+            per_block=torch.is_grad_enabled(),  # the host's own trainer
         )
         return self.velocity(x, t, constants)
 
