@@ -30,18 +30,18 @@ from .inputs import (
 )
 
 LossMap = io.Custom("LOSS_MAP")  # of ComfyUI's own training nodes
-_OFTEN = {"optional": True, "advanced": True}
+_RARE: dict[str, Any] = {"optional": True, "advanced": True}
 
 
 def _whole(name: str, default: int, most: int, tooltip: str, auto: bool = False) -> Any:
     low, more = (0, AUTO_AT_ZERO) if auto else (1 if default else 0, {})
     return io.Int.Input(
-        name, default=default, min=low, max=most, tooltip=tooltip, extra_dict=more, **_OFTEN
+        name, default=default, min=low, max=most, tooltip=tooltip, extra_dict=more, **_RARE
     )
 
 
 def _choice(name: str, options: list[str], tooltip: str) -> Any:
-    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip, **_OFTEN)
+    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip, **_RARE)
 
 
 def _train_inputs() -> list[Any]:
@@ -93,7 +93,7 @@ def _train_inputs() -> list[Any]:
             step=1e-6,
             extra_dict=AUTO_AT_ZERO,
             tooltip="Learning rate; auto is 0.0001.",
-            **_OFTEN,
+            **_RARE,
         ),
         _choice(
             "schedule", [AUTO, *SCHEDULES], "Of the learning rate: constant, warmed up, falling."
@@ -108,7 +108,7 @@ def _train_inputs() -> list[Any]:
             step=0.1,
             extra_dict=AUTO_AT_ZERO,
             tooltip="Random parts of this length are learnt; auto is the preset's or whole clips.",
-            **_OFTEN,
+            **_RARE,
         ),
         io.Int.Input(
             "seed",
@@ -116,7 +116,7 @@ def _train_inputs() -> list[Any]:
             min=0,
             max=SEED_MAX,
             tooltip="Of everything random.",
-            **_OFTEN,
+            **_RARE,
         ),
         _whole("save_every", 500, 100_000, "Steps between checkpoints, validations and previews."),
         _whole("hold_out", 0, 1000, "Clips that are never learnt, to validate on."),
@@ -128,7 +128,7 @@ def _train_inputs() -> list[Any]:
             max=380.0,
             step=1.0,
             tooltip="Length of each preview.",
-            **_OFTEN,
+            **_RARE,
         ),
         io.Float.Input(
             "alpha",
@@ -138,7 +138,7 @@ def _train_inputs() -> list[Any]:
             step=0.5,
             extra_dict=AUTO_AT_ZERO,
             tooltip="Strength over rank that the LoRA is trained at; auto is the rank.",
-            **_OFTEN,
+            **_RARE,
         ),
         io.Float.Input(
             "dropout",
@@ -147,7 +147,7 @@ def _train_inputs() -> list[Any]:
             max=0.9,
             step=0.05,
             tooltip="Share of channels left out in a step, against copying.",
-            **_OFTEN,
+            **_RARE,
         ),
         io.Float.Input(
             "clip_norm",
@@ -157,13 +157,13 @@ def _train_inputs() -> list[Any]:
             step=0.1,
             extra_dict=OFF_AT_ZERO,
             tooltip="Most length of a step's gradient.",
-            **_OFTEN,
+            **_RARE,
         ),
         io.String.Input(
             "layer_filter",
             default="",
             tooltip="Only layers that hold one of these parts; - leaves out. Empty = all.",
-            **_OFTEN,
+            **_RARE,
         ),
         _choice(
             "recompute",
@@ -180,7 +180,7 @@ def _train_inputs() -> list[Any]:
             "allow_post_trained",
             default=False,
             tooltip="Train a post-trained model all the same.",
-            **_OFTEN,
+            **_RARE,
         ),
     ]
 

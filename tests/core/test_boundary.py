@@ -49,11 +49,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "jobs": _ALL,
     "cli": (*_ALL, "jobs", "datasets", "training", "measures"),
     "host": _ALL,
-    "sockets": ("host", *_ALL),
-    "work": ("sockets", "host", *_ALL),
+    "sockets": ("host", "training", *_ALL),
+    "work": ("sockets", "host", "datasets", "training", *_ALL),
     "web": ("work", "sockets", "host", *_ALL),
     "inputs": _ALL,
-    "node file": ("inputs", "work", "sockets", "host", *_ALL),
+    "node file": ("inputs", "work", "sockets", "host", "datasets", "training", *_ALL),
 }
 MAX_LINES, MAX_PARAMETERS = 400, 8
 
