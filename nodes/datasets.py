@@ -128,9 +128,9 @@ class SA3EncodeDataset(io.ComfyNode):
             category=TRAINING,
             description=(
                 "Encodes the recordings with the model's autoencoder, once, into "
-                "output/sa3_encoded (the published trainer's format). Run again, it encodes only what "
-                "is new. Nothing is flipped, repeated or replaced; silent and repeated recordings are left "
-                "out, and the table says so."
+                "output/sa3_encoded (the published trainer's format). Run again, it encodes only "
+                "what is new. Nothing is flipped, repeated or replaced; silent and repeated "
+                "recordings are left out, and the table says so."
             ),
             search_aliases=["pre-encode", "latents", "training data"],
             inputs=[

@@ -67,7 +67,9 @@ def test_recordings_become_a_lora_that_every_loader_takes(comfy):
     graph = training_graph("whole") | base_graph(seconds=1.5)
     graph["v"] = node("LossGraphNode", loss=["t", 1], filename_prefix="loss")
     graph["a"] = node("SA3LoraLoader", model=["m", 0], lora="none", trained=["t", 0])
-    graph["b"] = node("LoraModelLoader", model=["m", 0], lora=["t", 0], strength_model=1.0, bypass=False)
+    graph["b"] = node(
+        "LoraModelLoader", model=["m", 0], lora=["t", 0], strength_model=1.0, bypass=False
+    )
     graph["s"] = node("SaveLoRA", lora=["t", 0], prefix="loras/stock")
     graph["o"], graph["x"] = sampler(steps=2), sampler(steps=2, model=["a", 0])
     graph["y"] = sampler(steps=2, model=["b", 0])
