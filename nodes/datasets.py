@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..sa3_core.datasets.folder import CaptionRule
 from .bridge.host.running import show
 from .bridge.work import datasets
-from .inputs import CATEGORY, Dataset, EncodedDataset, naming_inputs, vae_input
+from .inputs import TRAINING, EncodedDataset, naming_inputs, vae_input
 
-TRAINING = f"{CATEGORY}/training"
+Dataset = io.Custom("SA3_DATASET")
 SLOTS = 6
 PIECE_SECONDS = 285.0  # the published trainer's longest clip
 

@@ -12,7 +12,6 @@ from ..sa3_core.checks import MAX_SEED
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, OPEN_SOURCE, SOURCES
-from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from ..sa3_core.registry import AUTO
 from ..sa3_core.sampling.noise import RANDOM_SEED
 from ..sa3_core.sampling.samplers import SAMPLERS
@@ -26,9 +25,9 @@ SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with 
 SEED_MAX = MAX_SEED
 
 Regions = io.Custom("SA3_REGIONS")
-Dataset = io.Custom("SA3_DATASET")
+LoraModel = io.Custom("LORA_MODEL")
 EncodedDataset = io.Custom("SA3_ENCODED_DATASET")
-LoraModel = io.Custom("LORA_MODEL")  # of ComfyUI's own training nodes
+TRAINING = f"{CATEGORY}/training"
 AUTO_AT_ZERO = {"sa3_zero": AUTO}  # js/zero_words.js shows and accepts the word for 0
 OFF_AT_ZERO = {"sa3_zero": "off"}
 
@@ -384,21 +383,4 @@ def shift_options_input() -> Any:
             "in latent frames."
         ),
         advanced=True,
-    )
-
-
-def headroom_input() -> Any:
-    """Seconds that a latent holds after its piece."""
-    return io.Float.Input(
-        "headroom",
-        default=HEADROOM_SECONDS,
-        min=0.0,
-        max=MAX_HEADROOM,
-        step=0.5,
-        tooltip=(
-            "Seconds after the piece that are computed with it and cut off; the models were "
-            "trained with 6. It travels with the latent to SA3 Sampler."
-        ),
-        advanced=True,
-        optional=True,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sa3_core.editing.regions import bar_seconds, parse_durations
-from ..sa3_core.geometry import HEADROOM_SECONDS
+from ..sa3_core.geometry import HEADROOM_SECONDS, MAX_HEADROOM
 from .bridge.host.running import show
 from .bridge.sockets.riding import settled
 from .bridge.work import coding, pasting
@@ -18,11 +18,27 @@ from .inputs import (
     beats_input,
     bpm_input,
     crossfade_input,
-    headroom_input,
     problem_of,
     seconds_input,
     vae_input,
 )
+
+
+def _headroom_input() -> Any:
+    """Seconds that a latent holds after its piece."""
+    return io.Float.Input(
+        "headroom",
+        default=HEADROOM_SECONDS,
+        min=0.0,
+        max=MAX_HEADROOM,
+        step=0.5,
+        tooltip=(
+            "Seconds after the piece that are computed with it and cut off; the models were "
+            "trained with 6. It travels with the latent to SA3 Sampler."
+        ),
+        advanced=True,
+        optional=True,
+    )
 
 
 class SA3EmptyLatent(io.ComfyNode):
@@ -74,7 +90,7 @@ class SA3EmptyLatent(io.ComfyNode):
                     ),
                     advanced=True,
                 ),
-                headroom_input(),
+                _headroom_input(),
             ],
             outputs=[io.Latent.Output()],
         )
@@ -126,7 +142,7 @@ class SA3SAMEEncode(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The source; resampled to 44.1 kHz stereo."),
                 vae_input(),
                 seconds_input("Duration of the piece; 0 = the source's own length.", optional=True),
-                headroom_input(),
+                _headroom_input(),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],

@@ -17,11 +17,11 @@ from .bridge.sockets.vae import require_same
 from .bridge.work import loras, training
 from .bridge.work.names import prefix_error
 from .bridge.work.training_view import Previews
-from .datasets import TRAINING
 from .inputs import (
     AUTO_AT_ZERO,
     OFF_AT_ZERO,
     SEED_MAX,
+    TRAINING,
     EncodedDataset,
     LoraModel,
     model_input,
