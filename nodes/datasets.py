@@ -46,7 +46,8 @@ class SA3AudioDataset(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Of connected audio: a line for each item, or one for all. Of a folder: "
-                        "for recordings without a caption; may hold {stem}, {folder} and {path}."
+                        "for recordings without a caption; stem, folder and path in curly brackets "
+                        "stand for the file's own."
                     ),
                 ),
                 *(
@@ -78,8 +79,8 @@ class SA3AudioDataset(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip=(
-                        'What the table has edited, as JSON: {"kick.wav": "808 kick"}. These win '
-                        "over every other caption."
+                        "What the table has edited: a JSON object of recordings and their captions. "
+                        "These win over every other caption."
                     ),
                 ),
             ],

@@ -163,6 +163,7 @@ def expo_fourier(value: Tensor, features: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept: training may need what inference made first
 def _frequencies(count: int, device: torch.device) -> Tensor:
     """`count` frequencies from 0.5 to 10 000 on a device, the published number bit for bit."""
     published = torch.tensor(struct.unpack(f"<{len(_FREQUENCIES) // 4}f", _FREQUENCIES))
