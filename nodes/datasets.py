@@ -79,8 +79,8 @@ class SA3AudioDataset(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip=(
-                        "What the table has edited: a JSON object of recordings and their captions. "
-                        "These win over every other caption."
+                        "What the table has edited: a JSON object of recordings and their captions."
+                        " These win over every other caption."
                     ),
                 ),
             ],
