@@ -1,0 +1,427 @@
+"""The questions of `bench card`, and the work of each: `python -m ... QUESTION` answers one."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sa3_core.adapters.rules import AdapterWeight, LowRank
+from sa3_core.adapters.switch import AdapterSwitch
+from sa3_core.adapters.use import AdapterUse
+from sa3_core.checkpoints.load import load_autoencoder, load_model
+from sa3_core.files.published import DIT_PREFIX, DTYPES
+from sa3_core.networks.model import SA3Model
+from sa3_core.networks.quantised import STORAGES, storages_of
+from sa3_core.pipeline import GenerateRequest, generate, load_pipeline
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
+from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
+from sa3_core.text.conditioning import TextConditioning
+from sa3_core.text.encoder import load_t5gemma
+from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
+from tests.benchmarks.cases.jobs import NO_FLASH, Job, implementation_job
+from tests.benchmarks.cases.options import Options
+from tests.benchmarks.cases.train import (
+    MEDIUM,
+    QUICK,
+    SMALL,
+    inputs_of,
+    measured,
+    model_of,
+    step_of,
+)
+from tests.benchmarks.checkpoints import checkpoint
+from tests.benchmarks.measuring import machine
+from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
+
+ROUNDS = 3
+PROMPT = "warm analog synth pad slow attack lush reverb 120 BPM"
+# Relative L2 that half precision may differ by; float32 is held to what the tests hold it to.
+NEAR = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
+PEERS = ("comfyui-sdpa", "diffusers")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of the table.
+
+    Attributes:
+        part: `parity`, `forms`, `speed`, `lora`, `storage`, `training`, `loading` or `limits`.
+        what: for the table.
+        precision: of the computation, or of storage.
+        work: a name of QUESTIONS.
+        device: where.
+        variant: of the checkpoint; tiny ones are for trying it out.
+        seconds_of_audio: how much, 0 = it does not matter.
+        form: implementation, adapter type, stage: what the work asks for.
+        chunk: latents per chunk, None = whole.
+        unable: why it cannot be asked here.
+    """
+
+    part: str
+    what: str
+    precision: str
+    work: str
+    device: str
+    variant: str
+    seconds_of_audio: float = 0.0
+    form: str = ""
+    chunk: int | None = None
+    unable: str = ""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.part}: {self.what} ({self.precision})"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the computation."""
+        return DTYPES.get(self.precision, torch.float32)
+
+
+def plan(device: str, options: Options) -> list[Question]:
+    """All questions; what matters most comes first."""
+    found = [*_parity(device), *_forms(device)]
+    small, medium = ("tiny-s", "tiny-m") if options.quick else ("small-music", "medium")
+    sizes = [(small, 30.0), (small, 120.0), (medium, 30.0), (medium, 120.0), (medium, 380.0)]
+    if options.quick:
+        sizes = [(small, 1.0), (medium, 1.0)]
+    half = "fp32" if device == "cpu" else "bf16"
+    peers = PEERS if options.peers else ()
+    for variant, seconds in sizes:
+        make = lambda **how: Question(device=device, precision=half, **how)  # noqa: E731
+        for form in ("ours eager", *peers):
+            what = f"{variant} {seconds:g} s, 8 steps, {form}"
+            found.append(
+                make(
+                    part="speed",
+                    what=what,
+                    work="job",
+                    variant=variant,
+                    seconds_of_audio=seconds,
+                    form=f"generation/{form}",
+                )
+            )
+        for chunk in (None, 64):
+            what = f"{variant} decode {seconds:g} s, {'chunks' if chunk else 'whole'}"
+            found.append(
+                make(
+                    part="speed",
+                    what=what,
+                    work="job",
+                    variant=variant,
+                    seconds_of_audio=seconds,
+                    form="decode/ours eager",
+                    chunk=chunk,
+                )
+            )
+    length = sizes[0][1]
+    for kind in ("none", "lora", "dora-rows"):
+        found.append(
+            Question(
+                "lora", f"{small} {length:g} s, {kind}", half, "lora", device, small, length, kind
+            )
+        )
+    for storage in STORAGES:
+        missing = storage not in storages_of(torch.device(device))
+        why = f"{device} has no numbers of 8 bits with exponents" if missing else ""
+        found.append(
+            Question(
+                "storage",
+                f"{small} {length:g} s",
+                storage,
+                "storage",
+                device,
+                small,
+                length,
+                storage,
+                unable=why,
+            )
+        )
+    for kind in ("lora", "dora-rows"):
+        size = "quick" if options.quick else "small"
+        found.append(
+            Question(
+                "training",
+                f"{size}, {kind}, a step",
+                "fp32",
+                "training",
+                device,
+                size,
+                2.0 if options.quick else 47.0,
+                kind,
+            )
+        )
+    for variant in (small, medium):
+        found.append(Question("loading", variant, half, "loading", device, variant))
+    for share in ("1", "0.5", "0"):
+        found.append(
+            Question(
+                "limits",
+                f"{small}, {float(share):.0%} resident",
+                half,
+                "limits",
+                device,
+                small,
+                length,
+                share,
+            )
+        )
+    return found
+
+
+def _parity(device: str) -> Iterable[Question]:
+    for variant in ("tiny-s", "tiny-m"):
+        for precision in DTYPES:
+            for stage in ("text", "encode", "decode", "t2a", "cfg"):
+                why = ""
+                if stage == "text" and precision == "fp16":
+                    why = "the text encoder overflows in float16 and is never run in it"
+                yield Question(
+                    "parity",
+                    f"{variant} {stage}",
+                    precision,
+                    "parity",
+                    device,
+                    variant,
+                    form=stage,
+                    unable=why,
+                )
+
+
+def _forms(device: str) -> Iterable[Question]:
+    card = device == "cuda"
+    forms = {
+        f"ours eager{NO_FLASH}": "" if card else "flash-attn runs on NVIDIA cards alone",
+        "ours compile": "",
+        "ours graph": "" if card else "CUDA graphs need an NVIDIA card",
+    }
+    for variant in ("tiny-s", "tiny-m"):
+        for form, why in forms.items():
+            precision = "bf16" if card else "fp32"
+            yield Question(
+                "forms",
+                f"{variant}, {form}, against eager",
+                precision,
+                "forms",
+                device,
+                variant,
+                1.5,
+                form,
+                unable=why,
+            )
+
+
+def timed(question: Question, run: Callable[[], Any]) -> dict[str, Any]:
+    """Median seconds of a few runs after a first one, and the highest memory meanwhile."""
+    run()
+    gc.collect()
+    cuda = question.device == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    machine.reset_peak()
+    before = 0.0 if cuda else machine.resident() or 0.0
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        run()
+        _wait(question.device)
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if cuda else (machine.peak_resident() or 0.0) - before
+    return {"seconds": statistics.median(seconds), "memory": max(0.0, float(peak))}
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def parity(question: Question) -> dict[str, Any]:
+    """A stage on the card against what the reference computed."""
+    folder, stage = tiny_checkpoint(question.variant), question.form
+    limit = NEAR[question.precision]
+    if stage == "text":
+        golden = load_golden("t5gemma")
+        text = load_t5gemma(folder / "t5gemma-b-b-ul2", question.dtype, question.device)
+        made = text.encode(golden.settings["prompts"]).to("cpu")
+        pairs = [(made.tokens[i][made.mask[i]], golden[f"tokens.{i}"]) for i in range(made.batch)]
+    elif stage in ("encode", "decode"):
+        golden = load_golden(f"{question.variant}/same")
+        same = load_autoencoder(folder, question.dtype, question.device)
+        pairs = [_codec(same, question, golden.tensors)]
+    else:
+        golden = load_golden(f"{question.variant}/{stage}")
+        pipeline = load_pipeline(folder, dtype=question.dtype, device=question.device)
+        settings, negatives = SampleSettings(steps=4), []
+        if stage == "cfg":
+            settings = SampleSettings(steps=4, sampler="euler", cfg=6.0)
+            negatives = ["low quality noise distorted"]
+        request = GenerateRequest([PROMPT], negatives, [1.5], settings, [1234])
+        valid = golden.settings["valid"][0]
+        made = generate(pipeline, request).latents.frames[0, :, :valid]
+        pairs = [(made, golden["latents.0"])]
+    return {"difference": max(rel_l2(a, b) for a, b in pairs), "limit": limit}
+
+
+def _codec(same: Any, question: Question, golden: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the autoencoder makes of the fixture's input, and the fixture's result."""
+    place = {"device": question.device, "dtype": question.dtype}
+    if question.form == "encode":
+        made = same.encode(golden["input_audio"][None].to(**place)).cpu()
+        wanted = load_autoencoder(tiny_checkpoint(question.variant)).encode(
+            golden["input_audio"][None]
+        )
+        return made, wanted
+    latent = torch.randn(1, 256, 20, generator=torch.Generator().manual_seed(0))
+    wanted = load_autoencoder(tiny_checkpoint(question.variant)).decode(latent)
+    return same.decode(latent.to(**place)).cpu(), wanted
+
+
+def _sampled(model: SA3Model, seconds: float, switch: Any = None, steps: int = 8) -> Tensor:
+    tokens = torch.randn(1, 10, 768, generator=torch.Generator().manual_seed(1))
+    text = TextConditioning(tokens, torch.ones(1, 10, dtype=torch.bool))
+    frames = min(model.max_frames, round(seconds * 44100 / 4096) + 66)
+    start = StartLatent(torch.zeros(1, 256, frames), (seconds,))
+    settings = SampleSettings(steps=steps)
+    return sample_latent(model, start, settings, text, None, Seeds(1), switch=switch)
+
+
+def forms(question: Question) -> dict[str, Any]:
+    """A form of the same generation against the plain one."""
+    from tests.benchmarks.peers import ours
+
+    folder = str(tiny_checkpoint(question.variant))
+    job = Job(
+        "generation", folder, question.precision, question.seconds_of_audio, device=question.device
+    )
+    plain = ours.prepare(job).run()
+    _, other = implementation_job(question.form, job)
+    made = ours.prepare(other).run()
+    return {"difference": rel_l2(made, plain), "limit": NEAR[question.precision]}
+
+
+def job(question: Question) -> dict[str, Any]:
+    """A generation or a decoding by ours or a peer."""
+    from tests.benchmarks.measuring.worker import IMPLEMENTATIONS
+
+    part, _, form = question.form.partition("/")
+    folder = checkpoint(question.variant)
+    whole = Job(
+        part,
+        str(folder),
+        question.precision,
+        question.seconds_of_audio,
+        chunk=question.chunk,
+        device=question.device,
+    )
+    name, own = implementation_job(form, whole)
+    return timed(question, IMPLEMENTATIONS[name](own).run)
+
+
+def _loaded(question: Question, storage: str | None = None) -> SA3Model:
+    folder = checkpoint(question.variant)
+    dtype = None if storage else question.dtype
+    return load_model(folder, dtype=dtype, device=question.device, storage=storage)
+
+
+def lora(question: Question) -> dict[str, Any]:
+    """A generation with a LoRA on every block's feed-forward, or with none."""
+    model, weights = _loaded(question), {}
+    for path, weight in model.dit.named_parameters():
+        if question.form != "none" and path.endswith("ff.ff.2.weight"):
+            out, width = weight.shape
+            factor = LowRank(torch.randn(16, width) * 0.01, torch.randn(out, 16) * 0.01)
+            gains = (torch.ones(out),) if question.form == "dora-rows" else ()
+            weights[DIT_PREFIX + path] = AdapterWeight(factor, question.form, gains, 1.0)
+    uses = [AdapterUse(weights, 0.5, interval=(0.2, 1.0))] if weights else []
+    with AdapterSwitch(model, uses) as switch:
+        run = lambda: _sampled(model, question.seconds_of_audio, switch if uses else None)  # noqa: E731
+        return timed(question, run)
+
+
+def storage(question: Question) -> dict[str, Any]:
+    """A generation with the blocks' matrices in 8 bits, and how far from the unquantised one."""
+    plain = _sampled(_loaded(replace(question, precision="fp32")), question.seconds_of_audio)
+    narrow = _loaded(question, question.form)
+    made = _sampled(narrow, question.seconds_of_audio)
+    found = timed(question, lambda: _sampled(narrow, question.seconds_of_audio))
+    return {**found, "difference": rel_l2(made, plain)}
+
+
+def training(question: Question) -> dict[str, Any]:
+    """A training step with recomputed blocks."""
+    device = torch.device(question.device)
+    config = {"quick": QUICK, "small": SMALL, "medium": MEDIUM}[question.variant]
+    model, inputs = model_of(config, device), inputs_of(question.seconds_of_audio, device)
+    adapter = TrainedAdapter(model, AdapterSettings(question.form, 16))
+    with adapter.attached():
+        step = step_of(model, inputs, adapter.parameters(), adapter.begin_step, recompute=True)
+        seconds, peak = measured(step, device, ROUNDS)
+    return {"seconds": seconds, "memory": peak}
+
+
+def loading(question: Question) -> dict[str, Any]:
+    """From the file to a model on the card."""
+    return timed(question, lambda: _loaded(question))
+
+
+def limits(question: Question) -> dict[str, Any]:
+    """ComfyUI's own partial loading, with room for a share of the weights, against all of them."""
+    import tempfile
+
+    from tests.benchmarks.cases import quality
+
+    folder = checkpoint(question.variant)
+    with tempfile.TemporaryDirectory() as base:
+        quality._start_host(base, question.device != "cpu")
+        host, prompt = quality._part("nodes.bridge.sockets.model"), None
+        tokens = torch.randn(1, 10, 768, generator=torch.Generator().manual_seed(1))
+        text = quality._part("sa3_core.text.conditioning").TextConditioning
+        prompt = text(tokens, torch.ones(1, 10, dtype=torch.bool))
+        patcher = host.load_patcher(str(folder), folder.name, question.precision, "auto")
+        total = patcher.model_size()
+
+        def run(share: float) -> Tensor:
+            patcher.unpatch_model(patcher.offload_device)
+            patcher.partially_load(patcher.load_device, int(share * total) or 1)
+            model = host.core_model(patcher, patcher.model)
+            return quality._sample(model, prompt, 0)[0]
+
+        whole, share = run(1.0), float(question.form)
+        made = run(share)
+        found = timed(question, lambda: run(share))
+        patcher.detach()
+    return {**found, "difference": rel_l2(made, whole), "limit": NEAR[question.precision]}
+
+
+QUESTIONS: dict[str, Callable[[Question], dict[str, Any]]] = {
+    **{"parity": parity, "forms": forms, "job": job, "lora": lora, "storage": storage},
+    **{"training": training, "loading": loading, "limits": limits},
+}
+
+
+def main() -> None:
+    """Answer the question given as JSON."""
+    question = Question(**json.loads(sys.argv[1]))
+    torch.manual_seed(0)
+    mode = torch.enable_grad() if question.work == "training" else torch.inference_mode()
+    with mode:
+        found = QUESTIONS[question.work](question)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
