@@ -1,0 +1,106 @@
+"""`dev.py bench card`: each question has an answer or a reason; what disagrees ends it badly."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.benchmarks.cases import card, card_work
+from tests.benchmarks.cases.card_work import QUESTIONS, Question, parity, plan
+from tests.benchmarks.cases.options import BenchmarkError, Options
+from tests.benchmarks.measuring.ask import ask
+
+PARTS = ("parity", "forms", "speed", "lora", "storage", "training", "loading", "limits")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_everything_is_asked_on_every_device(device: str) -> None:
+    questions = plan(device, Options())
+    assert set(Counter(q.part for q in questions)) == set(PARTS)
+    assert {q.work for q in questions} == set(QUESTIONS)
+    assert len({q.name for q in questions}) == len(questions)
+    unable = " ".join(q.unable for q in questions)
+    assert ("NVIDIA" in unable) == (device != "cuda")
+    assert ("8 bits" in unable) == (device == "mps")
+    lengths = {(q.variant, q.seconds_of_audio) for q in questions if q.part == "speed"}
+    assert {("medium", 380.0), ("medium", 120.0), ("small-music", 30.0)} <= lengths
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What the processes answer, by part; nothing is computed."""
+    given: dict[str, dict[str, Any]] = {
+        part: {"seconds": 0.25, "memory": 2e9} for part in PARTS if part not in ("parity", "forms")
+    }
+    given["parity"] = given["forms"] = {"difference": 1e-6, "limit": 1e-4}
+    monkeypatch.setattr(card, "ask", lambda module, question, left: given[question["part"]])
+    return given
+
+
+def test_the_table_and_the_json_hold_every_question(answers, tmp_path: Path) -> None:
+    options = Options(quick=True, out=tmp_path, device="cpu")
+    table = card.run(options)
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    found = json.loads((tmp_path / "bench_card.json").read_text("utf-8"))["rows"]
+    questions = plan("cpu", options)
+    assert len(rows) == len(found) == len(questions)
+    assert (tmp_path / "bench_card.md").read_text("utf-8") == table
+    assert "CUDA graphs need an NVIDIA card" in table
+    assert "| 0.25 | 2.00 GB |" in table
+    assert "1.0e-06 (at most 1e-04) | yes" in table
+
+
+@pytest.mark.parametrize(
+    ("part", "answer"),
+    [
+        ("parity", {"difference": 2e-4, "limit": 1e-4}),
+        ("parity", {"difference": float("nan"), "limit": 1e-4}),
+        ("parity", {"failed": True, "remark": "RuntimeError: out of memory"}),
+        ("limits", {"difference": 1.0, "limit": 1e-4}),
+    ],
+)
+def test_what_does_not_agree_ends_it_badly(answers, tmp_path: Path, part, answer) -> None:
+    answers[part] = answer
+    options = Options(quick=True, out=tmp_path, device="cpu", only=(part,))
+    with pytest.raises(BenchmarkError, match=part) as raised:
+        card.run(options)
+    assert answer.get("remark", "NO") in raised.value.table
+
+
+def test_what_a_card_cannot_do_is_named_and_no_failure(answers, tmp_path: Path) -> None:
+    answers["speed"] = {"failed": True, "remark": "not installed"}
+    table = card.run(Options(quick=True, out=tmp_path, device="cpu", only=("speed",)))
+    assert "not installed" in table
+    assert table.count("not installed") == len(plan_of("speed"))
+
+
+def plan_of(part: str) -> list[Question]:
+    return [q for q in plan("cpu", Options(quick=True)) if q.part == part]
+
+
+def test_time_that_is_over_is_said(answers, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(card, "MINUTES", 0.0)
+    table = card.run(Options(quick=True, out=tmp_path, device="cpu", only=("loading",)))
+    assert table.count("not begun: 0 minutes were over") == len(plan_of("loading"))
+
+
+def test_a_process_that_breaks_is_an_answer() -> None:
+    found = ask("tests.benchmarks.cases.no_such_module", {}, 60)
+    assert found["failed"]
+    assert "no_such_module" in found["remark"]
+
+
+@pytest.mark.parametrize("stage", ["t2a", "decode"])
+def test_parity_is_looked_at_for_real(stage: str) -> None:
+    question = next(q for q in plan_of("parity") if q.form == stage and q.precision == "fp32")
+    with torch.inference_mode():
+        found = parity(question)
+        assert 0 <= found["difference"] <= found["limit"] == card_work.NEAR["fp32"]
+        half = parity(replace(question, precision="bf16"))
+        assert found["difference"] < half["difference"] <= half["limit"]
