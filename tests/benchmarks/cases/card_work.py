@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sa3_core.adapters.changes import WeightChange
 from sa3_core.adapters.rules import AdapterWeight, LowRank
-from sa3_core.adapters.switch import AdapterSwitch
+from sa3_core.adapters.switch import AdapterSwitch, BuiltUse
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.files.published import DIT_PREFIX, DTYPES
@@ -339,14 +340,15 @@ def _loaded(question: Question, storage: str | None = None) -> SA3Model:
 
 def lora(question: Question) -> dict[str, Any]:
     """A generation with a LoRA on every block's feed-forward, or with none."""
-    model, weights = _loaded(question), {}
+    model = _loaded(question)
+    weights: dict[str, WeightChange] = {}
     for path, weight in model.dit.named_parameters():
         if question.form != "none" and path.endswith("ff.ff.2.weight"):
             out, width = weight.shape
             factor = LowRank(torch.randn(16, width) * 0.01, torch.randn(out, 16) * 0.01)
             gains = (torch.ones(out),) if question.form == "dora-rows" else ()
             weights[DIT_PREFIX + path] = AdapterWeight(factor, question.form, gains, 1.0)
-    uses = [AdapterUse(weights, 0.5, interval=(0.2, 1.0))] if weights else []
+    uses: list[BuiltUse] = [AdapterUse(weights, 0.5, interval=(0.2, 1.0))] if weights else []
     with AdapterSwitch(model, uses) as switch:
         run = lambda: _sampled(model, question.seconds_of_audio, switch if uses else None)  # noqa: E731
         return timed(question, run)
