@@ -8,6 +8,7 @@ import { after, valueOf } from "./shared/widgets.mjs";
 
 const NODE = "SA3LoraLoader";
 const PLACE = { widget: "lora_status", className: "sa3-lora-status", lines: 2, margin: 4 };
+const NONE = "none"; // no file
 const PAUSE = 150; // ms without typing before the server is asked
 
 /** The sentence about a node's file and filter. */
@@ -26,7 +27,11 @@ async function describe(node) {
 function update(node) {
   clearTimeout(node.sa3LoraTimer);
   node.sa3LoraTimer = setTimeout(async () => {
-    if (!valueOf(node, "lora")) return;
+    const lora = valueOf(node, "lora");
+    if (!lora || lora === NONE) {
+      node.sa3LoraStatus.textContent = "";
+      return;
+    }
     try {
       node.sa3LoraStatus.textContent = await describe(node);
     } catch (error) {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import in_process
+from tests.tools import prompt_box
 from tests.tools.make_blueprints import (
     AROUND,
     BOXES,
@@ -34,7 +35,8 @@ def text_of(box: Box) -> str:
 
 
 def test_every_file_belongs_to_a_box():
-    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(box.title for box in BOXES)
+    titles = [*(box.title for box in BOXES), prompt_box.TITLE]
+    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(titles)
 
 
 @EACH
@@ -43,9 +45,15 @@ def test_the_file_is_what_the_tool_makes(types, box):
     assert as_text(make_blueprint(box, types)) == text_of(box)
 
 
-@EACH
-def test_links_and_slots_agree(types, box):
-    (subgraph,) = json.loads(text_of(box))["definitions"]["subgraphs"]
+def test_the_prompt_box_is_what_the_tool_makes():
+    path = FOLDER / f"{prompt_box.TITLE}.json"
+    assert as_text(prompt_box.make_prompt_box()) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("title", [*(box.title for box in BOXES), prompt_box.TITLE])
+def test_links_and_slots_agree(title):
+    text = (FOLDER / f"{title}.json").read_text(encoding="utf-8")
+    (subgraph,) = json.loads(text)["definitions"]["subgraphs"]
     nodes = {node["id"]: node for node in subgraph["nodes"]}
     ids = [link["id"] for link in subgraph["links"]]
     assert len(set(ids)) == len(ids)

@@ -15,7 +15,7 @@ WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 NOTES = ("MarkdownNote", "Note")
 # Combos of files that the user brings: an example names one that is not there yet.
-OWN_FILES = {("LoadAudio", "audio"), ("SA3LoraLoader", "lora"), ("SA3LoadLatents", "file")}
+OWN_FILES = {("LoadAudio", "audio"), ("SA3LoadLatents", "file")}
 PLAIN_TYPES: dict[str, type | tuple[type, ...]] = {
     "INT": int,
     "FLOAT": (int, float),

@@ -41,11 +41,5 @@ def workflow_names() -> list[str]:
 
 
 def write_example_inputs(server: ComfyServer) -> None:
-    """Put every file that an example names where it is looked for; the server has its clip."""
-    for name in _names("SA3LoraLoader", "lora"):
-        shutil.copy(LORA, server.models("loras") / name)
-
-
-def _names(kind: str, key: str) -> set[str]:
-    nodes = [node for name in workflow_names() for node in api_workflow(name).values()]
-    return {node["inputs"][key] for node in nodes if node["class_type"] == kind}
+    """What a user of the examples brings: a LoRA. The examples name no file but their own clip."""
+    shutil.copy(LORA, server.models("loras") / LORA.name)

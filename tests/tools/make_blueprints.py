@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.helpers import in_process
 from tests.helpers.support import ROOT
+from tests.tools import prompt_box
 from tests.tools.example_inputs import page_form
 
 FOLDER = ROOT / "subgraphs"
@@ -200,8 +201,6 @@ class _Inside:
                 here = (node["id"], slot)
                 starts = [x["id"] for x in self.links if (x["origin_id"], x["origin_slot"]) == here]
                 output["links"] = starts or None
-            if node["type"] == "SA3LoraLoader":  # names a file that nobody has
-                node["widgets_values"][0] = ""
 
     def finish(self) -> Node:
         """The subgraph's definition."""
@@ -288,6 +287,10 @@ def main() -> None:
         path = FOLDER / f"{box.title}.json"
         path.write_text(as_text(make_blueprint(box, types)), encoding="utf-8", newline="\n")
         print(path)
+    path = FOLDER / f"{prompt_box.TITLE}.json"
+    text = as_text(prompt_box.make_prompt_box())
+    path.write_text(text, encoding="utf-8", newline="\n")
+    print(path)
 
 
 if __name__ == "__main__":
