@@ -51,16 +51,19 @@ _KINDS = {
     ),
     "SFX": (
         "sound effects and ambiences",
-        "TrackType: SFX. What sounds and of what material, then how it begins, moves and ends, then "
+        "TrackType: SFX. What sounds and of what material, then how it begins, moves and "
+        "ends, then "
         "how near it is and in what space.",
         "TrackType: SFX. Heavy oak door creaks open slowly, then slams with a deep thud that rings "
         "through a stone hallway. Close, dry attack, long reverb.",
     ),
     "One-shot": (
         "single hits and notes for samplers",
-        "TrackType: Instrument, One-shot. The instrument or source and how it is struck, its material and "
+        "TrackType: Instrument, One-shot. The instrument or source and how it is struck, "
+        "its material and "
         "timbre, dry or with room.",
-        "TrackType: Instrument, One-shot. Snare drum rimshot with crisp wires, tight wooden body, dry and "
+        "TrackType: Instrument, One-shot. Snare drum rimshot with crisp wires, tight "
+        "wooden body, dry and "
         "close.",
     ),
 }
