@@ -117,6 +117,23 @@ def test_the_shipped_graph_with_two_loras(comfy, lora_files):
     assert torch.isfinite(audio).all()
 
 
+def test_no_lora_leaves_the_model_as_it_is(comfy, lora_files):
+    """As a stranger has it, who has no LoRA: the shipped graph names none."""
+    graph = base_graph(seconds=1.0)
+    graph["a"] = loader("none")
+    graph["x"] = sampler(model=["a", 0])
+    graph["o"] = sampler()
+    graph["b"] = loader(lora_files[0])
+    graph["y"] = sampler(model=["b", 0])
+    none, plain, one = results(
+        comfy.client, graph | saved("x", "x") | saved("o", "o") | saved("y", "y"), "xs", "os", "ys"
+    )
+    assert torch.equal(none, plain)
+    assert not torch.equal(one, plain)
+    shipped = json.loads((ROOT / "example_workflows/api/two_loras.json").read_text("utf-8"))
+    assert [shipped[key]["inputs"]["lora"] for key in ("2", "3")] == ["none", "none"]
+
+
 def test_bad_loras(comfy, lora_files):
     graph = base_graph(seconds=1.0)
     graph["a"] = loader("../../etc/passwd")
