@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..sa3_core.checks import MAX_SEED
+from ..sa3_core.checks import MAX_SEED as SEED_MAX
 from ..sa3_core.editing.masks import MASK_RULES
 from ..sa3_core.errors import InputError
 from ..sa3_core.files.published import DTYPES, OPEN_SOURCE, SOURCES
@@ -22,7 +22,6 @@ CATEGORY = "audio/stable audio 3"
 PRECISIONS = [AUTO, *DTYPES]
 END, START = "at the end", "before the start"
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
-SEED_MAX = MAX_SEED
 
 Regions = io.Custom("SA3_REGIONS")
 LoraModel = io.Custom("LORA_MODEL")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.frontend import RENDERERS, Frontend
+from tests.helpers.frontend import Frontend
 from tests.helpers.region_editor import write_tone
 from tests.tools import prompt_box
 from tests.tools.example_inputs import LORA
@@ -119,9 +119,7 @@ def test_a_box_is_found_run_and_unpacked(ui, box: Box):
     assert after == before
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
-def test_the_prompt_box_hands_the_wish_and_the_category_on(ui, renderer):
-    ui.use_renderer(renderer)
+def test_the_prompt_box_hands_the_wish_and_the_category_on(ui):
     node_id = put(ui, prompt_box.TITLE)
     names = [name for name, _ in prompt_box.SHOWN]
     assert [name for name in ui.widgets(node_id) if name in names] == names
@@ -138,7 +136,7 @@ def test_the_prompt_box_hands_the_wish_and_the_category_on(ui, renderer):
     assert nodes["StringReplace"]["find"] == prompt_box.WISH
     assert json.loads(nodes["JsonExtractString"]["json_string"]) == prompt_box.tasks()
     assert nodes["TextGenerate"]["sampling_mode.seed"] == 7
-    ui.screenshot(f"blueprint-prompt-{renderer}")
+    ui.screenshot("blueprint-prompt")
 
 
 def definition(box: Box) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from tests.helpers.client import Run
 from tests.helpers.graphs import read
 from tests.tools.example_inputs import (
-    LORA,
+    LORA_NAME,
     api_workflow,
     page_form,
     workflow_names,
@@ -20,7 +20,7 @@ from tests.tools.example_inputs import (
 # What a small run needs, by node type; everything else stays as shipped.
 SMALL: dict[str, dict[str, Any]] = {
     "SA3LoadModel": {"model": "tiny-m"},
-    "SA3LoraLoader": {"lora": LORA.name},
+    "SA3LoraLoader": {"lora": LORA_NAME},
     "SA3EmptyLatent": {"seconds": 1.5},
     "SA3Sampler": {"steps": 2},
     "SA3ExtendAudio": {"steps": 2},

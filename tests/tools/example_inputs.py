@@ -12,6 +12,7 @@ from tests.helpers.support import GOLDEN, ROOT
 WORKFLOWS = ROOT / "example_workflows"
 API = WORKFLOWS / "api"
 LORA = GOLDEN / "tiny-m" / "adapter_lora.safetensors"
+LORA_NAME = "example_lora.safetensors"  # of the copy that the page is offered
 TITLES = {  # what the page's template browser shows, and searches: the names of the page's forms
     "text_to_audio": "Text to Audio",
     "audio_to_audio": "Audio to Audio",
@@ -42,4 +43,4 @@ def workflow_names() -> list[str]:
 
 def write_example_inputs(server: ComfyServer) -> None:
     """What a user of the examples brings: a LoRA. The examples name no file but their own clip."""
-    shutil.copy(LORA, server.models("loras") / LORA.name)
+    shutil.copy(LORA, server.models("loras") / LORA_NAME)
