@@ -159,14 +159,15 @@ SHOWN = (("wish", "STRING"), ("category", "COMBO"), ("seed", "INT"), ("language 
 def make_prompt_box() -> dict[str, Any]:
     """A workflow of the one box, as the page publishes it."""
     nodes = {node["id"]: node for node in _nodes()}
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         {"id": _identifier(TITLE, name), "name": name, "type": kind, "linkIds": []}
         | {"pos": [-160, 20 * (number + 1)]}
         for number, (name, kind) in enumerate(SHOWN)
     ]
-    output = {"id": _identifier(TITLE, "out"), "name": "prompt", "type": "STRING"}
-    output |= {"linkIds": [], "pos": [1424, 20]}
-    links, proxies = [], []
+    output: dict[str, Any] = {"id": _identifier(TITLE, "out"), "name": "prompt"}
+    output |= {"type": "STRING", "linkIds": [], "pos": [1424, 20]}
+    links: list[dict[str, Any]] = []
+    proxies: list[list[str]] = []
     for number, (origin, slot, target, name, kind) in enumerate(_LINKS, 1):
         given: dict[str, Any] = inputs[slot] if origin == _IN else nodes[origin]["outputs"][slot]
         key = "linkIds" if origin == _IN else "links"
