@@ -10,7 +10,6 @@ import pytest
 
 from tests.helpers.frontend import Frontend
 from tests.helpers.region_editor import write_tone
-from tests.tools import prompt_box
 from tests.tools.example_inputs import LORA
 from tests.tools.make_blueprints import AROUND, BOXES, FOLDER, Box
 
@@ -117,26 +116,6 @@ def test_a_box_is_found_run_and_unpacked(ui, box: Box):
         for widget in [widget for widget in found if (kind, widget) in shown]:
             del found[widget]  # not every page hands the box's values on
     assert after == before
-
-
-def test_the_prompt_box_hands_the_wish_and_the_category_on(ui):
-    node_id = put(ui, prompt_box.TITLE)
-    names = [name for name, _ in prompt_box.SHOWN]
-    assert [name for name in ui.widgets(node_id) if name in names] == names
-    for name, value in (("wish", "rain on a tent"), ("category", "SFX"), ("seed", 7)):
-        ui.set_widget(node_id, name, value)
-    shown = ui.add_node("PreviewAny", 900, 60)
-    ui.page.evaluate(
-        "([from, to]) => app.graph.getNodeById(from).connect(0, app.graph.getNodeById(to), 0)",
-        [node_id, shown],
-    )
-    nodes = {node["class_type"]: node["inputs"] for node in ui.api_graph().values()}
-    assert nodes["CustomCombo"]["choice"] == "SFX"
-    assert nodes["StringReplace"]["replace"] == "rain on a tent"
-    assert nodes["StringReplace"]["find"] == prompt_box.WISH
-    assert json.loads(nodes["JsonExtractString"]["json_string"]) == prompt_box.tasks()
-    assert nodes["TextGenerate"]["sampling_mode.seed"] == 7
-    ui.screenshot("blueprint-prompt")
 
 
 def definition(box: Box) -> dict[str, Any]:
