@@ -57,9 +57,9 @@ class Phase:
 
 
 PHASES = (
-    Phase("short", 30, 32, 9000, 2e-3, "inverse", "uniform"),
-    Phase("middle", 70, 16, 9000, 1e-3, "inverse", "uniform"),
-    Phase("long", 138, 12, 8000, 1e-3, "cosine", "log_snr_uniform"),
+    Phase("short", 30, 32, 4000, 2e-3, "inverse", "uniform"),
+    Phase("middle", 70, 16, 5000, 1e-3, "inverse", "uniform"),
+    Phase("long", 138, 12, 5000, 1e-3, "cosine", "log_snr_uniform"),
 )
 
 OnStep = Callable[[str, int, int, float], None]
