@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 RATE, FRAME = 44100, 4096
 TICK = FRAME // 2
 LEVEL = 0.6  # nothing clips
+LONGEST = 12.0  # seconds of a clip
 Audio = NDArray[np.float32]
 
 BEATS = {80: 8, 92: 7, 108: 6, 128: 5, 160: 4}
@@ -100,6 +101,12 @@ PAIRS = (
     *(("flute", "synth pad"), ("guitar", "synth pad"), ("bells", "synth pad")),
 )
 
+KNOWS = (
+    f"The demo model knows: {', '.join(CLASSES)}; some of them together ("
+    f"{', '.join(' with '.join(pair) for pair in PAIRS[:2])}, ...); chords {', '.join(CHORDS)}; "
+    f"{', '.join(map(str, BEATS))} BPM; 1 to {LONGEST:g} s."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -167,8 +174,8 @@ def draw_parts(rng: np.random.Generator) -> tuple[str, ...]:
 def draw_seconds(rng: np.random.Generator) -> float:
     """Length of a clip: 1 to 12 s, the short ones more often."""
     if rng.random() < 0.5:
-        return float(rng.choice([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0]))
-    return round(float(np.exp(rng.uniform(0, np.log(12.0)))), 2)
+        return float(rng.choice([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, LONGEST]))
+    return round(float(np.exp(rng.uniform(0, np.log(LONGEST)))), 2)
 
 
 # --- captions -------------------------------------------------------------------------------------

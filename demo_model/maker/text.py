@@ -13,11 +13,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from sa3_core.text.small_vocabulary import WORD
 from tests.helpers import checkpoint_tensors as tensors
 from tests.helpers import make_checkpoint as published
 
+from . import sounds
+
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
-_PIECE = r"\w+(?:-\w+)*|[^\w\s]"
+_PIECE = WORD + r"|[^\w\s]"
 
 
 def words_of(captions: Iterable[str]) -> list[str]:
@@ -66,5 +69,7 @@ def _write_tokenizer(folder: Path, vocabulary: dict[str, int]) -> None:
             **marks,
             "padding_side": "right",
             "model_max_length": 1000000000,
+            "knows": sounds.KNOWS,
+            "ignores": list(sounds.FILLERS),
         },
     )

@@ -57,9 +57,9 @@ class Phase:
 
 
 PHASES = (
-    Phase("short", 30, 32, 4000, 2e-3, "inverse", "uniform"),
+    Phase("short", 30, 32, 3000, 1e-3, "inverse", "uniform"),
     Phase("middle", 70, 16, 5000, 1e-3, "inverse", "uniform"),
-    Phase("long", 138, 12, 5000, 1e-3, "cosine", "log_snr_uniform"),
+    Phase("long", 138, 12, 8000, 6e-4, "cosine", "log_snr_uniform"),
 )
 
 OnStep = Callable[[str, int, int, float], None]
@@ -69,12 +69,18 @@ OnStep = Callable[[str, int, int, float], None]
 def encoded_clips(codec: LinearCodec, count: int, seed: int = SEED) -> list[EncodedClip]:
     """Random clips as the trainer takes them."""
     rng = np.random.default_rng(seed)
+    # One block for all: small tensors between the large temporaries of synthesis would keep the
+    # heap from ever shrinking (2 GB per 250 clips).
+    most = int(sounds.LONGEST * sounds.RATE / sounds.FRAME) + 1
+    block, end = torch.empty(count * most, CHANNELS), 0
     clips = []
     for number in range(count):
         clip = sounds.make_clip(rng)
-        latents = codec.encode(clip.audio)
-        name, frames = f"{number:05d}", latents.shape[1]
-        clips.append(EncodedClip(name, latents, frames, clip.seconds, clip.caption))
+        frames = clip.audio.shape[1] // sounds.FRAME
+        latents = block[end : end + frames].T
+        latents.copy_(codec.encode(clip.audio))
+        clips.append(EncodedClip(f"{number:05d}", latents, frames, clip.seconds, clip.caption))
+        end += frames
     return clips
 
 

@@ -29,6 +29,7 @@ from ..files.published import (
 )
 from ..files.tensor_file import read_header
 from ..text.tokenizers import find_tokenizer
+from .bundled import bundled_names, unpacked
 from .reader import open_checkpoint
 from .variants import VARIANTS
 
@@ -90,18 +91,19 @@ class Library:
         return list(self._found("text_encoder"))
 
     def known_models(self) -> list[str]:
-        """Models found and, after them, published ones that are not there yet."""
-        return _with_published(self.models(), generative=True)
+        """Models found, published ones that are not there yet, and last those brought along."""
+        return _with_others(self.models(), generative=True)
 
     def known_autoencoders(self) -> list[str]:
-        """Autoencoders found and, after them, the published standalone ones not there yet."""
-        return _with_published(self.autoencoders(), generative=False)
+        """Autoencoders found, published standalone ones not there yet, and the one brought along."""
+        return _with_others(self.autoencoders(), generative=False)
 
     def resolve(self, name: str, kind: Kind) -> Path:
         """Find a name on disk.
 
         A file that lies under the name but is not recognised is returned too: the loader can say
-        what it is. Links that the user has put below a root are followed.
+        what it is. Links that the user has put below a root are followed. A model that the program
+        brings along is unpacked the first time, unless the user has one of that name.
 
         Args:
             name: as listed; backslashes count as slashes.
@@ -112,6 +114,7 @@ class Library:
 
         Raises:
             InputError: the name points out of the folders, or nothing lies under it.
+            CheckpointError: what the program brings along cannot be unpacked.
         """
         plain = _plain(name, kind)
         found = self._found(kind)
@@ -122,6 +125,8 @@ class Library:
             for root in self._roots.get(root_name, ()):
                 if (root / inner).is_file():
                     return root / inner
+        if kind != "text_encoder" and plain in bundled_names():
+            return unpacked(plain, self.download_root)
         raise self._missing(plain, kind, found)
 
     def text_encoder_for(self, model: Path) -> Path:
@@ -231,9 +236,10 @@ class Library:
         return found | {name: path for name, path in damaged.items() if name not in found}
 
 
-def _with_published(found: list[str], generative: bool) -> list[str]:
+def _with_others(found: list[str], generative: bool) -> list[str]:
     published = [v.name for v in VARIANTS.values() if v.generative is generative]
-    return found + [name for name in published if name not in found]
+    others = [*published, *(bundled_names() if generative else bundled_names()[:1])]
+    return found + [name for name in others if name not in found]
 
 
 def _named(name: str) -> str:

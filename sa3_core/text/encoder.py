@@ -3,6 +3,7 @@
 Source: arXiv 2504.06225 (T5Gemma); arXiv 2605.17991 (its use as conditioner, padding learned).
 """
 
+import logging
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,8 @@ from .tokenizers import TokenizedPrompt, Tokenizer, check_prompts, open_tokenize
 
 if TYPE_CHECKING:
     from transformers import T5GemmaConfig, T5GemmaEncoderModel
+
+log = logging.getLogger(__name__)
 
 MIN_TRANSFORMERS = "4.53"
 
@@ -51,6 +54,7 @@ class T5Gemma(nn.Module):
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.recent = RecentPrompts()
+        self._told: set[str] = set()
 
     def check_files(self) -> None:
         """Raise CheckpointError where the weights' file is no longer what was loaded."""
@@ -65,7 +69,12 @@ class T5Gemma(nn.Module):
             InputError: no prompt, or one that is not text.
         """
         check_prompts(prompts)
-        return [self.tokenizer.tokenize(prompt, max_length) for prompt in prompts]
+        tokenized = [self.tokenizer.tokenize(prompt, max_length) for prompt in prompts]
+        for note in dict.fromkeys(prompt.note for prompt in tokenized):
+            if note and note not in self._told:
+                self._told.add(note)
+                log.warning(note)
+        return tokenized
 
     def encode(self, prompts: Sequence[str]) -> TextConditioning:
         """Encode prompts, each cut to its first 256 tokens; an empty one is valid.

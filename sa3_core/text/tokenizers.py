@@ -18,6 +18,7 @@ from ..checks import MAX_CHARACTERS, check_entries, shown
 from ..errors import CheckpointError, InputError
 from ..files.published import TEXT_ENCODER_FILE, TEXT_ENCODER_FOLDER
 from ..files.tensor_file import open_tensors, read_header
+from .small_vocabulary import word_note
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ class TokenizedPrompt:
     Attributes:
         ids: what is encoded, at most the maximum that was asked for.
         total: number of tokens before cutting.
+        note: what to tell a person of words that the vocabulary does not hold; "" = nothing.
     """
 
     ids: tuple[int, ...]
     total: int
+    note: str = ""
 
     @property
     def is_cut(self) -> bool:
@@ -75,6 +78,7 @@ class FolderTokenizer:
             )
             added = self._ids("")
             self._cut(_TRIAL, 2)  # wrong settings show only here
+            self._words = word_note(folder)
         except Exception as error:  # the library raises bare Exception for damaged files
             raise CheckpointError(
                 f"The tokenizer in {folder} cannot be read ({shown(error)}). Download the folder "
@@ -102,7 +106,9 @@ class FolderTokenizer:
         total = len(ids)
         if total > max_length:
             ids = self._cut(prompt, max_length)
-        return TokenizedPrompt(tuple(ids), total)
+        unknown = self._tokenizer.unk_token_id
+        note = self._words(prompt) if self._words and unknown in ids else ""
+        return TokenizedPrompt(tuple(ids), total, note)
 
 
 class SentencePieceTokenizer:

@@ -151,6 +151,14 @@ def encode_prompts(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning,
     return _encode_stock(clip, prompts)
 
 
+def word_notes(clip: Any, prompts: Sequence[str]) -> list[str]:
+    """What a text encoder with few words tells of prompts that use others."""
+    if not isinstance(clip, SA3CLIP):
+        return []
+    tokenized: list[TokenizedPrompt] = clip.cond_stage_model.tokenize(prompts)
+    return [note for note in dict.fromkeys(prompt.note for prompt in tokenized) if note]
+
+
 def _encode_stock(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
     """A stock CLIP, one prompt at a time, cut to our length and without prompt weights."""
     texts, totals = [], []
