@@ -20,7 +20,7 @@ from . import (
     training,
 )
 from .bridge.host.examples import offer_clip
-from .bridge.host.folders import register_folder
+from .bridge.host.folders import register_folder, register_loras
 from .bridge.web.register import register_routes
 
 FAMILIES = (
@@ -46,6 +46,7 @@ class SA3Extension(ComfyExtension):
     async def on_load(self) -> None:
         """Make the model folder known before the first schema is read; add clip and routes."""
         register_folder()
+        register_loras()
         offer_clip()
         register_routes()
 

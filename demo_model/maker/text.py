@@ -70,6 +70,6 @@ def _write_tokenizer(folder: Path, vocabulary: dict[str, int]) -> None:
             "padding_side": "right",
             "model_max_length": 1000000000,
             "knows": sounds.KNOWS,
-            "ignores": list(sounds.FILLERS),
+            "ignores": [*sounds.FILLERS, "chords"],
         },
     )

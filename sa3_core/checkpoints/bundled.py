@@ -100,13 +100,13 @@ def _sweep(home: Path, keep: tuple[Path, ...]) -> None:
 
 def _unpack(source: Path, folder: Path, objective: Objective) -> None:
     """Write the files of a model, the weights last."""
-    texts: dict[str, Any] = json.loads(_metadata(source)["files"])
+    texts, tensors = _read(source)
     texts[CONFIG_FILE]["model"]["diffusion"]["diffusion_objective"] = objective
     (folder / TEXT_ENCODER_FOLDER).mkdir()
     for name, content in texts.items():
         (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     files: dict[str, dict[str, Tensor]] = {}
-    for key, value in _expanded(source).items():
+    for key, value in tensors.items():
         file, _, tensor = key.partition(FILE_MARK)
         files.setdefault(file, {})[tensor] = value
     for name in sorted(files, key=lambda name: name == WEIGHTS_FILE):
@@ -114,16 +114,13 @@ def _unpack(source: Path, folder: Path, objective: Objective) -> None:
             write_tensors(file, files[name], {"format": "pt"})
 
 
-def _metadata(source: Path) -> dict[str, str]:
-    return read_header(source)["__metadata__"]
-
-
-def _expanded(source: Path) -> dict[str, Tensor]:
-    """Every tensor of the stored file in its shape."""
+def _read(source: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The contents of the JSON files by name, and every tensor in its shape."""
     try:
-        stored = load_file(source)
-        shapes: dict[str, list[int]] = json.loads(_metadata(source)["shapes"])
-        return {name: _dense(stored, name, shape) for name, shape in shapes.items()}
+        metadata = read_header(source)["__metadata__"]
+        stored, shapes = load_file(source), json.loads(metadata["shapes"])
+        tensors = {name: _dense(stored, name, shape) for name, shape in shapes.items()}
+        return json.loads(metadata["files"]), tensors
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{source.name} is damaged ({error}). Install the pack again."

@@ -95,7 +95,7 @@ class Library:
         return _with_others(self.models(), generative=True)
 
     def known_autoencoders(self) -> list[str]:
-        """Autoencoders found, published standalone ones not there yet, and the one brought along."""
+        """Autoencoders found, published ones that are not there yet, and the one brought along."""
         return _with_others(self.autoencoders(), generative=False)
 
     def resolve(self, name: str, kind: Kind) -> Path:

@@ -14,7 +14,7 @@ from tests.helpers.client import PromptRejectedError, node
 from tests.helpers.editing_support import music, seam_step, seam_steps
 from tests.helpers.graphs import base_graph, failure, sampler, saved
 from tests.helpers.support import ROOT, rel_l2
-from tests.tools.demo import fill_in
+from tests.tools.demo_set import fill_in
 
 EXAMPLES = ROOT / "example_workflows" / "api"
 SOURCE = "sa3_source.flac"

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.client import Graph, PromptRejectedError, node
 from tests.helpers.harness import PACK_NAME, ComfyServer
 from tests.helpers.support import ROOT
-from tests.tools.demo import GRAPH, fill_in
+from tests.tools.demo_set import GRAPH, fill_in
 
 PROMISED = {
     *("SA3LoadModel", "SA3LoadSAME", "SA3TextEncode", "SA3EmptyLatent", "SA3Sampler"),

@@ -1,4 +1,4 @@
-"""What `dev.py demo` runs in .venv: the text-to-audio graph in a real server, kept as a file."""
+"""What `dev.py demo` runs in .venv: graphs in a real server, their sounds kept as files."""
 
 # ruff: noqa: T201 - a command, it prints
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from tests.helpers.client import TEXT_EVENT, Event, Graph, PromptRejectedError
 from tests.helpers.harness import ROOT, ComfyServer
-from tests.helpers.support import tiny_checkpoint
 
-GRAPH = ROOT / "example_workflows" / "api" / "text_to_audio.json"
+from .demo_set import PIECES, Piece, graph_of, plot
+
 BASE = ROOT / ".dev" / "demo"
 OUTPUT = ROOT / "output"
 DEMO_MODEL = "demo"
@@ -26,35 +26,12 @@ MODEL_FOLDERS = ("checkpoints", "diffusion_models", "vae", "text_encoders", "lor
 RUN_TIMEOUT = 24 * 3600.0  # a real model on a slow CPU, or a download
 
 
-def fill_in(graph: Graph, settings: Mapping[tuple[str, str], Any]) -> Graph:
-    """A copy of the graph with inputs set by (class_type, input); None leaves one as it is.
-
-    Raises:
-        KeyError: no node of that class has that input.
-    """
-    filled = json.loads(json.dumps(graph))
-    for (class_type, name), value in settings.items():
-        inputs = [node["inputs"] for node in filled.values() if node["class_type"] == class_type]
-        if not any(name in own for own in inputs):
-            raise KeyError(f"the graph has no {class_type} with an input {name}")
-        if value is not None:
-            for own in inputs:
-                own[name] = value
-    return filled
-
-
 def prepare(models_dir: Path) -> Path:
-    """Make the base folder with the demo checkpoint; returns the model paths file for ComfyUI."""
-    model = BASE / "models" / "stable_audio_3" / DEMO_MODEL
-    source = tiny_checkpoint("tiny-s")
-    stamp = model.parent / f"{DEMO_MODEL}.made-from"
-    if not stamp.is_file() or stamp.read_text() != source.parent.name:
-        shutil.rmtree(model, ignore_errors=True)
-        shutil.copytree(source, model)
-        stamp.write_text(source.parent.name)
+    """Make the base folder; returns the model paths file for ComfyUI."""
     folders: dict[str, Any] = {name: name for name in MODEL_FOLDERS}
     # is_default: downloads go there. Each path is put first, so the last one is the target.
     folders |= {"stable_audio_3": ".\nstable_audio_3", "is_default": True}
+    BASE.mkdir(parents=True, exist_ok=True)
     paths = BASE / "extra_model_paths.yaml"  # JSON is YAML too
     paths.write_text(json.dumps({"demo": {"base_path": str(models_dir), **folders}}), "utf-8")
     return paths
@@ -97,30 +74,8 @@ def event_time() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def plot_spectrogram(audio: Path, picture: Path) -> float:
-    """Draw the spectrogram of an audio file; returns its length in seconds."""
-    import av
-    import matplotlib
-    import numpy as np
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with av.open(str(audio)) as container:
-        rate = container.streams.audio[0].rate
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-    samples = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
-    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
-    axes.specgram(samples + 1e-9, NFFT=2048, Fs=rate, noverlap=1536, vmin=-140)
-    axes.set(xlabel="seconds", ylabel="Hz", title=audio.name)
-    figure.savefig(picture, dpi=100)
-    plt.close(figure)
-    return len(samples) / rate
-
-
 def demo(settings: dict[str, Any]) -> None:
-    """Run the graph and print where its sound is and how long each part took."""
+    """Run the graphs and print where their sounds are and how long each part took."""
     times: dict[str, float] = {"setup": settings["setup_seconds"]}
 
     @contextmanager
@@ -130,59 +85,80 @@ def demo(settings: dict[str, Any]) -> None:
         yield
         times[label] = time.monotonic() - begin
 
-    with part("prepare the demo model"):
+    with part("start ComfyUI"):
         paths = prepare(Path(settings["models_dir"]))
         flags = [*device_flags(), "--extra-model-paths-config", str(paths)]
-    changes = {
-        ("SA3LoadModel", "model"): settings["model"],
-        ("SA3TextEncode", "text"): settings["prompt"],
-        ("SA3EmptyLatent", "seconds"): settings["seconds"],
-        ("SA3Sampler", "seed"): settings["seed"],
-        ("SA3SaveAudio", "filename_prefix"): "demo",
-    }
-    graph = fill_in(json.loads(GRAPH.read_text("utf-8")), changes)
-    server = ComfyServer(Path(settings["comfyui"]), BASE, flags)
-    try:
-        with part("start ComfyUI"):
+        server = ComfyServer(Path(settings["comfyui"]), BASE, flags)
+        try:
             server.start()
-        with part("run the graph"):
-            run = server.client.run(graph, timeout=RUN_TIMEOUT, on_event=Progress(graph))
-            print()
-        if run.status != "success":
-            raise SystemExit(f"the graph ended with {run.status}: {describe(run.error)}")
-        (saved, *_) = (f for output in run.outputs.values() for f in output.get("audio", ()))
-        name = Path(saved["filename"])
-        OUTPUT.mkdir(exist_ok=True)
-        target = OUTPUT / f"demo{name.suffix}"
-        target.write_bytes(server.client.view(saved))
-    except RuntimeError as error:
-        raise SystemExit(str(error)) from None
+        except RuntimeError as error:
+            raise SystemExit(str(error)) from None
+    made: list[tuple[Piece, Path]] = []
+    OUTPUT.mkdir(exist_ok=True)
+    try:
+        for piece in [asked_piece(settings)] if asked(settings) else PIECES:
+            with part(piece.name):
+                source = next((path for other, path in made if other.name == piece.source), None)
+                target = run_piece(server, piece, settings, source)
+            made.append((piece, target))
     except PromptRejectedError as error:
         raise SystemExit(f"ComfyUI refused the graph:\n{error.messages()}") from None
     finally:
         with part("stop ComfyUI"):
             server.stop()
-    picture = target.with_suffix(".png")
-    with part("draw the spectrogram"):
-        seconds = plot_spectrogram(target, picture)
-    report(times, {graph[n]["class_type"]: t for n, t in run.node_seconds().items()})
-    print(f"\nsound        {target} ({seconds:.2f} s)\nspectrogram  {picture}")
+    picture = OUTPUT / "demo.png"
+    with part("draw the sounds"):
+        plot([(f"{piece.name}: {piece.prompt}", path) for piece, path in made], picture)
+    report(times)
+    for piece, path in made:
+        print(f"{piece.name:<22} {path}")
+    print(f"{'picture':<22} {picture}")
     if settings["model"] == DEMO_MODEL:
-        print("The demo model has random weights, so this is noise; try --model small-music.")
+        print("The demo model is a toy of 3 million values; try --model small-music.")
+
+
+def asked(settings: Mapping[str, Any]) -> bool:
+    """Whether one piece was asked for rather than the set."""
+    own = (settings[name] is not None for name in ("prompt", "seconds", "seed"))
+    return settings["model"] != DEMO_MODEL or any(own)
+
+
+def asked_piece(settings: Mapping[str, Any]) -> Piece:
+    """What the command line names; None leaves the graph's own."""
+    changes = {
+        ("SA3EmptyLatent", "seconds"): settings["seconds"],
+        ("SA3Sampler", "seed"): settings["seed"],
+    }
+    return Piece("demo", "text_to_audio", settings["prompt"], changes)
+
+
+def run_piece(
+    server: ComfyServer, piece: Piece, settings: Mapping[str, Any], source: Path | None
+) -> Path:
+    """Run one graph and keep its sound in OUTPUT."""
+    if source is not None:
+        (BASE / "input").mkdir(exist_ok=True)
+        shutil.copy(source, BASE / "input" / source.name)
+    graph = graph_of(piece, settings["model"], source)
+    run = server.client.run(graph, timeout=RUN_TIMEOUT, on_event=Progress(graph))
+    print()
+    if run.status != "success":
+        raise SystemExit(f"the graph ended with {run.status}: {describe(run.error)}")
+    (saved, *_) = (f for output in run.outputs.values() for f in output.get("audio", ()))
+    target = OUTPUT / f"{piece.file_name}{Path(saved['filename']).suffix}"
+    target.write_bytes(server.client.view(saved))
+    return target
 
 
 def describe(error: Mapping[str, Any]) -> str:
     return f"{error.get('node_type', '')}: {error.get('exception_message', 'see above')}".strip()
 
 
-def report(times: Mapping[str, float], nodes: Mapping[str, float]) -> None:
+def report(times: Mapping[str, float]) -> None:
     print("\ntook, in seconds")
     for label, seconds in times.items():
         print(f"  {seconds:7.1f}  {label}")
-        if label == "run the graph":
-            for name, part in nodes.items():
-                print(f"  {part:7.1f}      {name}")
-    print(f"  {sum(times.values()):7.1f}  together")
+    print(f"  {sum(times.values()):7.1f}  together\n")
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import chromium, harness
 from tests.helpers.support import ROOT
-from tests.tools import demo
+from tests.tools import demo_set
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,17 @@ def test_unknown_arguments_are_refused_where_nobody_takes_them():
 
 def test_the_demo_changes_only_what_was_asked():
     graph = {"1": {"class_type": "A", "inputs": {"x": 1, "y": 2}}}
-    assert demo.fill_in(graph, {("A", "x"): 5, ("A", "y"): None})["1"]["inputs"] == {"x": 5, "y": 2}
+    assert demo_set.fill_in(graph, {("A", "x"): 5, ("A", "y"): None})["1"]["inputs"] == {
+        "x": 5,
+        "y": 2,
+    }
     assert graph["1"]["inputs"] == {"x": 1, "y": 2}
     with pytest.raises(KeyError, match="no B with an input x"):
-        demo.fill_in(graph, {("B", "x"): 1})
+        demo_set.fill_in(graph, {("B", "x"): 1})
 
 
 def test_the_demo_graph_has_every_input_that_the_demo_sets():
-    graph = json.loads(demo.GRAPH.read_text("utf-8"))
+    graph = json.loads(demo_set.GRAPH.read_text("utf-8"))
     classes = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert {"model"} <= set(classes["SA3LoadModel"])
     assert {"text"} <= set(classes["SA3TextEncode"])

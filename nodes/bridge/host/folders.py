@@ -24,6 +24,14 @@ def register_folder() -> None:
     folder_paths.folder_names_and_paths[OWN_FOLDER] = (merged, set(extensions) | EXTENSIONS)
 
 
+def register_loras() -> None:
+    """List the demo model's LoRA beside the user's own, after them; saving goes elsewhere."""
+    folder = str(Path(__file__).resolve().parents[3] / "demo_model" / "loras")
+    paths, extensions = folder_paths.folder_names_and_paths.get("loras", ([], EXTENSIONS))
+    if folder not in paths and Path(folder).is_dir():
+        folder_paths.folder_names_and_paths["loras"] = ([*paths, folder], extensions)
+
+
 def roots(kind: str) -> list[Path]:
     """Folders of a kind, in the host's order."""
     if kind not in folder_paths.folder_names_and_paths:
