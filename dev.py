@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The one task runner: setup, demo, test, lint, format, texts, bench, matrix.
 
-    python dev.py demo                     hear a graph of this pack, run by a real ComfyUI
+    python dev.py demo                     hear graphs of this pack, run by a real ComfyUI
     python dev.py test [--all] [pytest arguments]
 
 Needs Python 3.10 or newer with pip, nothing else: every task first makes `.venv` and gets
@@ -358,11 +358,11 @@ def build_parser() -> argparse.ArgumentParser:
         return task
 
     add("setup", task_setup, "make .venv and get ComfyUI")
-    demo = add("demo", task_demo, "run a graph in a real ComfyUI and keep the sound")
+    demo = add("demo", task_demo, "play pieces in a real ComfyUI and keep the sounds")
     demo.add_argument("--prompt", help="default: the graph's own")
     demo.add_argument("--seconds", type=float, help="default: the graph's own")
     demo.add_argument("--seed", type=int, help="default: the graph's own")
-    demo.add_argument("--model", default="demo", help="demo (random weights) or small-music, ...")
+    demo.add_argument("--model", default="demo", help="demo (a toy) or small-music, ...")
     demo.add_argument("--models-dir", type=Path, default=ROOT / "models", help="where models lie")
     test = add("test", task_test, "run all tests; other arguments go to pytest")
     test.add_argument("--all", action="store_true", help="the long soak tests too")

@@ -1,6 +1,8 @@
 """Makes the demo model from nothing: `python -m demo_model.maker [--out FOLDER] [--share S]`.
 
-Stopped and started again it goes on where it was. The result, FOLDER/demo, is a model folder.
+Stopped and started again it goes on where it was. The result is written to FOLDER/stored: the model
+as the program brings it along (demo.safetensors), its LoRA, and how good they are (quality.json).
+`--install` puts them into demo_model/.
 """
 
 # ruff: noqa: T201 - a command, it prints
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +20,10 @@ import torch
 
 from sa3_core.files.published import TEXT_ENCODER_FOLDER
 
-from . import make, train
+from . import layout, make, train
+from .lora import LORA_NAME, train_lora
+from .quality import write_quality
+from .store import store
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN = time.monotonic()
@@ -35,6 +41,7 @@ def main() -> None:
     share = "of the steps and clips, for a try (default: 1, about two hours on two cores)"
     parser.add_argument("--share", type=float, default=1.0, metavar="S", help=share)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--install", action="store_true", help="put the result into demo_model/")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     count = max(200, round(make.CLIPS * args.share))
@@ -53,7 +60,17 @@ def main() -> None:
         say(f"{phase}: {done} of {steps} steps, loss {loss:.4f}")
 
     trained = train.train(start, args.out / "training", codec, clips, phases, on_step)
-    say(f"done: {make.publish(trained, start, args.out / 'demo')}")
+    published = make.publish(trained, start, args.out / "demo")
+    result = args.out / "stored"
+    (result / "loras").mkdir(parents=True, exist_ok=True)
+    store(published, result / "demo.safetensors")
+    say("a LoRA is trained, the model is listened to")
+    base = make.publish(trained, start, args.out / "demo-base", layout.BASE)
+    train_lora(base, codec, result / "loras" / LORA_NAME)
+    found = write_quality(published, result / "quality.json")
+    if args.install:
+        shutil.copytree(result, ROOT / "demo_model", dirs_exist_ok=True)
+    say(f"done: {result}: {found}")
 
 
 if __name__ == "__main__":

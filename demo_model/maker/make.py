@@ -49,13 +49,14 @@ def start_in(work: Path, codec: LinearCodec) -> Path:
     return folder
 
 
-def publish(trained: Path, start: Path, folder: Path) -> Path:
-    """Write the trained weights as a post-trained model in float16, with its text encoder.
+def publish(trained: Path, start: Path, folder: Path, objective: str = layout.POST_TRAINED) -> Path:
+    """Write the trained weights as a model in float16, with its text encoder.
 
     Args:
         trained: model folder, float32.
         start: folder with the text encoder.
         folder: to write; replaced if it is there.
+        objective: that the model is declared to be trained for.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(start / TEXT_ENCODER_FOLDER, folder / TEXT_ENCODER_FOLDER)
@@ -65,7 +66,7 @@ def publish(trained: Path, start: Path, folder: Path) -> Path:
         for name, value in weights.items()
     }
     _save(folder / WEIGHTS_FILE, half)
-    config = layout.model_config(WIDTH, DEPTH, MEMORY_TOKENS, layout.POST_TRAINED)
+    config = layout.model_config(WIDTH, DEPTH, MEMORY_TOKENS, objective)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
     return folder
 

@@ -57,7 +57,7 @@ def test_sides_are_where_they_belong(studio):
         assert level(guitar[0]) - level(guitar[1]) > 2
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS.names)
 def test_every_sampler_plays_the_class(studio, sampler):
     """Solvers of the flow with 12 steps; 4 of 5 classes at least."""
     names = ["flute", "bells", "kick drum", "organ", "bass"]
