@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from sa3_core.networks.dit import DiffusionTransformer
 
 from . import layout
 from .codec import CHANNELS, NUMBERS, LinearCodec
+from .sounds import BEATS
 
 WIDTH, DEPTH, MEMORY_TOKENS, FF_MULT = 192, 3, 8, 2
 _BRANCHES = ("to_out.weight", "ff.ff.2.weight", "to_local_embed.2.weight")
@@ -55,6 +57,19 @@ def write_start(folder: Path, codec: LinearCodec, same: dict[str, Tensor], seed:
     (folder / "model_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
+def rotary_frequencies() -> Tensor:
+    """[16] turns a frame: the beats and bars of every tempo, their octaves, and slow ones.
+
+    A frame sees the memory tokens at a fixed place. With these its attention to them is a clock of
+    the beat, and tempo is learnt in minutes; with the usual powers it was not in an hour.
+    """
+    beats = {Fraction(part, frames) for frames in BEATS.values() for part in (1, 2)}
+    bars = {Fraction(1, 2 * frames) for frames in BEATS.values()}
+    turns = sorted(map(float, beats | bars), reverse=True)
+    slow = torch.logspace(math.log10(turns[-1] / 2), math.log10(1 / 400), 16 - len(turns))
+    return 2 * math.pi * torch.cat([torch.tensor(turns), slow])
+
+
 @torch.no_grad()
 def _initialise(
     dit: DiffusionTransformer,
@@ -74,7 +89,7 @@ def _initialise(
     dit.postprocess_conv.weight.zero_()
     net.memory_tokens.normal_(std=0.5, generator=generator)
     net.global_cond_embedder[2].weight.mul_(0.3)
-    net.rotary_pos_emb.inv_freq.copy_(10000.0 ** -(torch.arange(0, 32, 2) / 32))
+    net.rotary_pos_emb.inv_freq.copy_(rotary_frequencies())
     features = torch.exp(torch.linspace(math.log(0.5), math.log(10000), 128)).repeat(2)
     dit.to_timestep_embed[0].weight.mul_(6 / (1 + features / 3))
     seconds = conditioner.conditioners["seconds_total"].embedder["embedding"][1]

@@ -57,9 +57,9 @@ class Phase:
 
 
 PHASES = (
-    Phase("short", 30, 32, 3000, 1e-3, "inverse", "uniform"),
-    Phase("middle", 70, 16, 5000, 1e-3, "inverse", "uniform"),
-    Phase("long", 138, 12, 8000, 6e-4, "cosine", "log_snr_uniform"),
+    Phase("short", 30, 32, 2500, 1e-3, "inverse", "uniform"),
+    Phase("middle", 70, 16, 4000, 1e-3, "inverse", "uniform"),
+    Phase("long", 138, 8, 4500, 6e-4, "cosine", "log_snr_uniform"),
 )
 
 OnStep = Callable[[str, int, int, float], None]
