@@ -45,6 +45,8 @@ class Phase:
         rate: learning rate.
         schedule: of the rate.
         timesteps: how noise levels are drawn.
+        coupled: noises go to the clips of the batch that they are near. Quick to begin with, but the
+            noise then tells what the prompt should: without it the words count.
     """
 
     name: str
@@ -54,10 +56,11 @@ class Phase:
     rate: float
     schedule: str
     timesteps: str
+    coupled: bool = False
 
 
 PHASES = (
-    Phase("short", 30, 32, 2500, 1e-3, "inverse", "uniform"),
+    Phase("short", 30, 32, 2500, 1e-3, "inverse", "uniform", coupled=True),
     Phase("middle", 70, 16, 4000, 1e-3, "inverse", "uniform"),
     Phase("long", 138, 8, 4500, 6e-4, "cosine", "log_snr_uniform"),
 )
@@ -142,6 +145,7 @@ def _settings(phase: Phase) -> TrainSettings:
         schedule=phase.schedule,
         clip_norm=1.0,
         seed=SEED,
+        coupled=phase.coupled,
         draws=DrawSettings(timesteps=phase.timesteps),
     )
 
