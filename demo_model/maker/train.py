@@ -45,8 +45,8 @@ class Phase:
         rate: learning rate.
         schedule: of the rate.
         timesteps: how noise levels are drawn.
-        coupled: noises go to the clips of the batch that they are near. Quick to begin with, but the
-            noise then tells what the prompt should: without it the words count.
+        coupled: noises go to the clips of the batch that they are near. Quick to begin with, but
+            the noise then tells what the prompt should; without it the words count.
     """
 
     name: str
