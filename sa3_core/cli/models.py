@@ -58,6 +58,8 @@ def _rows(library: Library) -> Iterator[tuple[str, str, str]]:
         for name in names:
             if name in VARIANTS and name not in here:
                 yield name, kind, f"not here: sa3 download {name}"
+            elif name not in here:
+                yield name, kind, "comes with the program"
 
 
 def run_download(args: argparse.Namespace) -> list[str]:
