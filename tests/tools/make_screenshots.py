@@ -16,9 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from demo_model.maker import sounds
+from sa3_core.audio.file import write_audio
+from sa3_core.audio.formats import format_for
 from tests.helpers.chromium import find_browser, launch_options
 from tests.helpers.client import node
 from tests.helpers.frontend import Frontend
@@ -84,12 +89,19 @@ def our_graph() -> dict[str, Any]:
 
 
 def put_models(server: ComfyServer) -> None:
-    """Random weights under the names that the pictures show."""
+    """Random weights under the stock names that the pictures show; the demo model is there."""
     source = tiny_checkpoint("tiny-s")
-    shutil.copytree(source, server.models("stable_audio_3") / MODEL)
     shutil.copy(source / "model.safetensors", server.models("checkpoints") / STOCK_MODEL)
     encoder = source / "t5gemma-b-b-ul2" / "model.safetensors"
     shutil.copy(encoder, server.models("text_encoders") / STOCK_ENCODER)
+
+
+def put_source(server: ComfyServer) -> None:
+    """A sound that the demo model can edit: its autoencoder passes those of its synthesis only."""
+    clip = sounds.make_clip(np.random.default_rng(4), ("flute",), 10.0, 108)
+    path = Path(server.base) / "input" / "sa3_source.flac"
+    path.parent.mkdir(exist_ok=True)
+    write_audio(path, torch.from_numpy(clip.audio), sounds.RATE, format_for(path))
 
 
 def save(ui: Frontend, name: str, box: tuple[float, float, float, float] | None = None) -> None:
@@ -104,6 +116,7 @@ def first_graph(ui: Frontend) -> None:
     """The whole page after a run."""
     ui.load(page_form("text_to_audio"))
     ui.set_widget(1, "model", MODEL)
+    ui.set_widget(2, "text", "flute melody with warm synth pad, 108 BPM")
     ui.set_widget(3, "seconds", 10.0)
     ui.queue()
     ui.page.wait_for_function(
@@ -118,6 +131,7 @@ def editing(ui: Frontend) -> None:
     """Two regions of a sound, drawn in the node and made anew."""
     ui.load(page_form("inpaint_one_region"))
     ui.set_widget(1, "model", MODEL)
+    ui.set_widget(2, "text", "bells melody, 108 BPM")
     ui.set_widget(INPAINT_MASK, "regions", "2-3.5, 6-7")
     ui.queue()
     ui.settle(3000)
@@ -212,6 +226,7 @@ def main() -> int:
     ):
         put_models(server)
         write_example_inputs(server)
+        put_source(server)
         chromium = playwright.chromium.launch(**launch_options(browser))
         page = chromium.new_page(viewport=VIEWPORT, reduced_motion="reduce")
         ui = Frontend(page, server)
