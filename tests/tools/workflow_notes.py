@@ -8,11 +8,12 @@ _MODELS = (
 NOTES = {
     "text_to_audio": (
         "# Text to audio\n\n"
-        "1. Choose a model in **Load SA3 Model**; below the choice stands whether it is on disk.\n"
-        "2. Write a prompt: genre, instruments, mood, tempo.\n"
-        "3. Set the duration in **Empty Latent by Duration**, in seconds or bars.\n"
-        "4. Press **Run**. Play the result in **Save Audio**.\n\n"
-        f"{_MODELS}\n\n"
+        "1. Press **Run** and play the result in **Save Audio**: the small *demo* model comes with "
+        "the pack and knows a few instruments (the prompt's node says which).\n"
+        "2. For music choose `small-music` in **Load SA3 Model** (1.7 GB, downloaded when the graph "
+        "runs, no login needed), or a model you have.\n"
+        "3. Write a prompt: genre, instruments, mood, tempo.\n"
+        "4. Set the duration in **Empty Latent by Duration**, in seconds or bars.\n\n"
         "Steps, sampler and cfg are on *auto*: they follow the model. Drop a saved file on the "
         "canvas to get its graph back."
     ),
