@@ -29,7 +29,7 @@ def test_every_test_file_is_in_one_part():
 
 
 def test_the_newest_page_is_a_part_where_there_is_a_browser():
-    assert [part.name for part in parts({})] == ["page", "host", "core nets", "core"]
+    assert [part.name for part in parts({})] == ["page", "host", "core nets", "core", "demo"]
     newest = parts({BROWSER: "chromium", NEWEST_PAGE: "folder"})[-1]
     assert newest.env == {"SA3_FRONTEND": "folder"}
     assert "smoke" in newest.arguments

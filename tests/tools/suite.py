@@ -25,7 +25,7 @@ from tests.helpers.harness import FRONTEND
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER, NEWEST_PAGE = "SA3_BROWSER", "SA3_NEWEST_PAGE"
-CORE = "tests/core"
+CORE, DEMO = "tests/core", "tests/demo"
 NET_ROOMS = ("codec", "networks", "sampling", "training")
 AT_ONCE = 2
 """Processes side by side. A third one starves the browser of a machine with two cores."""
@@ -52,8 +52,9 @@ def parts(env: Mapping[str, str]) -> list[Part]:
     """What the suite consists of, the longest first: every test once, and smoke on a newer page."""
     found = [
         Part("page", ["tests/browser"]),
-        Part("host", ["tests", "--ignore=tests/browser", f"--ignore={CORE}"]),
+        Part("host", ["tests", *(f"--ignore={room}" for room in ("tests/browser", CORE, DEMO))]),
         *core_parts(),
+        Part("demo", [DEMO]),
     ]
     if BROWSER in env:
         newest = {FRONTEND: env.get(NEWEST_PAGE, "")}
