@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sa3_core.checkpoints import library as library_module
+from sa3_core.checkpoints.bundled import BUNDLED
 from sa3_core.checkpoints.library import Kind, Library, kinds_in
 from sa3_core.checkpoints.variants import VARIANTS
 from sa3_core.errors import CheckpointError, InputError
@@ -132,12 +133,13 @@ def test_known_models_are_the_found_ones_and_the_published(models: Path) -> None
         "small-music-base",
         "small-sfx-base",
         "medium-base",
+        *BUNDLED,
     ]
-    assert library.known_autoencoders() == [*library.autoencoders(), "same-l"]
+    assert library.known_autoencoders() == [*library.autoencoders(), "same-l", "demo"]
     empty = Library({})
     assert empty.models() == empty.autoencoders() == empty.text_encoders() == []
-    assert empty.known_models() == [n for n, v in VARIANTS.items() if v.generative]
-    assert empty.known_autoencoders() == ["same-s", "same-l"]
+    assert empty.known_models() == [*(n for n, v in VARIANTS.items() if v.generative), *BUNDLED]
+    assert empty.known_autoencoders() == ["same-s", "same-l", "demo"]
 
 
 def test_a_name_is_the_same_before_and_after_the_download(tmp_path: Path) -> None:

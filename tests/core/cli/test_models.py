@@ -15,8 +15,9 @@ def test_models_lists_what_is_there_and_what_is_known(sa3, tiny_s, tmp_path):
     assert "sa3 download medium" in rows["medium"]
     assert "autoencoder" in rows["same-l"]
     code, out, _ = sa3("models", "--models-dir", tmp_path / "none")
-    assert len(out) == 8
-    assert all("sa3 download" in line for line in out)
+    assert sum("sa3 download" in line for line in out) == 8
+    brought = [line.split()[0] for line in out if "comes with the program" in line]
+    assert brought == ["demo", "demo-base", "demo"]
 
 
 def test_the_models_folder_is_looked_for_in_three_places(sa3, monkeypatch, tiny_s, tmp_path):
