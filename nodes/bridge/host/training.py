@@ -56,7 +56,8 @@ class TrainingPlace:
 
     def free(self) -> float:
         """Bytes that can be taken beside the weights."""
-        return float(mm.get_free_memory(self.device))
+        free: Any = mm.get_free_memory(self.device)
+        return float(free)
 
     def leave(self) -> None:
         """Give the memory back."""
