@@ -11,7 +11,6 @@ from sa3_core.editing.edits import Continuation, Loop
 from sa3_core.measures import level as levels
 from sa3_core.measures import rhythm
 
-from . import listening
 from .studio import PROMPTS, Audio, Studio, level
 
 NEAR = 0.04  # of the tempo asked for; half and double are wrong
@@ -111,5 +110,4 @@ def test_a_loop_repeats_without_a_click(studio):
         steps = np.abs(np.diff(audio)).max()
         jump = rhythm.loop_jump(torch.from_numpy(audio), sounds.RATE)
         quiet.append(step <= steps and (jump is None or jump <= 1.0))
-        assert listening.heard(audio) == "flute"
     assert sum(quiet) >= 4, quiet
