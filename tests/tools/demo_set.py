@@ -45,31 +45,31 @@ class Piece:
 
 _SECONDS, _SEED = ("SA3EmptyLatent", "seconds"), ("SA3Sampler", "seed")
 PIECES = (
-    Piece("beat", "text_to_audio", "drum beat, 128 BPM", {_SECONDS: 6.0, _SEED: 3}),
+    Piece("beat", "text_to_audio", "drum beat, 160 BPM", {_SECONDS: 6.0, _SEED: 3}),
     Piece(
         "melody over pads",
         "text_to_audio",
-        "flute melody with warm synth pad, 108 BPM",
+        "flute melody with warm synth pad, 80 BPM",
         {_SECONDS: 8.0, _SEED: 1},
     ),
     Piece(
         "inpainted bar",
         "inpaint_one_region",
-        "bells melody, 108 BPM",
-        {("SA3InpaintMask", "regions"): "2.2-4.5", _SEED: 2},
+        "bells melody, 80 BPM",
+        {("SA3InpaintMask", "regions"): "2.97-5.94", _SEED: 2},
         source="melody over pads",
     ),
     Piece(
         "continuation",
         "continue_audio",
-        "drum beat, 128 BPM",
+        "drum beat, 160 BPM",
         {("SA3ContinueAudio", "seconds"): 4.0, _SEED: 4},
         source="beat",
     ),
     Piece(
         "flute as bells by LoRA",
         "text_to_audio",
-        "flute melody, 108 BPM",
+        "flute melody, 80 BPM",
         {_SECONDS: 6.0, _SEED: 1},
         lora=LORA_NAME,
     ),
