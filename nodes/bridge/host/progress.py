@@ -27,6 +27,14 @@ def send_text(text: str, node_id: str | None = None) -> None:
     send_event(TEXT_EVENT, {"text": text}, node_id)
 
 
+def tell_running_node(text: str) -> None:
+    """Show a sentence in the node that is being executed, one of the host's, in the host's way."""
+    server: Any = getattr(PromptServer, "instance", None)
+    context = get_executing_context()
+    if server is not None and context is not None:
+        server.send_progress_text(text, context.node_id)
+
+
 def send_event(event: str, values: dict[str, Any], node_id: str | None = None) -> None:
     """Tell the page something about a node.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ....sa3_core.checks import unsound_items
 from ....sa3_core.errors import NotFiniteError
 from ....sa3_core.geometry import seconds_of_frames
+from ..host.progress import tell_running_node
 from ..host.running import check_files
 from .lora_patch import SA3Adapter
 from .riding import SECONDS_MARK
@@ -40,11 +41,13 @@ def _run(executor: Any, noise: Tensor, latent_image: Tensor, *args: Any, **kwarg
         if "seconds_total" not in cond and seconds is not None:
             cond[RIDING_SECONDS] = seconds
     if seconds is None and not all("seconds_total" in cond for cond in conditions):
-        log.warning(
-            "The model is told %.2f s, the length of the whole latent with its headroom: no "
-            "duration rides on it. Add ConditioningStableAudio with the duration you want.",
-            seconds_of_frames(latent_image.shape[-1]),
+        text = (
+            f"The model is told {seconds_of_frames(latent_image.shape[-1]):.2f} s, the length of "
+            "the whole latent with its headroom: no duration rides on it. Add "
+            "ConditioningStableAudio with the duration you want."
         )
+        log.warning(text)
+        tell_running_node(text)
     out = executor(noise, latent_image, *args, **kwargs)
     refuse_unsound(out, guider.model_patcher)
     return out

@@ -160,6 +160,24 @@ def test_stock_samplers_take_the_duration_that_rides_on_the_latent(bridge, stock
     assert rel_l2(stock.ksampler(patcher, prompt, whole)["samples"], told) > 1e-3
 
 
+def test_where_no_duration_rides_the_samplers_node_says_what_the_model_is_told(
+    bridge, stock, patcher, prompt, monkeypatch
+):
+    progress = importlib.import_module("sa3_pack.nodes.bridge.host.progress")
+    shown: list[tuple[str, str]] = []
+    server = SimpleNamespace(send_progress_text=lambda text, node: shown.append((node, text)))
+    monkeypatch.setattr(progress, "PromptServer", SimpleNamespace(instance=server))
+    monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(node_id="16"))
+    latent = bridge.coding.empty_latent([1.0], 1)
+    stock.ksampler(patcher, prompt, latent)
+    assert shown == []
+    stock.ksampler(patcher, prompt, {"samples": torch.zeros_like(latent["samples"])})
+    ((node, text),) = shown
+    assert node == "16"
+    assert text.startswith("The model is told 7.06 s, ")
+    assert "Add ConditioningStableAudio" in text
+
+
 def test_each_item_of_a_batch_has_its_own_duration(bridge, stock, patcher, prompt):
     """As alone at the same length, guidance on, so that both prompts run as one batch."""
     lengths = (0.5, 2.0)
