@@ -18,7 +18,9 @@ NODE = shutil.which("node")
 IMPORT = re.compile(r'^(?:import|export)\b[^;]*?from "([^"]+)";|^import "([^"]+)";', re.MULTILINE)
 SCRIPTS = sorted(path for path in JS.rglob("*") if path.suffix in (".js", ".mjs"))
 UNIT_TESTS = sorted((ROOT / "tests" / "js").rglob("*.test.mjs"))
-ROOMS = ("shared", "compare", "messages", "prompt", "regions", "takes")  # shared is every room's
+ROOMS = (  # shared is every room's
+    *("shared", "compare", "dataset", "messages", "prompt", "regions", "takes", "training"),
+)
 
 
 def name(path: Path) -> str:

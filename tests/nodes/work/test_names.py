@@ -159,4 +159,5 @@ def test_every_prefix_input_is_checked(pack):
         if any(entry.id == "filename_prefix" for entry in schema.inputs):
             found.add(schema.node_id)
             assert "holds ':'" in cls.validate_inputs(filename_prefix="a:b")
-    assert found == {"SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"}
+    saving = {"SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3SaveLora"}
+    assert found == {*saving, "SA3LookAudio"}
