@@ -80,6 +80,7 @@ def test_a_download_that_fails_is_told_in_the_node(ui, renderer):
     ui.use_renderer(renderer)
     ui.page.evaluate("() => { app.graph.id = crypto.randomUUID(); }")
     ui.load(json.loads(page_form("text_to_audio").read_text("utf-8")))
+    ui.set_widget(1, "model", "small-music")
     ui.queue()
     says = "() => [...document.querySelectorAll('.sa3-message')].map(e => e.textContent).join()"
     ui.page.wait_for_function(f"() => ({says})().includes('downloads are switched off')")

@@ -35,6 +35,7 @@ def prepare(ui, renderer) -> None:
     ui.use_renderer(renderer)
     ui.load({**GRAPH, "id": str(uuid.uuid4())})  # a graph that never ran
     ui.set_widget(LOAD, "model", "tiny-s")
+    ui.set_widget(TEXT, "text", "warm analog synth pads, slow attack, lush reverb, 90 BPM")
     ui.set_widget(EMPTY, "seconds", 1.0)
     view(ui)
 
@@ -44,13 +45,13 @@ def wait_for(ui, *parts) -> None:
     ui.page.wait_for_function(script, arg=list(parts), timeout=30_000)
 
 
-@pytest.mark.smoke
 def sizes_of(ui) -> dict[int, list[float]]:
     """By node id, but for Save Audio: it makes room for the cards of what it saved."""
     nodes = [node for node in ui.workflow()["nodes"] if node["type"] != "SA3SaveAudio"]
     return {node["id"]: node["size"] for node in nodes}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_what_nodes_say_stays_after_the_run(ui, renderer):
     prepare(ui, renderer)
