@@ -61,10 +61,10 @@ function describe(node, loader, found, text) {
 function showSource(node, isWanted) {
   const widget = findWidget(node, SOURCE);
   if (!widget || widget.options.advanced === !isWanted) return;
-  const before = node.computeSize()[1];
   setAdvanced(node, widget, !isWanted);
-  node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
-  growToFit(node);
+  // Only what does not fit makes the node taller: a graph that is loaded again, by undo too, holds
+  // the size that this gave it, and must not change.
+  if (isWanted) growToFit(node);
 }
 
 async function update(node) {
