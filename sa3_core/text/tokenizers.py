@@ -79,6 +79,7 @@ class FolderTokenizer:
             added = self._ids("")
             self._cut(_TRIAL, 2)  # wrong settings show only here
             self._words = word_note(folder)
+            self._unknown = self._tokenizer.unk_token_id if self._words else None
         except Exception as error:  # the library raises bare Exception for damaged files
             raise CheckpointError(
                 f"The tokenizer in {folder} cannot be read ({shown(error)}). Download the folder "
@@ -106,8 +107,7 @@ class FolderTokenizer:
         total = len(ids)
         if total > max_length:
             ids = self._cut(prompt, max_length)
-        unknown = self._tokenizer.unk_token_id
-        note = self._words(prompt) if self._words and unknown in ids else ""
+        note = self._words(prompt) if self._words and self._unknown in ids else ""
         return TokenizedPrompt(tuple(ids), total, note)
 
 

@@ -79,6 +79,18 @@ def test_a_folder_without_tokenizer_is_refused(tiny_s: Path, tmp_path: Path) -> 
         FolderTokenizer(folder)
 
 
+def test_an_unknown_token_that_the_vocabulary_lacks(tiny_s: Path, tmp_path: Path) -> None:
+    plain = FolderTokenizer(tiny_s / FOLDER).tokenize("warm synth pad", 256)
+    folder = copy_folder(tiny_s, tmp_path / "t5")
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"unk_token": ""}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert FolderTokenizer(folder).tokenize("warm synth pad", 256) == plain
+    path.write_text(json.dumps(config | {"knows": "It knows pads."}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer in .* cannot be read"):
+        FolderTokenizer(folder)
+
+
 def test_sentencepiece_is_cut_to_the_first_ids() -> None:
     tokenizer = SentencePieceTokenizer(spiece_tensor(train_spiece()), "file")
     whole = tokenizer.tokenize("warm analog synth pad", 256)
