@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { allNodes, fillTokens } from "./shared/names.mjs";
 import { findWidget } from "./shared/widgets.mjs";
 
-const NODES = ["SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"];
+const NODES = ["SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3SaveLora", "SA3LookAudio"];
 const PREFIX = "filename_prefix";
 
 app.registerExtension({

@@ -315,7 +315,7 @@ class SA3SaveLora(io.ComfyNode):
                 prefix_input("sa3_lora", "Folder and name inside models/loras."),
             ],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -327,7 +327,7 @@ class SA3SaveLora(io.ComfyNode):
     @classmethod
     def execute(cls, lora: Any, filename_prefix: str = "sa3_lora") -> io.NodeOutput:
         """Copy the file under a name of its own."""
-        name = loras.save_trained(lora, filename_prefix)
+        name = loras.save_trained(lora, filename_prefix, cls.hidden)
         return io.NodeOutput(ui=show(cls, [f"written to models/loras/{name}"]))
 
 

@@ -147,7 +147,7 @@ def test_tokens_are_filled_in_when_the_graph_is_queued(ui, renderer):
 
 
 def test_every_prefix_is_filled_in(ui):
-    for name in ("SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"):
+    for name in ("SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3SaveLora", "SA3LookAudio"):
         node = ui.add_node(name)
         ui.set_widget(node, "filename_prefix", "a/%date:MM%")
         script = """id => app.graph.getNodeById(id).widgets

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.published import CONDITIONER_PREFIX, DIT_PREFIX
+from ....sa3_core.files.tensor_file import check_finite
 from ....sa3_core.files.whole_file import whole_file
 from ....sa3_core.training.adapter import TrainedAdapter
 from ....sa3_core.training.branches import PlainBranch
@@ -72,11 +73,14 @@ def file_of(lora: Any) -> Path:
 
     Raises:
         InputError: it is no LORA_MODEL, or an empty one.
+        CheckpointError: another node's holds values that are not finite.
     """
     if isinstance(lora, TrainedLora):
         return lora.path
-    if not isinstance(lora, dict) or not lora:
+    sound = isinstance(lora, dict) and all(isinstance(v, Tensor) for v in lora.values())
+    if not sound or not lora:
         raise InputError("This is no trained LoRA. Connect the lora output of a training node.")
+    check_finite(lora, "The trained LoRA")
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in lora.items()})
     name = f"sa3_lora_{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
     path = Path(folder_paths.get_temp_directory()) / name

@@ -1,6 +1,7 @@
 """What the LoRA nodes do: read, match, apply, describe and merge."""
 
 import functools
+import os
 import shutil
 import uuid
 from contextlib import suppress
@@ -34,7 +35,7 @@ from ..sockets.lora_patch import SA3Adapter, add_change, add_interval_wrapper
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
 from ..sockets.trained_lora import file_of
-from .names import check_prefix, output_names
+from .names import filled_prefix, output_names, place_inside
 
 FOLDER = "loras"
 _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
@@ -75,12 +76,13 @@ class FileName(str):
         return name
 
 
-def save_trained(lora: Any, prefix: str) -> str:
+def save_trained(lora: Any, prefix: str, hidden: Any = None) -> str:
     """Write a LORA_MODEL into the first `loras` folder, never over another file.
 
     Args:
         lora: LORA_MODEL.
-        prefix: folder and name.
+        prefix: folder and name, with tokens.
+        hidden: the node's hidden inputs (prompt and workflow), for tokens of the prefix.
 
     Returns:
         Its name there.
@@ -89,11 +91,10 @@ def save_trained(lora: Any, prefix: str) -> str:
         AdapterError: it cannot be written.
         InputError: no LORA_MODEL, or a prefix that is no name.
     """
-    source, checked = file_of(lora), check_prefix(prefix)
-    if ".." in checked.replace("\\", "/").split("/"):
-        raise InputError(f"{prefix!r} leads out of models/loras.", "filename_prefix")
-    base = roots(FOLDER)[0]
-    place = FreeName((base / checked).parent, Path(checked).name, ".safetensors")
+    source, checked = file_of(lora), filled_prefix(prefix, hidden)
+    base = Path(os.path.abspath(roots(FOLDER)[0]))
+    path = place_inside(base, checked)
+    place = FreeName(path.parent, path.name, ".safetensors")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(place) as whole, source.open("rb") as file:

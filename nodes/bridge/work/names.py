@@ -4,6 +4,7 @@ A name made on Linux must not fail where the graph or the files are taken to Win
 system's rules hold everywhere.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,10 +60,7 @@ def output_names(prefix: str, hidden: Any = None) -> OutputNames:
     Raises:
         InputError: no name, one that some system refuses, or one that leads out of the folder.
     """
-    prompt = getattr(hidden, "prompt", None) or {}
-    workflow = (getattr(hidden, "extra_pnginfo", None) or {}).get("workflow") or {}
-    filled = fill_tokens(prefix, prompt, workflow, datetime.now())
-    checked = check_prefix(filled)
+    checked = filled_prefix(prefix, hidden)
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             checked, folder_paths.get_output_directory()
@@ -76,6 +74,42 @@ def output_names(prefix: str, hidden: Any = None) -> OutputNames:
     return OutputNames(Path(folder), name, counter, subfolder)
 
 
+def filled_prefix(prefix: str, hidden: Any = None) -> str:
+    """A prefix with its tokens filled in, valid on every system.
+
+    Args:
+        prefix: folder and name, with tokens.
+        hidden: the node's hidden inputs.
+
+    Raises:
+        InputError: no name, or one that some system refuses.
+    """
+    prompt = getattr(hidden, "prompt", None) or {}
+    workflow = (getattr(hidden, "extra_pnginfo", None) or {}).get("workflow") or {}
+    return check_prefix(fill_tokens(prefix, prompt, workflow, datetime.now()))
+
+
+def place_inside(base: Path, name: str, field: str = PREFIX) -> Path:
+    """A path inside a folder, links not followed.
+
+    Args:
+        base: the folder.
+        name: folder and name, checked.
+        field: the input that holds it.
+
+    Raises:
+        InputError: the name leads out of the folder.
+    """
+    root, path = Path(os.path.abspath(base)), Path(os.path.abspath(base / name))
+    if path == root or not path.is_relative_to(root):
+        raise InputError(
+            f"{name!r} leads out of {root.name}, where the files stay. Write a name without '..' "
+            "that does not begin with a slash, such as audio/take.",
+            field,
+        )
+    return path
+
+
 def prefix_error(prefix: str | None) -> bool | str:
     """For `validate_inputs`: True, or what is wrong with a prefix whatever its tokens become."""
     try:
@@ -84,8 +118,12 @@ def prefix_error(prefix: str | None) -> bool | str:
         return str(error)
 
 
-def check_prefix(prefix: str) -> str:
+def check_prefix(prefix: str, field: str = PREFIX) -> str:
     """Return a prefix that makes valid names on Windows, macOS and Linux, folders divided by `/`.
+
+    Args:
+        prefix: folder and name, tokens filled in.
+        field: the input that holds it.
 
     Raises:
         InputError: saying which part is wrong and what to do.
@@ -93,38 +131,38 @@ def check_prefix(prefix: str) -> str:
     parts = [part for part in prefix.replace("\\", "/").split("/") if part != "."]
     if not parts or not parts[-1].strip(" .") or not prefix.strip():
         raise InputError(
-            f"{_short(prefix)} holds no name for the files. Write one such as audio/take.", PREFIX
+            f"{_short(prefix)} holds no name for the files. Write one such as audio/take.", field
         )
     for index, part in enumerate(parts, start=1):
         if part != "..":
-            _check_part(part, folder=index < len(parts))
+            _check_part(part, index < len(parts), field)
     return "/".join(parts)
 
 
-def _check_part(part: str, folder: bool) -> None:
+def _check_part(part: str, folder: bool, field: str) -> None:
     refused = _REFUSED.search(part) or re.search(r"[\ud800-\udfff]", part)
     if refused:
         raise InputError(
             f"{_short(part)} holds {refused.group()!r}, which Windows allows in no file name "
             '(as < > : " | ? * and control characters). Leave it out or write _ instead.',
-            PREFIX,
+            field,
         )
     size = len(part.encode())
     if size > _PART_BYTES:
         raise InputError(
             f"{_short(part)} has {size} bytes; a name has at most {_PART_BYTES}. Shorten it.",
-            PREFIX,
+            field,
         )
     stem, dot, _ = part.partition(".")
     if _DEVICES.fullmatch(stem.strip()) and (folder or dot):
         raise InputError(
-            f"{part!r} is the name of a device on Windows. Write another, such as {stem}_1.", PREFIX
+            f"{part!r} is the name of a device on Windows. Write another, such as {stem}_1.", field
         )
     if folder and part != part.rstrip(" ."):
         raise InputError(
             f"{part!r} ends in a dot or a space, which Windows drops from the names of folders. "
             "Leave it out.",
-            PREFIX,
+            field,
         )
 
 

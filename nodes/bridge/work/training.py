@@ -36,7 +36,7 @@ from ..sockets.loose_patch import loose_changes
 from ..sockets.model import SA3BaseModel, require_sa3
 from ..sockets.trained_lora import TrainedLora, lora_value
 from .datasets import EncodedSounds
-from .names import check_prefix
+from .names import check_prefix, place_inside
 from .training_view import Previews, RunView
 
 NODE = "Train SA3 LoRA"
@@ -116,7 +116,8 @@ def train(
     check_files(patcher)
     if not wanted.allow_post_trained:
         require_base(base.info.objective, base.info.name, "switch allow_post_trained on")
-    check_prefix(name)
+    name = check_prefix(name, "name")
+    place_inside(_runs(), name, "name")
     with gradients():
         model = _copy_of(base, wanted.precision)
         clips = [c for c in read_folder(dataset.folder, kind_of(model)) if c.name in dataset.names]
@@ -254,7 +255,11 @@ def _folder(name: str, trainer: Trainer, clips: Sequence[EncodedClip]) -> Path:
     """The run's folder: the same settings and captions go on, others begin anew."""
     told = [trainer.identity(), sorted((clip.name, clip.prompt) for clip in clips)]
     mark = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    return Path(folder_paths.get_output_directory()) / RUNS / f"{name}-{mark}"
+    return place_inside(_runs(), f"{name}-{mark}", "name")
+
+
+def _runs() -> Path:
+    return Path(folder_paths.get_output_directory()) / RUNS
 
 
 def parts_of(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

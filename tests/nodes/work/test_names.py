@@ -7,7 +7,9 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+WRITTEN = ("Audio", "Latents", "Model", "Lora")
 NOW = datetime(2026, 3, 4, 5, 6, 7)
 PROMPT = {
     "1": {
@@ -134,9 +136,57 @@ def test_names_that_are_right(names, comfyui, prefix, folder, name):
     assert found.folder.is_dir()
 
 
-@pytest.mark.parametrize("node", ["SA3SaveAudio", "SA3SaveLatents", "SA3SaveModel", "SA3LookAudio"])
+@pytest.fixture(scope="module")
+def save_trained(pack):
+    return importlib.import_module("sa3_pack.nodes.bridge.work.loras").save_trained
+
+
+def test_a_trained_lora_is_written_under_the_filled_name(save_trained, comfyui):
+    hidden = SimpleNamespace(prompt=PROMPT, extra_pnginfo=None)
+    lora = {"diffusion_model.a.lora_up.weight": torch.ones(2, 1)}
+    folder = comfyui / "models" / "loras"
+    name = save_trained(lora, "named/%date:yyyy%-%SA3Sampler.seed%", hidden)
+    assert name.startswith(f"named/{datetime.now().year}-12")
+    assert (folder / name).is_file()
+    again = save_trained(lora, "named/%date:yyyy%-%SA3Sampler.seed%", hidden)
+    assert again != name
+    assert (folder / again).is_file()
+
+
+@pytest.mark.parametrize("prefix", ["../x", "a/../../x", "/OUT/x", "\\OUT\\x", "//OUT/x", "a/.."])
+def test_no_lora_is_written_outside_of_its_folder(save_trained, error, tmp_path, prefix):
+    lora = {"diffusion_model.a.lora_up.weight": torch.ones(2, 1)}
+    prefix = prefix.replace("/OUT", str(tmp_path)).replace("\\OUT", str(tmp_path))
+    with pytest.raises(error, match=r"leads out of|holds no name"):
+        save_trained(lora, prefix)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../../x", "/x", "\\x", "a:b", ""])
+def test_no_training_run_is_kept_outside_of_its_folder(pack, error, patcher, name):
+    training = importlib.import_module("sa3_pack.nodes.bridge.work.training")
+    with pytest.raises(error) as raised:
+        training.train(patcher, None, None, SimpleNamespace(allow_post_trained=True), name)
+    assert raised.value.name == "name"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_trained_lora_that_is_not_finite_is_not_written(save_trained, pack, value):
+    errors = importlib.import_module("sa3_pack.sa3_core.errors")
+    lora = {"diffusion_model.a.lora_up.weight": torch.full((2, 1), value)}
+    with pytest.raises(errors.SA3Error, match=r"a\.lora_up\.weight' are NaN or infinite"):
+        save_trained(lora, "bad")
+
+
+@pytest.mark.parametrize("lora", [None, {}, {"a": 1}, [], "x"])
+def test_what_is_no_trained_lora(save_trained, error, lora):
+    with pytest.raises(error, match="no trained LoRA"):
+        save_trained(lora, "bad")
+
+
+@pytest.mark.parametrize("node", ["SA3LookAudio", *(f"SA3Save{w}" for w in WRITTEN)])
 def test_every_node_that_saves_refuses_a_wrong_prefix_at_queueing(pack, node):
-    modules = ("saving", "latent_files", "adapters", "listening")
+    modules = ("saving", "latent_files", "adapters", "listening", "training")
     classes = {
         cls.__name__: cls
         for name in modules
