@@ -6,9 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.adapters.layer_filter import LayerFilter
 from ..sa3_core.adapters.rules import ADAPTER_TYPES
 from ..sa3_core.files.published import DTYPES
 from ..sa3_core.registry import AUTO
+from ..sa3_core.text.prompts import split_prompts
 from ..sa3_core.training.adapter import AdapterSettings
 from ..sa3_core.training.presets import PRESETS, with_preset
 from ..sa3_core.training.settings import SCHEDULES, TrainSettings
@@ -271,9 +273,14 @@ class SA3TrainLora(io.ComfyNode):
             seed=seed,
             tag_orders=tag_orders,
         )
-        include, exclude = training.parts_of(layer_filter)
+        layers = LayerFilter(layer_filter)
         adapter = AdapterSettings(
-            chosen["adapter_type"], chosen["rank"], alpha or None, dropout, include, exclude
+            chosen["adapter_type"],
+            chosen["rank"],
+            alpha or None,
+            dropout,
+            layers.include,
+            layers.exclude,
         )
         wanted = training.Wanted(
             settings,
@@ -285,7 +292,7 @@ class SA3TrainLora(io.ComfyNode):
             save_every,
             allow_post_trained,
         )
-        prompts = tuple(line.strip() for line in preview_prompts.splitlines() if line.strip())
+        prompts = tuple(filter(None, split_prompts(preview_prompts)))
         previews = None
         if vae is not None and prompts:
             previews = Previews(require_same(vae, "Train SA3 LoRA"), prompts, preview_seconds)

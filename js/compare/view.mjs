@@ -1,5 +1,6 @@
 // The player of Compare Audio: its elements, and what one does with them.
 
+import { cleared } from "../shared/canvas.mjs";
 import { make, setStyle } from "../shared/elements.mjs";
 import { fileUrl } from "../shared/runs.mjs";
 import { TakesPlayer } from "./player.mjs";
@@ -163,14 +164,9 @@ export class CompareView {
     this.time.textContent = `${clock(position)} / ${clock(this.duration)}`;
     this.canvas.setAttribute("aria-valuemax", this.duration.toFixed(1));
     this.canvas.setAttribute("aria-valuenow", position.toFixed(1));
-    const ratio = window.devicePixelRatio || 1;
-    const width = Math.round(this.canvas.clientWidth * ratio);
-    const height = Math.round(this.canvas.clientHeight * ratio);
-    if (!width || !height) return;
-    if (this.canvas.width !== width) this.canvas.width = width;
-    if (this.canvas.height !== height) this.canvas.height = height;
-    const context = this.canvas.getContext("2d");
-    context.clearRect(0, 0, width, height);
+    const fitted = cleared(this.canvas);
+    if (!fitted) return;
+    const { context, width, height, ratio } = fitted;
     if (!this.duration) return;
     const style = getComputedStyle(this.element);
     context.fillStyle = "rgba(240, 160, 80, 0.28)";

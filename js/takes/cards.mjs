@@ -1,6 +1,7 @@
 // The takes of a run, one below the other: waveform, play, loop, seed, and what to do with one.
 
 import { peaks } from "../shared/sounds.mjs";
+import { cleared } from "../shared/canvas.mjs";
 import { make, setStyle } from "../shared/elements.mjs";
 import { fileUrl } from "../shared/runs.mjs";
 import { rollAgain, samplerOf, useAsSource } from "./graph.mjs";
@@ -143,12 +144,9 @@ export class TakeCards {
 }
 
 function draw({ canvas, pairs }, share) {
-  const density = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth * density, canvas.clientHeight * density].map(Math.round);
-  if (!width || !height) return;
-  [canvas.width, canvas.height] = [width, height];
-  if (!pairs) return;
-  const context = canvas.getContext("2d");
+  const fitted = cleared(canvas);
+  if (!fitted || !pairs) return;
+  const { context, width, height } = fitted;
   const count = pairs.length / 2;
   const style = getComputedStyle(canvas);
   const heard = style.getPropertyValue("--p-primary-color").trim() || "#4aa3ff";

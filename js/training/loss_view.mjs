@@ -1,5 +1,6 @@
 // What Train SA3 LoRA shows: the loss as a curve, and previews to hear.
 
+import { cleared } from "../shared/canvas.mjs";
 import { make, setStyle } from "../shared/elements.mjs";
 import { fileUrl } from "../shared/runs.mjs";
 
@@ -52,14 +53,9 @@ export class LossView {
   }
 
   draw() {
-    const ratio = window.devicePixelRatio || 1;
-    const width = Math.round(this.canvas.clientWidth * ratio);
-    const height = Math.round(this.canvas.clientHeight * ratio);
-    if (!width || !height) return;
-    if (this.canvas.width !== width) this.canvas.width = width;
-    if (this.canvas.height !== height) this.canvas.height = height;
-    const context = this.canvas.getContext("2d");
-    context.clearRect(0, 0, width, height);
+    const fitted = cleared(this.canvas);
+    if (!fitted) return;
+    const { context, width, height, ratio } = fitted;
     const { curve = [], validation = [], step = 0 } = this.state ?? {};
     if (!curve.length) return;
     const losses = [...curve, ...validation.map(([, loss]) => loss)];

@@ -10,6 +10,7 @@ from ..errors import InputError
 
 _RANGE = re.compile(r"\[\s*(\d+)\s*(?:-\s*(\d+)\s*)?\]")
 _NAME = "layer_filter"
+_EXCLUDES = "-!"  # in front of a term that leaves layers out
 _SYNTAX = (
     "Write parts of layer names separated by commas or lines, number ranges as layers[0-5], "
     "and a leading - to leave layers out: self_attn, -layers[0-3]"
@@ -57,10 +58,24 @@ class LayerFilter:
     @cached_property
     def _terms(self) -> tuple[_Term, ...]:
         check_length(_NAME, self.text)
-        parts = [part.strip() for part in re.split(r"[,\n]", self.text.lower())]
-        terms = [part for part in parts if part]
+        terms = self._written
         check_entries(_NAME, len(terms))
-        return tuple(_parse(term, shortened(self.text)) for term in terms)
+        return tuple(_parse(term.lower(), shortened(self.text)) for term in terms)
+
+    @property
+    def _written(self) -> list[str]:
+        parts = (part.strip() for part in re.split(r"[,\n]", self.text))
+        return [part for part in parts if part]
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The terms that layers have to match, as written."""
+        return tuple(term for term in self._written if term[0] not in _EXCLUDES)
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """The terms that leave layers out, as written, without their sign."""
+        return tuple(term[1:].strip() for term in self._written if term[0] in _EXCLUDES)
 
     def matches(self, key: str) -> bool:
         """True where the LoRA stays active.
@@ -80,7 +95,7 @@ class LayerFilter:
 
 
 def _parse(term: str, text: str) -> _Term:
-    excludes = term[0] in "-!"
+    excludes = term[0] in _EXCLUDES
     body = term[1:].strip() if excludes else term
     if not body:
         raise InputError(f"is {text}; {shortened(term)} in it names no layer. {_SYNTAX}.", _NAME)

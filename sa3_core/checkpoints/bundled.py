@@ -6,9 +6,8 @@ value that says where they stand. Unpacked it is a model folder in the published
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ..errors import CheckpointError
 from ..files.published import CONFIG_FILE, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.tensor_file import read_header
 from ..files.tensor_writer import write_tensors
-from ..files.whole_file import write_failure
+from ..files.whole_file import whole_folder, write_failure
 from ..networks.config import Objective
 
 BUNDLED: dict[str, Objective] = {"demo": "rf_denoiser", "demo-base": "rectified_flow"}
@@ -66,24 +65,23 @@ def unpacked(name: str, root: Path) -> Path:
         )
     home = root / _FOLDER
     folder = home / _version(str(source)) / name
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder
-    part = home / f"{uuid.uuid4().hex}.part"
-    try:
-        part.mkdir(parents=True)
-        _unpack(source, part, BUNDLED[name])
-        _sweep(home, keep=(folder.parent, part))
-        folder.parent.mkdir(exist_ok=True)
+    if not (folder / WEIGHTS_FILE).is_file():
+        texts, tensors = _read(source)
+        texts[CONFIG_FILE]["model"]["diffusion"]["diffusion_objective"] = BUNDLED[name]
         try:
-            os.rename(part, folder)
-        except OSError:  # another process was faster
-            if not (folder / WEIGHTS_FILE).is_file():
-                raise
-    except OSError as error:
-        raise CheckpointError(write_failure(folder / WEIGHTS_FILE, error)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            with whole_folder(folder) as part:
+                _write(texts, tensors, part)
+            _sweep(home, keep=folder.parent)
+        except OSError as error:
+            raise CheckpointError(write_failure(folder / WEIGHTS_FILE, error)) from error
     return folder
+
+
+def bundled_loras() -> Path | None:
+    """The folder of LoRAs for the bundled model, or None where they are not there."""
+    source = stored_file()
+    folder = None if source is None else source.parent / "loras"
+    return folder if folder is not None and folder.is_dir() else None
 
 
 @cache
@@ -91,17 +89,15 @@ def _version(source: str) -> str:
     return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
 
 
-def _sweep(home: Path, keep: tuple[Path, ...]) -> None:
+def _sweep(home: Path, keep: Path) -> None:
     """Remove what other versions of the program unpacked; what is in use stays where it must."""
     for other in home.iterdir():
-        if other not in keep and other.suffix != ".part":
+        if other != keep and any((other / name).is_dir() for name in BUNDLED):
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _unpack(source: Path, folder: Path, objective: Objective) -> None:
-    """Write the files of a model, the weights last."""
-    texts, tensors = _read(source)
-    texts[CONFIG_FILE]["model"]["diffusion"]["diffusion_objective"] = objective
+def _write(texts: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the files of a model."""
     (folder / TEXT_ENCODER_FOLDER).mkdir()
     for name, content in texts.items():
         (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -109,9 +105,9 @@ def _unpack(source: Path, folder: Path, objective: Objective) -> None:
     for key, value in tensors.items():
         file, _, tensor = key.partition(FILE_MARK)
         files.setdefault(file, {})[tensor] = value
-    for name in sorted(files, key=lambda name: name == WEIGHTS_FILE):
+    for name, part in files.items():
         with (folder / name).open("xb") as file:
-            write_tensors(file, files[name], {"format": "pt"})
+            write_tensors(file, part, {"format": "pt"})
 
 
 def _read(source: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

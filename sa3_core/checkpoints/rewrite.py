@@ -1,13 +1,9 @@
 """Writing a checkpoint anew with some weights changed: the source's layout, a tensor at a time."""
 
 import math
-import os
 import shutil
 import struct
-import tempfile
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,17 +13,15 @@ from torch import Tensor
 
 from ..checks import check_one_of
 from ..errors import CheckpointError, InputError
-from ..files.lock import only_one
 from ..files.published import CONFIG_FILE, HEADER_DTYPES, TEXT_ENCODER_FOLDER, WEIGHTS_FILE
 from ..files.quantised_file import beside_names, description, refuse_rewriting
 from ..files.tensor_file import open_tensors, read_header
 from ..files.tensor_writer import Entry, write_header, write_values
-from ..files.whole_file import Place, name_of, whole_file, write_failure
+from ..files.whole_file import Place, name_of, whole_file, whole_folder, write_failure
 from ..networks.quantised import quantise
 
 _HEADER_NAMES = {dtype: name for name, dtype in HEADER_DTYPES.items()}
 _COPY_BYTES = 16 << 20
-_COPY, _SETTLED = ".copy-", 60  # folders being copied; seconds after which one may be swept
 
 # Storage by the core's names: the type in a file's header, and ComfyUI's name of the format.
 STORED: Mapping[str, tuple[str, str]] = {
@@ -186,20 +180,8 @@ def _copy(source: Path, new: Path) -> None:
         with whole_file(new) as whole, source.open("rb") as file:
             shutil.copyfileobj(file, whole.file, _COPY_BYTES)
         return
-    _sweep_copies(new.parent)
-    with tempfile.TemporaryDirectory(dir=new.parent, prefix=_COPY) as folder:
-        with only_one(Path(folder)):
-            copied = shutil.copytree(source, Path(folder) / new.name)
-        os.rename(copied, new)
-
-
-def _sweep_copies(folder: Path) -> None:
-    """Remove half-copied folders of processes that were killed; those being written stay."""
-    for old in folder.glob(f"{_COPY}*"):
-        with suppress(OSError, InputError):
-            if time.time() - old.stat().st_mtime > _SETTLED:
-                with only_one(old):
-                    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(new) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def _entries(

@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import InputError
+from .lock import only_one
 from .names import DISK_FULL, name_fault, short_name
 
 try:
@@ -18,6 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_PART_FOLDER = ".copy-"  # in front of the names of folders that are being written
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
 _SETTLED = 60.0  # seconds; where files cannot be locked, a younger one may be about to get its name
 
@@ -123,6 +128,39 @@ def claim_folder(place: FreeName | NewName) -> Path:
             path.mkdir(parents=True)
             return path
     raise AssertionError("the numbers have no end")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` that gets its name when the block ends well.
+
+    After a failure nothing is left behind, and what killed processes left is removed. Where the
+    folder is there by then, another process was faster: its own stays.
+
+    Raises:
+        OSError: the folder cannot be made or named.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_folders(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PART_FOLDER) as temporary:
+        made = Path(temporary) / path.name
+        with only_one(Path(temporary)):
+            made.mkdir()
+            yield made
+        try:
+            os.rename(made, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+
+
+def _sweep_folders(folder: Path) -> None:
+    """Remove the temporary folders of processes that were killed; those being written stay."""
+    for old in folder.glob(f"{_PART_FOLDER}*"):
+        with suppress(OSError, InputError):
+            if time.time() - old.stat().st_mtime > _SETTLED:
+                with only_one(old):
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

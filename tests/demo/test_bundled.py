@@ -100,7 +100,7 @@ def test_many_at_once_unpack_one(tmp_path):
         thread.join()
     assert len(found) == 4
     assert len(set(found)) == 1
-    assert not list((tmp_path / ".bundled").glob("*.part"))
+    assert [path.name for path in found[0].parent.iterdir()] == ["demo"]
 
 
 def test_what_another_version_unpacked_is_removed(tmp_path):
@@ -135,7 +135,7 @@ def test_a_damaged_file_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(bundled, "stored_file", lambda: path)
     with pytest.raises(CheckpointError, match="damaged"):
         bundled.unpacked("demo", tmp_path / "models")
-    assert not list((tmp_path / "models" / ".bundled").iterdir())
+    assert not (tmp_path / "models").exists()
 
 
 def test_an_unwritable_folder_says_so(tmp_path):

@@ -1,6 +1,7 @@
 """ComfyUI's folders seen as the core's model library, and how the host reads weight files."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import comfy.memory_management
 import comfy.utils
 import folder_paths
 
+from ....sa3_core.checkpoints.bundled import bundled_loras
 from ....sa3_core.checkpoints.library import Library
 from ....sa3_core.files.published import MODEL_FOLDERS, OWN_FOLDER
+from ....sa3_core.files.states import state_of
 
 EXTENSIONS = {".safetensors"}
 
@@ -26,10 +29,10 @@ def register_folder() -> None:
 
 def register_loras() -> None:
     """List the demo model's LoRA beside the user's own, after them; saving goes elsewhere."""
-    folder = str(Path(__file__).resolve().parents[3] / "demo_model" / "loras")
+    folder = bundled_loras()
     paths, extensions = folder_paths.folder_names_and_paths.get("loras", ([], EXTENSIONS))
-    if folder not in paths and Path(folder).is_dir():
-        folder_paths.folder_names_and_paths["loras"] = ([*paths, folder], extensions)
+    if folder is not None and str(folder) not in paths:
+        folder_paths.folder_names_and_paths["loras"] = ([*paths, str(folder)], extensions)
 
 
 def roots(kind: str) -> list[Path]:
@@ -47,6 +50,15 @@ def file_state(path: Path) -> FileState:
     """
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def states_mark(files: Iterable[Path]) -> str:
+    """16 digits that change with the path, size or time of any of these files, there or not.
+
+    Short, because ComfyUI writes it into every file that it saves.
+    """
+    text = repr([(str(file), state_of(file)) for file in files])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def library() -> Library:

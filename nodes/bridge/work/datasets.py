@@ -16,7 +16,8 @@ from ....sa3_core.datasets.plan import header_seconds
 from ....sa3_core.errors import InputError
 from ....sa3_core.files.json_text import parse_json
 from ....sa3_core.geometry import HOP, samples_of
-from ..host.folders import file_state
+from ....sa3_core.text.prompts import split_prompts
+from ..host.folders import states_mark
 from ..host.running import chunk_reporter
 from ..sockets.riding import audio_batch
 from ..sockets.vae import require_same
@@ -79,10 +80,9 @@ def folder_state(name: str) -> str:
     """Changes with every file of a folder."""
     try:
         files = sorted(path for path in folder_of(name).rglob("*") if path.is_file())
-        states = [(str(path), *file_state(path)) for path in files]
     except (OSError, InputError):
         return name
-    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+    return states_mark(files)
 
 
 def folder_dataset(
@@ -122,7 +122,7 @@ def audio_dataset(
         AudioError: no audio, or none that can be used.
         InputError: more than one caption, but not one for each item.
     """
-    lines = [line.strip() for line in captions.splitlines() if line.strip()]
+    lines = list(filter(None, split_prompts(captions)))
     place = Path(folder_paths.get_temp_directory()) / _PARTS
     place.mkdir(parents=True, exist_ok=True)
     recordings: list[Recording] = []

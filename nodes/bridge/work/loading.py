@@ -1,6 +1,5 @@
 """What the loader nodes do: find, download and load models, and say what was found."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS
 from ....sa3_core.errors import InputError, SA3Error
 from ....sa3_core.files.published import Source
-from ....sa3_core.files.states import state_of
 from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.networks.quantised import STORAGES
 from ....sa3_core.registry import AUTO
-from ..host.folders import library
+from ..host.folders import library, states_mark
 from ..host.running import chunk_reporter, show
 from ..sockets.clip import SA3CLIP, load_clip
 from ..sockets.model import SA3BaseModel, load_patcher
@@ -54,7 +52,7 @@ def fingerprint(name: str, kind: Kind) -> str:
     """Changes with every file that is read for a model; the name alone while it is not there."""
     here = library()
     try:
-        return _hash(here.files_of(here.resolve(name, kind), kind))
+        return states_mark(here.files_of(here.resolve(name, kind), kind))
     except InputError:
         return name
 
@@ -69,15 +67,9 @@ def model_fingerprint(model: str, text_encoder: str | None, autoencoder: str | N
     except InputError:
         return f"{model}, {text_encoder}, {autoencoder}"
     except SA3Error:  # one part is missing or damaged: loading says so, and again when it is not
-        return _hash(files)
+        return states_mark(files)
     files += here.files_of(encoder, "text_encoder") + here.files_of(same, "autoencoder")
-    return _hash(files)
-
-
-def _hash(files: list[Path]) -> str:
-    """Paths, sizes and times, short, because ComfyUI writes it into every file that it saves."""
-    text = repr([(str(file), state_of(file)) for file in files])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return states_mark(files)
 
 
 def _beside(

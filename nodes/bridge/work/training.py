@@ -11,7 +11,6 @@ from typing import Any
 import folder_paths
 import torch
 
-from ....sa3_core.adapters.layer_filter import LayerFilter
 from ....sa3_core.checkpoints.load import load_model
 from ....sa3_core.datasets.encoded import EncodedClip, read_folder, read_silence
 from ....sa3_core.errors import InputError
@@ -260,18 +259,6 @@ def _folder(name: str, trainer: Trainer, clips: Sequence[EncodedClip]) -> Path:
 
 def _runs() -> Path:
     return Path(folder_paths.get_output_directory()) / RUNS
-
-
-def parts_of(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Include and exclude of a layer filter's text.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    LayerFilter(text)
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    exclude = tuple(part[1:].strip() for part in parts if part.startswith("-"))
-    return tuple(part for part in parts if not part.startswith("-")), exclude
 
 
 def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
