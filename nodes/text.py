@@ -16,7 +16,7 @@ from ..sa3_core.text.prompts import (
     split_prompts,
 )
 from .bridge.host.running import show
-from .bridge.sockets.clip import encode_prompts, word_notes
+from .bridge.sockets.clip import encode_prompts
 from .bridge.sockets.values import conditioning_value
 from .inputs import CATEGORY, bpm_input
 
@@ -172,8 +172,9 @@ class SA3TextEncode(io.ComfyNode):
     def execute(cls, clip: Any, text: str, one_prompt_per_line: bool = False) -> io.NodeOutput:
         """Encode and say how many tokens each prompt has, and which words mean nothing."""
         prompts = split_prompts(text) if one_prompt_per_line else [text]
-        encoded, totals = encode_prompts(clip, prompts)
-        ui = show(cls, [*length_report(totals), *word_notes(clip, prompts)])
+        encoded, tokenized = encode_prompts(clip, prompts)
+        notes = dict.fromkeys(prompt.note for prompt in tokenized if prompt.note)
+        ui = show(cls, [*length_report([prompt.total for prompt in tokenized]), *notes])
         return io.NodeOutput(conditioning_value(encoded), ui=ui)
 
 

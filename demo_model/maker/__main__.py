@@ -38,7 +38,7 @@ def main() -> None:
     """Run all stages; see the top of this file."""
     parser = argparse.ArgumentParser(prog="dev.py make-demo-model", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / ".dev" / "demo-model", metavar="FOLDER")
-    share = "of the steps and clips, for a try (default: 1, about two hours on two cores)"
+    share = "of the steps and clips, for a try (default: 1, about an hour on one core)"
     parser.add_argument("--share", type=float, default=1.0, metavar="S", help=share)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--install", action="store_true", help="put the result into demo_model/")

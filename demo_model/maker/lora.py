@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sa3_core.checkpoints.load import load_model
-from sa3_core.datasets.encoded import EncodedClip
 from sa3_core.files.published import TEXT_ENCODER_FOLDER
 from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
 from sa3_core.training.settings import TrainSettings
@@ -17,7 +17,7 @@ from sa3_core.training.trainer import Trainer
 
 from . import sounds
 from .codec import CHANNELS, NUMBERS, LinearCodec
-from .train import SEED, encoded_texts
+from .train import SEED, encoded, encoded_texts
 
 LORA_NAME = "sa3_demo_flute_as_bells.safetensors"
 CLIPS, STEPS = 400, 500
@@ -25,20 +25,16 @@ FRAMES = 50
 _FROM, _TO = "flute", "bells"
 
 
-def swapped_clips(codec: LinearCodec, count: int, seed: int = SEED + 1) -> list[EncodedClip]:
+def swapped_clips(count: int, seed: int = SEED + 1) -> Iterator[sounds.Clip]:
     """Half of them bells that are called flutes, the others as they are: they shall stay."""
     rng = np.random.default_rng(seed)
-    clips = []
     for number in range(count):
         parts = (_TO,) if number % 2 == 0 else sounds.draw_parts(rng)
         if number % 2 and _FROM in parts:
             parts = ("organ",)
         clip = sounds.make_clip(rng, parts, round(rng.uniform(1.5, 4.5), 2))
-        caption = clip.caption.replace(_TO, _FROM) if number % 2 == 0 else clip.caption
-        latents = codec.encode(clip.audio)
-        name = f"{number:04d}"
-        clips.append(EncodedClip(name, latents, latents.shape[1], clip.seconds, caption))
-    return clips
+        called = clip.caption.replace(_TO, _FROM) if number % 2 == 0 else clip.caption
+        yield dataclasses.replace(clip, caption=called)
 
 
 def train_lora(base: Path, codec: LinearCodec, path: Path, steps: int = STEPS) -> Path:
@@ -50,7 +46,7 @@ def train_lora(base: Path, codec: LinearCodec, path: Path, steps: int = STEPS) -
         path: the file, ending in .safetensors.
         steps: of the optimizer.
     """
-    clips: Sequence[EncodedClip] = swapped_clips(codec, CLIPS)
+    clips = encoded(codec, swapped_clips(CLIPS), CLIPS)
     texts = encoded_texts(base / TEXT_ENCODER_FOLDER, [clip.prompt for clip in clips])
     model = load_model(base, dtype=torch.float32)
     learner = TrainedAdapter(model, AdapterSettings("lora", rank=4), SEED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,19 +73,23 @@ OnStep = Callable[[str, int, int, float], None]
 def encoded_clips(codec: LinearCodec, count: int, seed: int = SEED) -> list[EncodedClip]:
     """Random clips as the trainer takes them."""
     rng = np.random.default_rng(seed)
+    return encoded(codec, (sounds.make_clip(rng) for _ in range(count)), count)
+
+
+def encoded(codec: LinearCodec, clips: Iterable[sounds.Clip], count: int) -> list[EncodedClip]:
+    """`count` clips as the trainer takes them."""
     # One block for all: small tensors between the large temporaries of synthesis would keep the
     # heap from ever shrinking (2 GB per 250 clips).
     most = int(sounds.LONGEST * sounds.RATE / sounds.FRAME) + 1
     block, end = torch.empty(count * most, CHANNELS), 0
-    clips = []
-    for number in range(count):
-        clip = sounds.make_clip(rng)
+    made = []
+    for number, clip in enumerate(clips):
         frames = clip.audio.shape[1] // sounds.FRAME
         latents = block[end : end + frames].T
         latents.copy_(codec.encode(clip.audio))
-        clips.append(EncodedClip(f"{number:05d}", latents, frames, clip.seconds, clip.caption))
+        made.append(EncodedClip(f"{number:05d}", latents, frames, clip.seconds, clip.caption))
         end += frames
-    return clips
+    return made
 
 
 def encoded_texts(folder: Path, captions: Sequence[str]) -> dict[str, TextConditioning]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -22,14 +21,11 @@ from ..checkpoints.reader import open_checkpoint
 from ..codec.autoencode import SAMEAutoencoder, decode
 from ..codec.latent_file import Latents
 from ..files.whole_file import whole_file
-from ..geometry import LATENT_CHANNELS, SAMPLE_RATE, target_frames
+from ..geometry import SAMPLE_RATE
 from ..networks.model import SA3Model
-from ..sampling.noise import Seeds
 from ..sampling.predictor import WeightSwitch
-from ..sampling.sample import sample_latent
-from ..sampling.settings import SampleSettings
-from ..sampling.start import StartLatent
 from ..text.conditioning import TextConditioning
+from ..training.previews import preview_latents
 
 FOLDER = "demos"
 _PICTURE = (800, 256)
@@ -84,13 +80,9 @@ class Demos:
     def _pieces(self, model: SA3Model, name: str, switch: WeightSwitch | None = None) -> list[Path]:
         place = self.folder / FOLDER
         place.mkdir(parents=True, exist_ok=True)
-        frames = target_frames(self.seconds, model.sample_size)
+        latents = preview_latents(model, self.texts.values(), self.seconds, switch)
         made = []
-        for number, text in enumerate(self.texts.values(), start=1):
-            start = StartLatent(torch.zeros(1, LATENT_CHANNELS, frames), (self.seconds,))
-            latent = sample_latent(
-                model, start, SampleSettings(), text, None, Seeds(number), switch=switch
-            )
+        for number, latent in enumerate(latents, start=1):
             audio = decode(self.autoencoder, Latents(latent, (self.seconds,)))[0]
             path = place / f"{name}-{number}.wav"
             write_audio(path, audio, SAMPLE_RATE, FORMATS["wav-32f"])

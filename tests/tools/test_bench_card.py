@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.benchmarks.cases import card, card_work
-from tests.benchmarks.cases.card_work import QUESTIONS, Question, parity, plan
+from tests.benchmarks.cases.card_plan import Question, plan
+from tests.benchmarks.cases.card_work import QUESTIONS, parity
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring.ask import ask
 

@@ -21,6 +21,7 @@ from .values import text_of
 TOKENS = "t5gemma"  # key of our token dict, as other CLIPs use `l`, `g`, `t5xxl`
 FEED_FORWARD, HEADS = 2048, 12  # of the encoder
 Tokens = dict[str, Any]
+Encoded = tuple[TextConditioning, list[TokenizedPrompt]]
 
 
 class SA3CLIP(comfy.sd.CLIP):
@@ -50,15 +51,10 @@ class SA3CLIP(comfy.sd.CLIP):
         tail = (0,) if return_word_ids else ()
         return {TOKENS: [[(token, 1.0, *tail) for token in ids]]}
 
-    def encode_prompts(self, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
-        """Encode several prompts as one batch.
-
-        Returns:
-            The conditioning, and each prompt's uncut token count.
-        """
+    def encode_prompts(self, prompts: Sequence[str]) -> Encoded:
+        """Encode several prompts as one batch; the conditioning, and each prompt's tokens."""
         tokenized: list[TokenizedPrompt] = self.cond_stage_model.tokenize(prompts)
-        text = self._encode([prompt.ids for prompt in tokenized])
-        return text, [prompt.total for prompt in tokenized]
+        return self._encode([prompt.ids for prompt in tokenized]), tokenized
 
     def encode_from_tokens(
         self, tokens: Tokens, return_pooled: Any = False, return_dict: bool = False
@@ -140,8 +136,11 @@ def _auto_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def encode_prompts(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
+def encode_prompts(clip: Any, prompts: Sequence[str]) -> Encoded:
     """Encode prompts with our CLIP or a stock CLIPLoader's T5Gemma.
+
+    Returns:
+        The conditioning, and each prompt's tokens.
 
     Raises:
         InputError: the CLIP is no T5Gemma of the right width.
@@ -151,32 +150,25 @@ def encode_prompts(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning,
     return _encode_stock(clip, prompts)
 
 
-def word_notes(clip: Any, prompts: Sequence[str]) -> list[str]:
-    """What a text encoder with few words tells of prompts that use others."""
-    if not isinstance(clip, SA3CLIP):
-        return []
-    tokenized: list[TokenizedPrompt] = clip.cond_stage_model.tokenize(prompts)
-    return [note for note in dict.fromkeys(prompt.note for prompt in tokenized) if note]
-
-
-def _encode_stock(clip: Any, prompts: Sequence[str]) -> tuple[TextConditioning, list[int]]:
+def _encode_stock(clip: Any, prompts: Sequence[str]) -> Encoded:
     """A stock CLIP, one prompt at a time, cut to our length and without prompt weights."""
-    texts, totals = [], []
+    texts, tokenized = [], []
     check_prompts(prompts)
     for prompt in prompts:
         tokens = clip.tokenize(prompt, disable_weights=True)
-        cut, total = _cut_stock(tokens)
-        totals.append(total)
+        cut, told = _cut_stock(tokens)
+        tokenized.append(told)
         cond = clip.encode_from_tokens(cut, return_dict=True)
         texts.append(text_of(cond["cond"].cpu(), cond.get("attention_mask")))
-    return TextConditioning.stack(texts), totals
+    return TextConditioning.stack(texts), tokenized
 
 
-def _cut_stock(tokens: Tokens) -> tuple[Tokens, int]:
+def _cut_stock(tokens: Tokens) -> tuple[Tokens, TokenizedPrompt]:
     name, rows = next(iter(tokens.items()))
     if len(tokens) != 1 or len(rows) != 1:
         raise InputError(
             f"This CLIP makes {', '.join(tokens)} tokens; Stable Audio 3 needs T5Gemma. Use the "
             "CLIP of Load SA3 Model, or CLIPLoader with t5gemma_b_b_ul2 and type stable_audio."
         )
-    return {name: [rows[0][:TEXT_TOKENS]]}, len(rows[0])
+    cut = rows[0][:TEXT_TOKENS]
+    return {name: [cut]}, TokenizedPrompt(tuple(pair[0] for pair in cut), len(rows[0]))

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import torch
 
 from ....sa3_core.audio.file import write_audio
 from ....sa3_core.audio.formats import FORMATS
-from ....sa3_core.geometry import LATENT_CHANNELS, SAMPLE_RATE, target_frames
+from ....sa3_core.geometry import SAMPLE_RATE
 from ....sa3_core.networks.model import SA3Model
-from ....sa3_core.sampling.noise import Seeds
-from ....sa3_core.sampling.sample import sample_latent
-from ....sa3_core.sampling.settings import SampleSettings
-from ....sa3_core.sampling.start import StartLatent
 from ....sa3_core.text.conditioning import TextConditioning
 from ....sa3_core.training.logs import losses_of
+from ....sa3_core.training.previews import preview_latents
 from ....sa3_core.training.run import Progress
 from ....sa3_core.training.validation import Validation
 from ..host.progress import INTERVAL, duration, send_event
@@ -60,14 +56,10 @@ class Previews:
         """
         place = folder / "previews"
         place.mkdir(parents=True, exist_ok=True)
-        frames = target_frames(self.seconds, model.sample_size)
         output = Path(folder_paths.get_output_directory())
+        latents = preview_latents(model, [texts[p] for p in self.prompts], self.seconds)
         made = []
-        for number, prompt in enumerate(self.prompts, start=1):
-            start = StartLatent(torch.zeros(1, LATENT_CHANNELS, frames), (self.seconds,))
-            latent = sample_latent(
-                model, start, SampleSettings(), texts[prompt], None, Seeds(number)
-            )
+        for number, (prompt, latent) in enumerate(zip(self.prompts, latents, strict=True), start=1):
             audio = self.vae.decode_latent(latent, seconds=[self.seconds])[0].cpu()
             path = place / f"step-{step:06}-{number}.flac"
             samples = audio[:, : int(self.seconds * SAMPLE_RATE)].clamp(-1, 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.cases.card_work import Question, plan
+from tests.benchmarks.cases.card_plan import Question, plan
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.ask import ask

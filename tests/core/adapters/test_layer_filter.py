@@ -75,3 +75,10 @@ def test_unreadable_texts_are_refused_at_once(text, said):
 def test_equal_texts_are_equal_filters():
     assert LayerFilter("a") == LayerFilter("a") != LayerFilter("b")
     assert len({LayerFilter("a"), LayerFilter("a")}) == 1
+
+
+def test_its_terms_are_told_as_written():
+    layers = LayerFilter("self_attn, layers[0-5]\n!To_Out, - ff")
+    assert layers.include == ("self_attn", "layers[0-5]")
+    assert layers.exclude == ("To_Out", "ff")
+    assert LayerFilter().include == LayerFilter().exclude == ()

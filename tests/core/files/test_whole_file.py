@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from sa3_core.files import whole_file as module
-from sa3_core.files.whole_file import FreeName, claim_folder, sweep, whole_file, write_failure
+from sa3_core.files.whole_file import (
+    FreeName,
+    claim_folder,
+    sweep,
+    whole_file,
+    whole_folder,
+    write_failure,
+)
 from tests.helpers.support import ROOT
 
 SAVES = 200
@@ -197,3 +204,29 @@ def test_two_processes_lose_no_file(tmp_path: Path, tiny_s: Path, kind: str, sav
     assert not any(name.endswith(".part") for name in names)
     if kind in ("audio", "latents"):
         assert len({(tmp_path / name).read_bytes() for name in names}) == 2 * saves
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    place = tmp_path / "models" / "new"
+    with whole_folder(place) as folder:
+        (folder / "file").write_text("content")
+        assert not place.exists()
+    assert (place / "file").read_text() == "content"
+    assert [path.name for path in place.parent.iterdir()] == ["new"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="midway"), whole_folder(tmp_path / "new") as folder:
+        (folder / "file").write_text("half")
+        raise RuntimeError("midway")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_faster_process_stays(tmp_path: Path) -> None:
+    place = tmp_path / "new"
+    with whole_folder(place) as folder:
+        (folder / "file").write_text("ours")
+        place.mkdir()
+        (place / "file").write_text("theirs")
+    assert (place / "file").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

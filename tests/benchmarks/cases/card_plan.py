@@ -1,0 +1,187 @@
+"""The questions of `bench card`, what matters most first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from sa3_core.files.published import DTYPES
+from sa3_core.networks.quantised import STORAGES, storages_of
+from tests.benchmarks.cases.jobs import NO_FLASH
+from tests.benchmarks.cases.options import Options
+
+PEERS = ("comfyui-sdpa", "diffusers")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of the table.
+
+    Attributes:
+        part: `parity`, `forms`, `speed`, `lora`, `storage`, `training`, `loading` or `limits`.
+        what: for the table.
+        precision: of the computation, or of storage.
+        work: a name of QUESTIONS.
+        device: where.
+        variant: of the checkpoint; tiny ones are for trying it out.
+        seconds_of_audio: how much, 0 = it does not matter.
+        form: implementation, adapter type, stage: what the work asks for.
+        chunk: latents per chunk, None = whole.
+        unable: why it cannot be asked here.
+    """
+
+    part: str
+    what: str
+    precision: str
+    work: str
+    device: str
+    variant: str
+    seconds_of_audio: float = 0.0
+    form: str = ""
+    chunk: int | None = None
+    unable: str = ""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.part}: {self.what} ({self.precision})"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the computation."""
+        return DTYPES.get(self.precision, torch.float32)
+
+
+def plan(device: str, options: Options) -> list[Question]:
+    """All questions; what matters most comes first."""
+    found = [*_parity(device), *_forms(device)]
+    small, medium = ("tiny-s", "tiny-m") if options.quick else ("small-music", "medium")
+    sizes = [(small, 30.0), (small, 120.0), (medium, 30.0), (medium, 120.0), (medium, 380.0)]
+    if options.quick:
+        sizes = [(small, 1.0), (medium, 1.0)]
+    half = "fp32" if device == "cpu" else "bf16"
+    peers = PEERS if options.peers else ()
+    for variant, seconds in sizes:
+        make = lambda **how: Question(device=device, precision=half, **how)  # noqa: E731
+        for form in ("ours eager", *peers):
+            what = f"{variant} {seconds:g} s, 8 steps, {form}"
+            found.append(
+                make(
+                    part="speed",
+                    what=what,
+                    work="job",
+                    variant=variant,
+                    seconds_of_audio=seconds,
+                    form=f"generation/{form}",
+                )
+            )
+        for chunk in (None, 64):
+            what = f"{variant} decode {seconds:g} s, {'chunks' if chunk else 'whole'}"
+            found.append(
+                make(
+                    part="speed",
+                    what=what,
+                    work="job",
+                    variant=variant,
+                    seconds_of_audio=seconds,
+                    form="decode/ours eager",
+                    chunk=chunk,
+                )
+            )
+    length = sizes[0][1]
+    for kind in ("none", "lora", "dora-rows"):
+        found.append(
+            Question(
+                "lora", f"{small} {length:g} s, {kind}", half, "lora", device, small, length, kind
+            )
+        )
+    for storage in STORAGES:
+        missing = storage not in storages_of(torch.device(device))
+        why = f"{device} has no numbers of 8 bits with exponents" if missing else ""
+        found.append(
+            Question(
+                "storage",
+                f"{small} {length:g} s",
+                storage,
+                "storage",
+                device,
+                small,
+                length,
+                storage,
+                unable=why,
+            )
+        )
+    for kind in ("lora", "dora-rows"):
+        size = "quick" if options.quick else "small"
+        found.append(
+            Question(
+                "training",
+                f"{size}, {kind}, a step",
+                "fp32",
+                "training",
+                device,
+                size,
+                2.0 if options.quick else 47.0,
+                kind,
+            )
+        )
+    for variant in (small, medium):
+        found.append(Question("loading", variant, half, "loading", device, variant))
+    for share in ("1", "0.5", "0"):
+        found.append(
+            Question(
+                "limits",
+                f"{small}, {float(share):.0%} resident",
+                half,
+                "limits",
+                device,
+                small,
+                length,
+                share,
+            )
+        )
+    return found
+
+
+def _parity(device: str) -> Iterable[Question]:
+    for variant in ("tiny-s", "tiny-m"):
+        for precision in DTYPES:
+            for stage in ("text", "encode", "decode", "t2a", "cfg"):
+                why = ""
+                if stage == "text" and precision == "fp16":
+                    why = "the text encoder overflows in float16 and is never run in it"
+                yield Question(
+                    "parity",
+                    f"{variant} {stage}",
+                    precision,
+                    "parity",
+                    device,
+                    variant,
+                    form=stage,
+                    unable=why,
+                )
+
+
+def _forms(device: str) -> Iterable[Question]:
+    card = device == "cuda"
+    forms = {
+        f"ours eager{NO_FLASH}": "" if card else "flash-attn runs on NVIDIA cards alone",
+        "ours compile": "",
+        "ours graph": "" if card else "CUDA graphs need an NVIDIA card",
+    }
+    for variant in ("tiny-s", "tiny-m"):
+        for form, why in forms.items():
+            precision = "bf16" if card else "fp32"
+            yield Question(
+                "forms",
+                f"{variant}, {form}, against eager",
+                precision,
+                "forms",
+                device,
+                variant,
+                1.5,
+                form,
+                unable=why,
+            )
