@@ -216,9 +216,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="midway"), whole_folder(tmp_path / "new") as folder:
-        (folder / "file").write_text("half")
-        raise RuntimeError("midway")
+    def fail() -> None:
+        with whole_folder(tmp_path / "new") as folder:
+            (folder / "file").write_text("half")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
