@@ -13,6 +13,15 @@ const RUNS = 20; // of the history that are looked through
 
 const fromHistory = new Map(); // graph's id -> Map of outputs by locator
 const asked = new Map(); // graph's id -> promise of its entry in `fromHistory`
+const waiting = new Set(); // {node, end} of nodes that were loaded and wait for their last output
+
+// A node that runs has something newer to say, before it puts anything out, or an error instead.
+function endWaiting(id) {
+  const node = id == null ? null : nodeAt(id);
+  for (const one of waiting) if (one.node === node) one.end();
+}
+api.addEventListener("executing", ({ detail }) => endWaiting(detail?.node ?? detail));
+api.addEventListener("execution_error", ({ detail }) => endWaiting(detail?.node_id));
 
 /** How the page names a node's output: "graph:node", in the outermost graph the node's id alone. */
 export function locatorOf(node) {
@@ -58,23 +67,35 @@ function askHistory() {
 export function followOutputs(node, then) {
   let isKnown = false;
   const timers = new Set();
+  const entry = { node, end: () => {} };
+  const stop = () => {
+    waiting.delete(entry);
+    timers.forEach(clearTimeout);
+    timers.clear();
+  };
+  const end = () => {
+    isKnown = true;
+    stop();
+  };
+  entry.end = end;
   const give = () => {
     if (isKnown || !node.graph) return;
     const output = knownOutput(node);
     if (!output) return;
-    isKnown = true;
+    end();
     then(output);
   };
   after(node, "onExecuted", (output) => {
-    isKnown = true;
+    end();
     then(output ?? {});
   });
   after(node, "onConfigure", () => {
+    waiting.add(entry);
     for (const wait of TRIES) timers.add(setTimeout(give, wait));
     const last = () => {
-      if (!isKnown && node.graph) void askHistory().then(give);
+      if (!isKnown && node.graph) void askHistory().then(give).finally(stop);
     };
     timers.add(setTimeout(last, TRIES.at(-1)));
   });
-  after(node, "onRemoved", () => timers.forEach(clearTimeout));
+  after(node, "onRemoved", stop);
 }

@@ -149,12 +149,12 @@ class Resampler(nn.Module):
         CPU, for all layers after one look at their frequencies, which are usually the same.
         """
         known = torch.stack([layer.rope.inv_freq.to(like.device) for layer in self._layers()]).cpu()
+        keys = [tuple(values.tolist()) for values in known]
         made: dict[tuple[float, ...], tuple[Tensor, Tensor]] = {}
-        for values in known:
-            key = tuple(values.tolist())
+        for key, values in zip(keys, known, strict=True):
             if key not in made:
                 made[key] = rotary_table(values, length, like.device, exact=True)
-        return [made[tuple(values.tolist())] for values in known]
+        return [made[key] for key in keys]
 
     def _packed(self, layer: SAMELayer, spans: Spans, unit: int) -> AbstractContextManager[None]:
         """The layer's weights laid out for its tiles, where they have rows enough.

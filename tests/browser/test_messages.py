@@ -42,7 +42,7 @@ def prepare(ui, renderer) -> None:
 
 def wait_for(ui, *parts) -> None:
     script = f"parts => parts.every(part => ({SEEN})().some(text => text.includes(part)))"
-    ui.page.wait_for_function(script, arg=list(parts), timeout=30_000)
+    ui.page.wait_for_function(script, arg=list(parts), timeout=60_000)
 
 
 def sizes_of(ui) -> dict[int, list[float]]:
@@ -56,12 +56,12 @@ def sizes_of(ui) -> dict[int, list[float]]:
 def test_what_nodes_say_stays_after_the_run(ui, renderer):
     prepare(ui, renderer)
     assert ui.page.evaluate(SEEN) == []
-    boxes, sizes = ui.page.evaluate(BOXES), sizes_of(ui)
+    boxes, sizes = ui.steady(BOXES), sizes_of(ui)
     ui.queue()
-    ui.settle(1500)
     wait_for(ui, "pingpong, 8 steps", "float32, up to 120 s", "17 tokens")
     ui.screenshot(f"messages-{renderer}")
-    assert all(now >= was - 1 for now, was in zip(ui.page.evaluate(BOXES), boxes, strict=True))
+    now = ui.steady(BOXES)
+    assert all(height >= was - 1 for height, was in zip(now, boxes, strict=True)), (now, boxes)
     if renderer == "litegraph":  # Nodes 2.0 measures its nodes anew
         assert sizes_of(ui) == sizes
     ui.record_change()

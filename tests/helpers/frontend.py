@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import mimetypes
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ class Frontend:
     def settle(self, milliseconds: float = 300) -> None:
         """Let the frontend draw."""
         self.page.wait_for_timeout(milliseconds)
+
+    def steady(self, script: str, still: float = 1.0, timeout: float = 60.0) -> Any:
+        """What a script answers once it has answered the same for `still` seconds.
+
+        Raises:
+            AssertionError: it went on changing.
+        """
+        end, since, last = time.monotonic() + timeout, time.monotonic(), self.page.evaluate(script)
+        while time.monotonic() - since < still:
+            assert time.monotonic() < end, f"still changing: {last}"
+            self.settle(100)
+            now = self.page.evaluate(script)
+            if now != last:
+                since, last = time.monotonic(), now
+        return last
 
     def use_renderer(self, name: str) -> None:
         """Switch to "litegraph" (canvas) or "vue" (Nodes 2.0).
