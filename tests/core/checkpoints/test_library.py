@@ -1,27 +1,29 @@
 """Models are found by plain names, and names stay inside the model folders."""
 
 import os
-import re
 import shutil
 import unicodedata
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from sa3_core.checkpoints import library as library_module
 from sa3_core.checkpoints.bundled import BUNDLED
 from sa3_core.checkpoints.library import Kind, Library, kinds_in
 from sa3_core.checkpoints.variants import VARIANTS
-from sa3_core.errors import CheckpointError, InputError
-from sa3_core.files.published import TEXT_ENCODER_FOLDER, TEXT_ENCODER_URL
+from sa3_core.errors import InputError
+from tests.helpers.model_files import (
+    DIT,
+    DURATION,
+    FULL,
+    SAME,
+    T5,
+    encoder_folder,
+    folder_model,
+    weights,
+)
 
-DIT = "model.model.transformer.layers.0.to_local_embed.0.weight"
-DURATION = "conditioner.conditioners.seconds_total.embedder.embedding.1.weight"
-SAME = ("bottleneck.running_std", "decoder.layers.3.new_tokens", "encoder.layers.0.new_tokens")
-FULL = (DIT, DURATION, *(f"pretransform.model.{key}" for key in SAME))
-T5 = ("model.encoder.layers.0.pre_self_attn_layernorm.weight", "model.encoder.norm.weight")
 OPEN_1_0 = (
     "model.model.transformer.layers.0.self_attn.to_qkv.weight",
     DURATION,
@@ -30,27 +32,6 @@ OPEN_1_0 = (
 IMAGE = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.bias")
 WHISPER = ("model.encoder.conv1.weight", "model.encoder.layers.0.self_attn.k_proj.weight")
 UMT5 = ("encoder.block.0.layer.0.SelfAttention.q.weight", "spiece_model")
-
-
-def weights(path: Path, keys: tuple[str, ...]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: torch.zeros(1) for key in keys}, path)
-    return path
-
-
-def folder_model(folder: Path, keys: tuple[str, ...] = FULL, encoder: bool = False) -> Path:
-    weights(folder / "model.safetensors", keys)
-    (folder / "model_config.json").write_text("{}")
-    if encoder:
-        encoder_folder(folder / "t5gemma-b-b-ul2")
-    return folder
-
-
-def encoder_folder(folder: Path) -> Path:
-    weights(folder / "model.safetensors", T5)
-    (folder / "config.json").write_text("{}")
-    (folder / "tokenizer.json").write_text("{}")
-    return folder
 
 
 @pytest.fixture
@@ -319,99 +300,3 @@ def test_the_tiny_checkpoint_as_a_user_would_place_it(tiny_s: Path, tmp_path: Pa
     library = Library.from_models_dir(tmp_path)
     assert library.models() == library.autoencoders() == ["small-music"]
     assert library.text_encoders() == ["small-music/t5gemma-b-b-ul2"]
-
-
-def without_autoencoder(source: Path, target: Path) -> Path:
-    tensors = load_file(source / "model.safetensors")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v for k, v in tensors.items() if not k.startswith("pretransform.")}, target)
-    return target
-
-
-def autoencoder_alone(source: Path, target: Path) -> Path:
-    prefix = "pretransform.model."
-    tensors = load_file(source / "model.safetensors")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}, target)
-    return target
-
-
-def test_the_text_encoder_of_a_model_is_its_own_else_one_that_is_found(tmp_path):
-    library = Library.from_models_dir(tmp_path)
-    single = weights(tmp_path / "checkpoints" / "x.safetensors", FULL)
-    for wanted in (TEXT_ENCODER_FOLDER, str(tmp_path / "text_encoders"), TEXT_ENCODER_URL):
-        with pytest.raises(CheckpointError, match=re.escape(wanted)):
-            library.text_encoder_for(single)
-    found = weights(tmp_path / "text_encoders" / "t5.safetensors", T5)
-    assert library.text_encoder_for(single) == found
-    own = folder_model(tmp_path / "stable_audio_3" / "own", encoder=True)
-    assert library.text_encoder_for(own) == own / TEXT_ENCODER_FOLDER
-    assert library.text_encoder_for(own / "model.safetensors") == own / TEXT_ENCODER_FOLDER
-    (own / TEXT_ENCODER_FOLDER / "model.safetensors").unlink()  # half a download
-    assert library.text_encoder_for(own) == found
-
-
-WHOLE = "t5gemma_b_b_ul2.safetensors"
-RAW = "t5gemma-b-b-ul2.safetensors"  # sorts before it
-
-
-def test_the_text_encoder_by_default_is_one_that_can_read_prompts(tmp_path):
-    library = Library.from_models_dir(tmp_path)
-    place = tmp_path / "text_encoders"
-    model = folder_model(tmp_path / "stable_audio_3" / "own", encoder=True)
-    raw = weights(place / "a" / RAW, T5)
-    assert library.text_encoder_for(raw) == model / TEXT_ENCODER_FOLDER
-    (model / TEXT_ENCODER_FOLDER / "tokenizer.json").unlink()  # its own cannot, others neither
-    assert library.text_encoder_for(model) == model / TEXT_ENCODER_FOLDER
-    whole = weights(place / WHOLE, (*T5, "spiece_model"))
-    beside = weights(place / RAW, T5)
-    assert library.text_encoders()[:2] == [f"text_encoders/{RAW}", f"text_encoders/{WHOLE}"]
-    assert library.text_encoder_for(model) == beside  # with the tokenizer of the one beside it
-    whole.rename(place / "z.safetensors")
-    assert library.text_encoder_for(model) == place / "z.safetensors"
-    (place / "a" / "tokenizer.json").write_text("{}")
-    assert library.text_encoder_for(model) == place / "z.safetensors"
-    (place / "z.safetensors").unlink()
-    assert library.text_encoder_for(model) == raw
-    assert raw.parent / "tokenizer.json" in library.files_of(raw, "text_encoder")
-
-
-def test_a_quantised_text_encoder_is_not_the_default(tmp_path):
-    library = Library.from_models_dir(tmp_path)
-    tensors = {key: torch.zeros(1) for key in (*T5, "spiece_model")}
-    narrow = {"model.encoder.embed_tokens.weight": torch.zeros(1).to(torch.float8_e4m3fn)}
-    (tmp_path / "text_encoders").mkdir()
-    save_file({**tensors, **narrow}, tmp_path / "text_encoders" / "a.safetensors")
-    whole = weights(tmp_path / "text_encoders" / "b.safetensors", (*T5, "spiece_model"))
-    assert library.text_encoder_for(tmp_path) == whole
-
-
-def test_damaged_models_are_listed_last_and_are_no_defaults(tmp_path, tiny_s, caplog):
-    library = Library.from_models_dir(tmp_path)
-    bad = folder_model(tmp_path / "stable_audio_3" / "a")
-    (bad / "model.safetensors").write_bytes(b"cut")
-    folder_model(tmp_path / "stable_audio_3" / "b")
-    assert library.models() == library.autoencoders() == ["b", "a"]
-    (tmp_path / "stable_audio_3" / "b" / "model.safetensors").unlink()
-    small = without_autoencoder(tiny_s, tmp_path / "diffusion_models" / "small.safetensors")
-    fitting = autoencoder_alone(tiny_s, tmp_path / "vae" / "b.safetensors")
-    assert library.autoencoder_for(small) == fitting
-    autoencoder_alone(tiny_s, tmp_path / "vae" / "a.safetensors").rename(tmp_path / "cut")
-    weights(tmp_path / "vae" / "a.safetensors", SAME)  # cannot be opened as an autoencoder
-    assert library.autoencoder_for(small) == fitting
-    assert "a.safetensors is passed over" in caplog.text
-
-
-def test_the_autoencoder_of_a_model_is_its_own_else_one_that_goes_with_it(tmp_path, tiny_s, tiny_m):
-    library = Library.from_models_dir(tmp_path)
-    assert library.autoencoder_for(tiny_s) == tiny_s
-    small = without_autoencoder(tiny_s, tmp_path / "diffusion_models" / "small.safetensors")
-    medium = without_autoencoder(tiny_m, tmp_path / "diffusion_models" / "medium.safetensors")
-    large = autoencoder_alone(tiny_m, tmp_path / "vae" / "a.safetensors")
-    assert library.autoencoder_for(medium) == large
-    with pytest.raises(CheckpointError, match=r"no SAME-S was found.*same-s into"):
-        library.autoencoder_for(small)
-    fitting = autoencoder_alone(tiny_s, tmp_path / "vae" / "b.safetensors")
-    assert library.autoencoder_for(small) == fitting
-    with pytest.raises(CheckpointError, match="no SAME-L was found"):
-        Library({}).autoencoder_for(medium)
