@@ -45,6 +45,8 @@ LIBRARIES = (
     *("numpy 2.4.6 2.2.6", "scipy 1.17.1 1.15.3", "pillow 13.0.0 12.3.0", "tqdm 4.70.1"),
 )
 BENCH = ("diffusers 0.42.1",)  # only what `bench` compares with
+# Of jobs' extras; where one has no wheel, its tests are skipped and say so.
+JOBS = ("ray[data] 2.60.0", "webdataset 1.0.2", "datasets 5.2.0")
 
 
 class Release(NamedTuple):
@@ -170,6 +172,18 @@ def install_packages(comfyui: Path, pinned: Sequence[str], extra: Sequence[str] 
         raise TaskError(f"pip was content, but these are not met: {', '.join(left)}")
 
 
+def install_if_possible(*packages: str) -> None:
+    """Install what only some tests need; without it they are skipped."""
+    wanted = pins(*packages)
+    if missing(wanted):
+        with timed("Installing Ray and readers of datasets (135 MB, the first time)"):
+            pip = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            pinned = DEV / "constraints.txt"
+            pip += ["-c", pinned] if pinned.is_file() else []
+            if call([*pip, *wanted]):
+                print("They cannot be had here; tests that need them are skipped.", flush=True)
+
+
 def pins(*packages: str) -> list[str]:
     """Requirement lines for entries such as "numpy 2.4.6 2.2.6"."""
     lines = []
@@ -253,6 +267,8 @@ def task_demo(args: argparse.Namespace, rest: list[str]) -> int:
 
 def task_test(args: argparse.Namespace, rest: list[str]) -> int:
     env = {"SA3_COMFYUI": str(setup(args.comfyui))}
+    if runs_in(rest, "core"):
+        install_if_possible(*JOBS)
     if needs_browser(rest):
         env |= browser()
     pytest = ["-rfEs", "--durations=10", f"--timeout={3600 if args.all else 300}"]
@@ -290,11 +306,16 @@ def newest_page() -> dict[str, str]:
 
 def needs_browser(arguments: Sequence[str]) -> bool:
     """False where every test file or folder among pytest's arguments is one without a page."""
+    return runs_in(arguments, "browser")
+
+
+def runs_in(arguments: Sequence[str], room: str) -> bool:
+    """False where pytest's arguments name test files or folders, and none of this room."""
     paths = [ROOT / argument.partition("::")[0] for argument in arguments]
     named = [path.resolve() for path in paths if path.exists() and path != ROOT]
-    pages = ROOT / "tests" / "browser"
+    folder = ROOT / "tests" / room
     return not named or any(
-        path in (pages, *pages.parents) or pages in path.parents for path in named
+        path in (folder, *folder.parents) or folder in path.parents for path in named
     )
 
 

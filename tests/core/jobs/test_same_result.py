@@ -75,7 +75,7 @@ def test_engines_and_workers_change_nothing(run, monkeypatch):
     straight = run("straight", rows)
     assert len(straight) == len(rows)
     assert run("stopped", rows, stop=6) == straight
-    assert run("two", rows, partial(run_processes, workers=2)) == straight
+    assert run("two", rows, partial(run_processes, workers=2), stop=20) == straight
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert run("ray", rows, partial(run_ray, workers=2, gpus=0, threads=None)) == straight
