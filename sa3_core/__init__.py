@@ -54,10 +54,10 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from .errors import SA3Error as SA3Error
     from .networks.model import SA3Model as SA3Model
     from .networks.same import SAMEAutoencoder as SAMEAutoencoder
-    from .pipeline import GenerateRequest as GenerateRequest
-    from .pipeline import Generation as Generation
+    from .pieces import GenerateRequest as GenerateRequest
+    from .pieces import Generation as Generation
+    from .pieces import Take as Take
     from .pipeline import Pipeline as Pipeline
-    from .pipeline import Take as Take
     from .pipeline import extend as extend
     from .pipeline import generate as generate
     from .pipeline import load_pipeline as load_pipeline
@@ -90,11 +90,9 @@ _NAMES = {
     "adapters.layer_filter": ("LayerFilter",),
     "checkpoints.library": ("Library",),
     "checkpoints.load": ("load_autoencoder", "load_model"),
+    "pieces": ("GenerateRequest", "Generation", "Take"),
     "pipeline": (
-        "GenerateRequest",
-        "Generation",
         "Pipeline",
-        "Take",
         "extend",
         "generate",
         "load_pipeline",

@@ -23,7 +23,7 @@ from ..files.names import name_fault, short_name
 from ..files.published import DTYPES
 from ..files.whole_file import NewName, Place
 from ..networks.quantised import STORAGES
-from ..pipeline import Take
+from ..pieces import Take
 from ..registry import AUTO
 
 log = logging.getLogger(__name__)

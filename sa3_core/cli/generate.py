@@ -11,7 +11,8 @@ from ..codec.autoencode import decode, encode
 from ..codec.latent_file import Latents, read_latents, write_latents
 from ..geometry import SAMPLE_RATE, samples_of
 from ..jobs.request import extension_of, read_source, request_of
-from ..pipeline import Take, extend, generate, load_pipeline
+from ..pieces import Take
+from ..pipeline import extend, generate, load_pipeline
 from .files import (
     Bars,
     audio_outputs,

@@ -11,7 +11,7 @@ from ..audio.file import read_source as read_stereo
 from ..editing.edits import AudioToAudio, Continuation, Edit, Inpaint, Loop
 from ..editing.regions import bar_seconds
 from ..editing.windows import Extension
-from ..pipeline import GenerateRequest
+from ..pieces import GenerateRequest
 from ..sampling.schedule import parse_shift_options
 from ..sampling.settings import SampleSettings
 from .rules import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, START

@@ -24,7 +24,7 @@ CLI = ("cli/main.py",)  # talks to a terminal
 _NETS = ("networks", "text.conditioning")
 _BASE = ("errors", "registry", "geometry", "checks")
 _CORE = ("files", "text", "audio", "networks", "editing", "codec", "checkpoints", "sampling")
-_ALL = (*_CORE, "adapters", "pipeline", *_BASE)
+_ALL = (*_CORE, "adapters", "pieces", "pipeline", *_BASE)
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "registry": ("errors",),
@@ -45,15 +45,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("datasets", "adapters", "sampling", "checkpoints", "networks", "text", "files"),
         *_BASE,
     ),
-    "pipeline": (*_CORE, "adapters", *_BASE),
-    "jobs": _ALL,
+    "pieces": (*_CORE, *_BASE),
+    "pipeline": (*_CORE, "adapters", "pieces", *_BASE),
+    "jobs": (*_ALL, "datasets"),
     "cli": (*_ALL, "jobs", "datasets", "training", "measures"),
     "host": _ALL,
     "sockets": ("host", "training", *_ALL),
-    "work": ("sockets", "host", "datasets", "training", *_ALL),
+    "work": ("sockets", "host", "datasets", "training", "jobs", *_ALL),
     "web": ("work", "sockets", "host", *_ALL),
     "inputs": _ALL,
-    "node file": ("inputs", "work", "sockets", "host", "datasets", "training", *_ALL),
+    "node file": ("inputs", "work", "sockets", "host", "datasets", "training", "jobs", *_ALL),
 }
 MAX_LINES, MAX_PARAMETERS = 400, 8
 
