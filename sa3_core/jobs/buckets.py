@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..geometry import HOP, SAMPLE_RATE
-from .row import Row, digest_of, has_source, seconds_of
+from .fields import COLUMNS, GENERATE
+from .row import Row, digest_of, seconds_of
 
 MOST_PADDING = 0.05  # share of a batch's frames
 _OWN = ("prompt", "negative", "seconds", "bars", "bpm", "seed")  # what a batch has one of per item
@@ -43,8 +44,9 @@ def bucket_rows(rows: Iterable[tuple[Row, Values]], largest: int) -> list[Bucket
     groups: dict[tuple[str, str], list[tuple[int, Row, bool]]] = {}
     for row, values in rows:
         loaded = digest_of([values.model, values.lora])
-        alone = largest == 1 or has_source(values)
-        frames = 0 if has_source(values) else _frames(seconds_of(values), values.headroom)
+        edits = COLUMNS[GENERATE].has_source(values)
+        alone = largest == 1 or edits
+        frames = 0 if edits else _frames(seconds_of(values), values.headroom)
         alike = {name: value for name, value in vars(values).items() if name not in _OWN}
         key = (loaded, digest_of([alike, bool(values.negative)]))
         groups.setdefault(key, []).append((frames, row, alone))

@@ -1,7 +1,8 @@
 """How single values are read from text: on the command line and in a manifest alike."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +153,47 @@ READERS: dict[str, Reader] = {
     "lora": _loras,
     "model": str,
 }
-SOURCES = ("init_audio", "inpaint_audio", "continue_audio", "extend_audio", "loop_audio")
-_OTHER_NAMES = {
-    "noise_level": "denoise",
-    "regions": "region",
-    "mask_rule": "rule",
-    "loras": "lora",
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a kind of manifest set.
+
+    Attributes:
+        readers: of the cells, by the name of the value.
+        sources: those values that name a file which is read.
+        other_names: further names of values.
+    """
+
+    readers: Mapping[str, Reader]
+    sources: tuple[str, ...]
+    other_names: Mapping[str, str] = field(default_factory=dict)
+
+    def value_name(self, column: str) -> str | None:
+        """The value that a column sets (`cfg-start` sets cfg_start); None = it is only carried."""
+        name = column.strip().lower().removeprefix("--").replace("-", "_")
+        name = self.other_names.get(name, name)
+        return name if name in self.readers else None
+
+    def has_source(self, values: Any) -> bool:
+        """Whether a row reads a file of its own."""
+        return any(getattr(values, name) is not None for name in self.sources)
+
+
+GENERATE, DECODE = "generate", "decode"
+COLUMNS: Mapping[str, Columns] = {
+    GENERATE: Columns(
+        READERS,
+        ("init_audio", "inpaint_audio", "continue_audio", "extend_audio", "loop_audio"),
+        {
+            "noise_level": "denoise",
+            "regions": "region",
+            "mask_rule": "rule",
+            "loras": "lora",
+        },
+    ),
+    DECODE: Columns(
+        {"latents": read_path, "item": _whole, "seconds": read_seconds, "model": str},
+        ("latents",),
+    ),
 }
-
-
-def value_name(column: str) -> str | None:
-    """The value that a column sets (`cfg-start` sets cfg_start); None = it is only carried."""
-    name = column.strip().lower().removeprefix("--").replace("-", "_")
-    name = _OTHER_NAMES.get(name, name)
-    return name if name in READERS else None

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import math
 import re
 from argparse import Namespace as Values
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from ..checks import shown
 from ..errors import InputError, SA3Error
 from ..files.names import name_fault
 from .faults import Fault, ManifestError
-from .fields import READERS, SOURCES, value_name
+from .fields import COLUMNS, DECODE, GENERATE, Columns
 from .request import extension_of, settings_of
 from .row import Row, id_of
 from .rules import usage_rules
@@ -25,10 +27,14 @@ _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|manifest)(\..*)?")
 
 
+CheckValues = Callable[[Values], Iterable[tuple[str, str]]]  # further faults: (value, sentence)
+
+
 def read_manifest(
     path: Path,
     defaults: Values,
-    check_values: Callable[[Values], Iterable[tuple[str, str]]] = lambda values: (),
+    check_values: CheckValues = lambda values: (),
+    work: str = GENERATE,
 ) -> list[Row]:
     """All rows, checked before anything is loaded.
 
@@ -36,18 +42,24 @@ def read_manifest(
         path: `.csv` (a header, UTF-8), `.jsonl` (an object per line) or `.parquet`.
         defaults: values of what a row leaves open, under the names of the flags.
         check_values: further faults of a row's values, as (value, sentence).
+        work: a name of COLUMNS.
 
     Raises:
         ManifestError: rows with faults, every one of them.
         InputError: no such file, an unknown suffix, or no row.
     """
     faults: list[Fault] = []
-    rows = []
-    for line, cells in _cells_of(path, faults):
+    rows, columns = [], COLUMNS[work]
+    for line, cells in _cells_of(path, columns, faults):
         identifier = cells.get(ID) or id_of(cells)
         row = Row(identifier, line, {name: text for name, text in cells.items() if name != ID})
         rows.append(row)
-        faults += _faults_of(row, defaults, path.parent, check_values)
+        found = _cell_faults(row, columns)
+        if not found:
+            values = row.values(defaults, path.parent, columns)
+            checks = (_RULES[work](values), _source_faults(values, columns), check_values(values))
+            found = _named(row, columns, chain(*checks))
+        faults += found
     faults += _id_faults(rows)
     if faults:
         raise ManifestError(path, faults)
@@ -56,7 +68,9 @@ def read_manifest(
     return rows
 
 
-def _cells_of(path: Path, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+def _cells_of(
+    path: Path, columns: Columns, faults: list[Fault]
+) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, cells) of every row; faults of the file's form are added to the list."""
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
@@ -64,17 +78,19 @@ def _cells_of(path: Path, faults: list[Fault]) -> Iterator[tuple[int, dict[str, 
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
     if suffix == ".parquet":
-        yield from _parquet_cells(path)
+        yield from _parquet_cells(path, columns)
         return
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ManifestError(path, [Fault(line, "", "is not UTF-8. Save it as UTF-8.")]) from None
-    yield from (_csv_cells if suffix == ".csv" else _jsonl_cells)(text, faults)
+    yield from (_csv_cells if suffix == ".csv" else _jsonl_cells)(text, columns, faults)
 
 
-def _csv_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+def _csv_cells(
+    text: str, columns: Columns, faults: list[Fault]
+) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names: list[str] = []
     last = 0
@@ -85,7 +101,7 @@ def _csv_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, 
                 continue
             if not names:
                 names = [name.strip() for name in cells]
-                faults += _column_faults(names, line)
+                faults += _column_faults(names, columns, line)
                 continue
             if len(cells) != len(names):
                 told = f"has {len(cells)} cells, the header {len(names)}. Quote text with commas."
@@ -96,17 +112,19 @@ def _csv_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, 
         faults.append(Fault(last + 1, "", f"cannot be read as CSV ({error})."))
 
 
-def _column_faults(names: list[str], line: int) -> Iterator[Fault]:
+def _column_faults(names: list[str], columns: Columns, line: int) -> Iterator[Fault]:
     """Two columns for one value."""
     seen: dict[str, str] = {}
     for name in names:
-        value = value_name(name) or name
+        value = columns.value_name(name) or name
         if value in seen:
             yield Fault(line, name, f"is given twice (see {seen[value]}).")
         seen[value] = name
 
 
-def _jsonl_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+def _jsonl_cells(
+    text: str, columns: Columns, faults: list[Fault]
+) -> Iterator[tuple[int, dict[str, str]]]:
     for line, entry in enumerate(text.split("\n"), 1):
         if not entry.strip():
             continue
@@ -118,11 +136,11 @@ def _jsonl_cells(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str
         if not isinstance(given, dict):
             faults.append(Fault(line, "", f"is {shown(given)}; it must be an object."))
             continue
-        faults += _column_faults(list(given), line)
-        yield line, _texts(given)
+        faults += _column_faults(list(given), columns, line)
+        yield line, _texts(given, columns)
 
 
-def _parquet_cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _parquet_cells(path: Path, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -135,58 +153,79 @@ def _parquet_cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path.name} cannot be read as Parquet ({error}).") from error
     for line, given in enumerate(table.to_pylist(), 1):
-        yield line, _texts(given)
+        yield line, _texts(given, columns)
 
 
-def _texts(given: Mapping[str, Any]) -> dict[str, str]:
+def _texts(given: Mapping[str, Any], columns: Columns) -> dict[str, str]:
     """Cells as CSV has them: None is left out, other values are written as text."""
     cells = {}
     for name, value in given.items():
+        known = columns.value_name(name) or ""
         if isinstance(value, bool):
             value = "true" if value else "false"
         elif isinstance(value, list):
-            value = _SEPARATORS.get(value_name(name) or "", " ").join(map(str, value))
-        if value is not None and (value != "" or value_name(name) in ("prompt", "negative")):
+            value = _SEPARATORS.get(known, " ").join(map(str, value))
+        if value is not None and (value != "" or known in ("prompt", "negative")):
             cells[name] = value if isinstance(value, str) else json.dumps(value)
     return cells
 
 
-def _faults_of(
-    row: Row,
-    defaults: Values,
-    folder: Path,
-    check_values: Callable[[Values], Iterable[tuple[str, str]]],
-) -> list[Fault]:
+def _cell_faults(row: Row, columns: Columns) -> list[Fault]:
+    """Cells that cannot be read."""
     faults = []
-    columns = {value_name(column): column for column in row.cells}
     for column, text in row.cells.items():
-        name = value_name(column)
+        name = columns.value_name(column)
         if name is not None:
             try:
-                READERS[name](text)
+                columns.readers[name](text)
             except SA3Error as error:
                 faults.append(Fault(row.line, column, _sentence(error)))
-    if faults:
-        return faults
-    values = row.values(defaults, folder)
-    if not values.prompt:
-        faults.append(Fault(row.line, "prompt", "is missing; an empty one is given by --prompt."))
-    told = [message for wrong, message in usage_rules(values) if wrong]
-    faults += [Fault(row.line, "", message.replace("--", "")) for message in told]
-    for name in SOURCES:
+    return faults
+
+
+def _named(row: Row, columns: Columns, found: Iterable[tuple[str, str]]) -> list[Fault]:
+    """Faults of values under the names that the manifest has for them."""
+    given = {columns.value_name(column): column for column in row.cells}
+    return [
+        Fault(row.line, given.get(columns.value_name(name), name), text) for name, text in found
+    ]
+
+
+def _source_faults(values: Values, columns: Columns) -> Iterator[tuple[str, str]]:
+    for name in columns.sources:
         path = getattr(values, name)
         if path is not None and not (name_fault(path) is None and path.is_file()):
-            faults.append(Fault(row.line, columns.get(name, name), f"{path}: no such file."))
+            yield name, f"{path}: no such file."
+
+
+def _generate_faults(values: Values) -> Iterator[tuple[str, str]]:
+    """What does not go together, or is out of range, in a row that makes a clip."""
+    if not values.prompt:
+        yield "prompt", "is missing; an empty one is given by --prompt."
+    told = [message for wrong, message in usage_rules(values) if wrong]
+    yield from (("", message.replace("--", "")) for message in told)
     try:
         settings_of(values)
         if values.extend_audio and not told:
             extension_of(values)
     except SA3Error as error:
-        name = getattr(error, "name", None) or ""
-        faults.append(Fault(row.line, columns.get(value_name(name), name), _sentence(error)))
-    for name, text in check_values(values):
-        faults.append(Fault(row.line, columns.get(name, name), text))
-    return faults
+        yield getattr(error, "name", None) or "", _sentence(error)
+
+
+def _decode_faults(values: Values) -> Iterator[tuple[str, str]]:
+    """What is out of range in a row that is decoded."""
+    if values.latents is None:
+        yield "latents", "is missing; it names a latent file."
+    if values.item is not None and values.item < 1:
+        yield "item", f"is {values.item}; items are counted from 1."
+    if values.seconds is not None and not 0 < values.seconds < math.inf:
+        yield "seconds", f"is {values.seconds:g}; it must be more than 0."
+
+
+_RULES: Mapping[str, Callable[[Values], Iterator[tuple[str, str]]]] = {
+    GENERATE: _generate_faults,
+    DECODE: _decode_faults,
+}
 
 
 def _sentence(error: SA3Error) -> str:

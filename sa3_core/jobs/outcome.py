@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Outcome:
         peak: largest sample.
         lufs: integrated loudness; None for silence.
         seed: that it was made from.
+        more: what else the line says.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Outcome:
     peak: float | None = None
     lufs: float | None = None
     seed: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Results:
@@ -92,12 +94,18 @@ class Results:
 
     def add(self, row: Row, outcome: Outcome) -> None:
         """Keep an outcome, and write its line; a full disk costs the line, not the job."""
-        line = {**asdict(outcome), "digest": self._digests[row.id], "row": dict(row.cells)}
+        told = asdict(outcome)
+        more = told.pop("more")
+        line = {**told, **more, "digest": self._digests[row.id], "row": dict(row.cells)}
         self._put({**line, **self._notes})
 
     def moved(self, row: Row, shard: str) -> None:
         """Say that a row's file lies in a shard now."""
-        self._put({**self._lines[row.id], "shard": shard})
+        self.change(row, {"shard": shard})
+
+    def change(self, row: Row, values: Mapping[str, Any]) -> None:
+        """Say something else, or more, about a row that has ended."""
+        self._put({**self._lines[row.id], **values})
 
     def _put(self, line: dict[str, Any]) -> None:
         self._lines[line["id"]] = line
@@ -121,10 +129,10 @@ class Results:
         with whole_file(self.path) as whole:
             whole.file.writelines(map(_written, lines))
 
-    def failed(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
-        """The lines of the rows that were not made."""
+    def lines(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        """The lines of rows that have ended."""
         lines = (self._lines.get(row.id) for row in rows)
-        return [line for line in lines if line and line["outcome"] != DONE]
+        return [line for line in lines if line]
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ import copy
 import hashlib
 import json
 from argparse import Namespace as Values
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .fields import READERS, SOURCES, value_name
+from .fields import COLUMNS, GENERATE, Columns
 from .rules import DEFAULT_SECONDS
 
 _ID_DIGITS = 16
@@ -29,36 +29,41 @@ class Row:
     line: int
     cells: Mapping[str, str] = field(default_factory=dict)
 
-    def values(self, defaults: Values, folder: Path) -> Values:
+    def values(
+        self, defaults: Values, folder: Path, columns: Columns = COLUMNS[GENERATE]
+    ) -> Values:
         """The row's values on top of those that hold for all rows.
 
         Args:
             defaults: under the names of the flags of `sa3 generate`.
             folder: of the manifest, which paths of sources are relative to.
+            columns: what they set.
 
         Raises:
             InputError: a cell that cannot be read.
         """
         values = copy.copy(defaults)
         for column, text in self.cells.items():
-            name = value_name(column)
+            name = columns.value_name(column)
             if name is not None:
-                setattr(values, name, READERS[name](text))
-        for name in SOURCES:
+                setattr(values, name, columns.readers[name](text))
+        for name in columns.sources:
             path = getattr(values, name)
             if path is not None:
                 setattr(values, name, folder / path)
-        if not values.seed and not values.seeds:
+        if "seed" in columns.readers and not values.seed and not values.seeds:
             values.seed = [seed_of(self.id)]
         return values
 
-    def digest(self, settled: Mapping[str, Any]) -> str:
+    def digest(self, settled: Mapping[str, Any], sources: Sequence[str] = ()) -> str:
         """A hash of all that its sound depends on.
 
         Args:
             settled: what holds for all rows.
+            sources: marks of the files that it reads.
         """
-        return digest_of({"id": self.id, "cells": dict(self.cells), "settled": dict(settled)})
+        own = {"id": self.id, "cells": dict(self.cells), "sources": list(sources)}
+        return digest_of({**own, "settled": dict(settled)})
 
 
 def id_of(cells: Mapping[str, str]) -> str:
@@ -82,8 +87,3 @@ def seconds_of(values: Values) -> float:
     if values.bars is not None:
         return values.bars * values.beats_per_bar * 60 / values.bpm
     return values.seconds[0] if values.seconds else DEFAULT_SECONDS
-
-
-def has_source(values: Values) -> bool:
-    """Whether the row edits a sound."""
-    return any(getattr(values, name) is not None for name in SOURCES)

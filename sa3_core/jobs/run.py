@@ -1,25 +1,53 @@
 """Running a job: what is done stays, the rest is made, and what came out is written down."""
 
 import logging
-from argparse import Namespace as Values
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import InputError
 from ..files.lock import only_one
-from .buckets import LARGEST, Bucket, bucket_rows
+from .buckets import Bucket
 from .outcome import DONE, Outcome, Results
 from .row import Row
 from .shards import Shards
-from .spec import JobSpec
 
 log = logging.getLogger(__name__)
 
 Engine = Callable[[Sequence[Bucket]], Generator[Outcome, None, None]]
 OnRow = Callable[[int, int, Outcome], None]  # done, total, the last; may raise to stop
+
+
+class Job(Protocol):
+    """What a run has to know of a job."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of the results."""
+        ...
+
+    @property
+    def shards(self) -> bool:
+        """Whether results are packed into tars."""
+        ...
+
+    def digest(self, row: Row) -> str:
+        """A hash of all that a row's result depends on."""
+        ...
+
+    def notes(self) -> dict[str, Any]:
+        """What every line of the results says beside the outcome."""
+        ...
+
+    def buckets(self, rows: Sequence[Row]) -> list[Bucket]:
+        """Rows that go together."""
+        ...
+
+    def settle(self, rows: Sequence[Row], results: Results) -> None:
+        """What is decided when all rows have ended."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,12 +59,14 @@ class Summary:
         kept: rows that were there already.
         failed: lines of the rows that were not made.
         results: the file that tells of all.
+        loose: rows that no shard could be written for: their files lie singly.
     """
 
     made: int
     kept: int
     failed: tuple[dict[str, Any], ...]
     results: Path
+    loose: int = 0
 
     def __str__(self) -> str:
         """`7 made, 1 kept, 1 failed`"""
@@ -44,7 +74,7 @@ class Summary:
 
 
 def run_job(
-    spec: JobSpec,
+    spec: Job,
     rows: Sequence[Row],
     engine: Engine,
     resume: bool = False,
@@ -64,10 +94,9 @@ def run_job(
         OSError: the folder or the results cannot be written.
     """
     spec.out.mkdir(parents=True, exist_ok=True)
-    settled = spec.settled()
-    digests = {row.id: row.digest(settled) for row in rows}
+    digests = {row.id: spec.digest(row) for row in rows}
     with only_one(spec.out):
-        results = Results(spec.out, digests, {"licence": licence_of(spec)})
+        results = Results(spec.out, digests, spec.notes())
         if results.found and not resume:
             raise InputError(
                 f"{spec.out} holds results already. Go on with them (resume), or choose another "
@@ -77,19 +106,22 @@ def run_job(
         for row in rows:
             (kept if results.is_done(row) else left).append(row)
         shards = _shards(spec, kept, results)
-        made = 0
         try:
             with closing(_made(spec, left, engine, results, shards)) as outcomes:
                 for done, outcome in enumerate(outcomes, 1):
-                    made += outcome.outcome == DONE
                     on_row(done, len(left), outcome)
         finally:
+            spec.settle(rows, results)
             results.finish(rows)
-        failed = tuple(results.failed(rows))
-    return Summary(made, len(kept), failed, results.path)
+    lines = results.lines(rows)
+    failed = tuple(line for line in lines if line["outcome"] != DONE)
+    before = {row.id for row in kept}
+    stayed = sum(line["id"] in before and line["outcome"] == DONE for line in lines)
+    made = len(lines) - len(failed) - stayed
+    return Summary(made, stayed, failed, results.path, len(shards.waiting) if shards else 0)
 
 
-def _shards(spec: JobSpec, kept: Sequence[Row], results: Results) -> Shards | None:
+def _shards(spec: Job, kept: Sequence[Row], results: Results) -> Shards | None:
     """The packer, with what an interrupted run left unpacked."""
     if not spec.shards:
         return None
@@ -101,12 +133,11 @@ def _shards(spec: JobSpec, kept: Sequence[Row], results: Results) -> Shards | No
 
 
 def _made(
-    spec: JobSpec, rows: Sequence[Row], engine: Engine, results: Results, shards: Shards | None
+    spec: Job, rows: Sequence[Row], engine: Engine, results: Results, shards: Shards | None
 ) -> Generator[Outcome, None, None]:
     """Outcomes as they come, each written down before it is told."""
     by_id = {row.id: row for row in rows}
-    buckets = bucket_rows(valued(spec, rows), spec.computing.batch or LARGEST)
-    with closing(engine(buckets)) as outcomes:  # its processes end with it
+    with closing(engine(spec.buckets(rows))) as outcomes:  # its processes end with it
         for outcome in outcomes:
             row = by_id[outcome.id]
             results.add(row, outcome)
@@ -115,19 +146,3 @@ def _made(
             yield outcome
     if shards is not None:
         shards.flush()
-
-
-def valued(spec: JobSpec, rows: Sequence[Row]) -> Iterator[tuple[Row, Values]]:
-    """Rows with their values."""
-    for row in rows:
-        yield row, row.values(spec.defaults, spec.folder)
-
-
-def licence_of(spec: JobSpec) -> str | None:
-    """The first line of the licence file beside the models; None = they bring none."""
-    for files in spec.models.values():
-        folder = files.model if files.model.is_dir() else files.model.parent
-        for path in sorted(folder.glob("LICEN[CS]E*")):
-            lines = path.read_text("utf-8", "replace").split("\n")
-            return next((line.strip() for line in lines if line.strip()), None)
-    return None

@@ -2,15 +2,19 @@
 
 import io
 import json
+import logging
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..files.whole_file import FreeName, whole_file
+from ..files.whole_file import FreeName, whole_file, write_failure
 from .outcome import Results
 from .row import Row, digest_of
+
+log = logging.getLogger(__name__)
 
 ROWS_PER_SHARD = 1000
 _NAME = "shard"
@@ -30,7 +34,8 @@ class Shards:
             most: rows of a shard.
         """
         self._folder, self._results, self._most = folder, results, most
-        self._waiting: list[Row] = []
+        self._next = most
+        self.waiting: list[Row] = []
 
     def adopt(self, rows: Mapping[str, Row]) -> None:
         """Say of rows that lie in a shard already that they do (the packer was killed before)."""
@@ -43,33 +48,35 @@ class Shards:
                     self._moved(row, path.name)
 
     def add(self, row: Row) -> None:
-        """A row whose file is there.
-
-        Raises:
-            OSError: a full shard cannot be written; its files stay.
-        """
+        """A row whose file is there."""
         if not self._results.line(row).get("shard"):
-            self._waiting.append(row)
-        if len(self._waiting) >= self._most:
+            self.waiting.append(row)
+        if len(self.waiting) >= self._next:
             self.flush()
 
     def flush(self) -> None:
-        """Pack what waits.
+        """Pack what waits; where that cannot be written, it goes on waiting and that is said."""
+        while rows := self.waiting[: self._most]:
+            try:
+                path = self._write(rows)
+            except OSError as error:
+                self._next = len(self.waiting) + self._most
+                place = FreeName(self._folder, _NAME, ".tar")
+                log.warning("%s Its rows lie singly.", write_failure(place, error))
+                return
+            for row in rows:
+                self._moved(row, path.name)
+            del self.waiting[: len(rows)]
+        self._next = self._most
 
-        Raises:
-            OSError: the shard cannot be written; its files stay.
-        """
-        rows, self._waiting = self._waiting, []
-        if not rows:
-            return
+    def _write(self, rows: Sequence[Row]) -> Path:
         with (
             whole_file(FreeName(self._folder, _NAME, ".tar")) as whole,
             tarfile.open(fileobj=whole.file, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             for row in rows:
                 self._pack(tar, row)
-        for row in rows:
-            self._moved(row, whole.path.name)
+        return whole.path
 
     def _pack(self, tar: tarfile.TarFile, row: Row) -> None:
         line = self._results.line(row)
@@ -82,7 +89,8 @@ class Shards:
 
     def _moved(self, row: Row, shard: str) -> None:
         self._results.moved(row, shard)
-        (self._folder / self._results.line(row)["file"]).unlink(missing_ok=True)
+        with suppress(OSError):  # in use elsewhere: it is a copy by now
+            (self._folder / self._results.line(row)["file"]).unlink(missing_ok=True)
 
 
 def _key(row: Row) -> str:

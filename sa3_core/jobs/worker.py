@@ -5,25 +5,24 @@ import logging
 import math
 from argparse import Namespace as Values
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
 
-from ..adapters.loading import load_adapters
-from ..adapters.switch import AdapterSwitch
 from ..audio.file import write_audio
 from ..audio.levels import set_levels
 from ..audio.loudness import measure
 from ..audio.waveform import peak
 from ..errors import SA3Error
 from ..files.names import system_failure
-from ..pipeline import Pipeline, Take, extend, generate, load_pipeline
+from ..pieces import Take
 from .buckets import LARGEST, Bucket
+from .decoding import Decoding
+from .fields import COLUMNS, DECODE, GENERATE
+from .generating import Generating
 from .memory import is_out_of_memory
 from .outcome import DONE, FAILED, Outcome
-from .request import extension_of, read_source, request_of
-from .row import Row, digest_of, has_source, seconds_of
+from .row import Row, seconds_of
 from .spec import JobSpec
 
 log = logging.getLogger(__name__)
@@ -39,48 +38,65 @@ class Maker(Protocol):
         ...
 
 
-class Worker:
-    """Makes rows into files; keeps the last model and its LoRAs loaded."""
+class Studio(Protocol):
+    """What makes the sounds: nets of this process, or a host's."""
 
-    def __init__(self, spec: JobSpec) -> None:
+    def takes(self, values: Values) -> Sequence[Take]:
+        """What one row, or a batch of rows put together, asks for."""
+        ...
+
+    def close(self) -> None:
+        """Leave the nets as they were found."""
+        ...
+
+
+class Worker:
+    """Makes rows into files, as many at once as memory allows."""
+
+    def __init__(self, spec: JobSpec, studio: Studio) -> None:
         """Set the threads; nothing is loaded yet."""
-        self._spec = spec
+        self._spec, self._studio = spec, studio
         self._size = spec.computing.batch or _FIRST_BATCH
         self._grows = spec.computing.batch is None
-        self._loaded: tuple[str, Pipeline] | None = None
-        self._adapted: tuple[str, AdapterSwitch | None] | None = None
-        self._entered = ExitStack()
+        self._room: int | None = None  # latent frames that one batch may have; None = not known
         if spec.computing.threads is not None:
             torch.set_num_threads(spec.computing.threads)
 
     def run(self, bucket: Bucket) -> Iterator[Outcome]:
         """Make the rows of a bucket; a row that fails stops no other."""
-        waiting = list(bucket.rows)
+        waiting = list(zip(bucket.rows, bucket.frames, strict=True))
         while waiting:
-            part = waiting[: self._size]
+            part = self._first(waiting)
+            rows = [row for row, _ in part]
             try:
-                takes = self._takes(part)
+                takes = self._takes(rows)
             except Exception as error:
                 if len(part) == 1:
-                    yield _failure(part[0], error)
+                    yield _failure(rows[0], error)
                     del waiting[:1]
                 elif is_out_of_memory(error):
-                    self._shrink(len(part))
+                    self._shrink(part)
                 else:  # one of them, or all: each says it for itself
-                    for row in part:
+                    for row in rows:
                         yield from self._alone(row)
                     del waiting[: len(part)]
                 continue
-            for row, take in zip(part, takes, strict=True):
+            for row, take in zip(rows, takes, strict=True):
                 yield self._written(row, take)
             del waiting[: len(part)]
             if self._grows and len(part) == self._size:
                 self._size = min(2 * self._size, LARGEST)
 
     def close(self) -> None:
-        """Take the LoRAs out of the model."""
-        self._entered.close()
-        self._adapted = None
+        """Leave the nets as they were found."""
+        self._studio.close()
+
+    def _first(self, waiting: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
+        """The rows of the next batch; rows wait in the order of their lengths."""
+        part = waiting[: self._size]
+        while self._room is not None and len(part) > 1 and _frames(part) > self._room:
+            part.pop()
+        return part
 
     def _alone(self, row: Row) -> Iterator[Outcome]:
         try:
@@ -90,52 +106,16 @@ class Worker:
         else:
             yield self._written(row, take)
 
-    def _shrink(self, failed: int) -> None:
-        self._size, self._grows = max(1, failed // 2), False
-        log.warning("Out of memory with %d rows at once; going on with %d.", failed, self._size)
+    def _shrink(self, part: list[tuple[Row, int]]) -> None:
+        """Half of what was too much is taken to fit; shorter clips may still be more at once."""
+        self._room = _frames(part) // 2
+        fits = len(self._first(part))
+        log.warning("Out of memory with %d rows at once; going on with %d.", len(part), fits)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _takes(self, rows: Sequence[Row]) -> tuple[Take, ...]:
-        spec, computing = self._spec, self._spec.computing
-        values = _together([row.values(spec.defaults, spec.folder) for row in rows])
-        pipeline = self._pipeline(values.model)
-        switch = self._switch(pipeline, values)
-        request = request_of(values)
-        if values.extend_audio:
-            source = read_source(values.extend_audio)
-            extension = extension_of(values)
-            return extend(pipeline, request, source, extension, computing.chunk, switch)
-        return generate(pipeline, request, computing.chunk, computing.noise_seed, switch).takes
-
-    def _pipeline(self, name: str) -> Pipeline:
-        if self._loaded is None or self._loaded[0] != name:
-            self.close()
-            self._loaded = None  # frees the memory before the next takes some
-            files, computing = self._spec.models[name], self._spec.computing
-            pipeline = load_pipeline(
-                files.model,
-                files.text_encoder,
-                files.autoencoder,
-                computing.objective,
-                computing.dtype,
-                computing.device,
-                computing.storage,
-            )
-            self._loaded = (name, pipeline)
-        return self._loaded[1]
-
-    def _switch(self, pipeline: Pipeline, values: Values) -> AdapterSwitch | None:
-        uses = [use.with_lora(self._spec.loras[use.lora]) for use in values.lora or ()]
-        key = digest_of([values.model, uses])
-        if self._adapted is None or self._adapted[0] != key:
-            self.close()
-            switch = None
-            if uses:
-                built = load_adapters(self._spec.models[values.model].model, uses)
-                switch = self._entered.enter_context(AdapterSwitch(pipeline.model, built))
-            self._adapted = (key, switch)
-        return self._adapted[1]
+    def _takes(self, rows: Sequence[Row]) -> Sequence[Take]:
+        return self._studio.takes(together([self._spec.values(row) for row in rows]))
 
     def _written(self, row: Row, take: Take) -> Outcome:
         spec = self._spec
@@ -162,24 +142,32 @@ class Worker:
             return _failure(row, error)
 
 
+_STUDIOS = {GENERATE: Generating, DECODE: Decoding}
+
+
 def worker_of(spec: JobSpec, number: int) -> Worker:
     """Worker `number` of a job: workers take turns on the CUDA devices of this machine."""
     if spec.computing.device == "cuda":
-        return Worker(spec.on(f"cuda:{number % torch.cuda.device_count()}"))
-    return Worker(spec)
+        spec = spec.on(f"cuda:{number % torch.cuda.device_count()}")
+    return Worker(spec, _STUDIOS[spec.work](spec))
 
 
-def _together(values: Sequence[Values]) -> Values:
+def _frames(part: Sequence[tuple[Row, int]]) -> int:
+    """Latent frames of a batch, padding included."""
+    return len(part) * max(frames for _, frames in part)
+
+
+def together(values: Sequence[Values]) -> Values:
     """The values of a batch: those of its first row, texts, lengths and seeds one per row."""
     if len(values) == 1:
         return values[0]
-    together = copy.copy(values[0])
+    first = copy.copy(values[0])
     for name in ("prompt", "negative", "seed"):
         lists: list[Any] = [getattr(one, name) or () for one in values]
-        setattr(together, name, [item for items in lists for item in items] or None)
-    if not has_source(together):
-        together.bars, together.seconds = None, [seconds_of(one) for one in values]
-    return together
+        setattr(first, name, [item for items in lists for item in items] or None)
+    if not COLUMNS[GENERATE].has_source(first):
+        first.bars, first.seconds = None, [seconds_of(one) for one in values]
+    return first
 
 
 def _failure(row: Row, error: Exception) -> Outcome:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sa3_core.audio.file import read_audio
-from sa3_core.jobs import worker
+from sa3_core.jobs import generating
 from tests.helpers.cli_support import read_path
 from tests.helpers.support import rel_l2
 
@@ -18,7 +18,7 @@ MANIFEST = "id,prompt,seconds,seed,negative,cfg,mood\na,pad,0.5,1,,,calm\nb,bass
 @pytest.fixture
 def job(sa3, monkeypatch, cached_pipeline, tmp_path):
     """job("--out", "o", manifest="...") -> (exit code, stdout lines, stderr)."""
-    monkeypatch.setattr(worker, "load_pipeline", cached_pipeline)
+    monkeypatch.setattr(generating, "load_pipeline", cached_pipeline)
 
     def run(*argv, manifest=MANIFEST):
         (tmp_path / "p.csv").write_text(manifest)
@@ -83,7 +83,7 @@ def test_a_broken_row_stops_no_other(job, tmp_path):
 
 
 def test_out_of_memory_halves_the_batch(job, monkeypatch):
-    real, sizes = worker.generate, []
+    real, sizes = generating.generate, []
 
     def generate(pipeline, request, *rest):
         sizes.append(request.batch)
@@ -91,7 +91,7 @@ def test_out_of_memory_halves_the_batch(job, monkeypatch):
             raise MemoryError
         return real(pipeline, request, *rest)
 
-    monkeypatch.setattr(worker, "generate", generate)
+    monkeypatch.setattr(generating, "generate", generate)
     code, _, err = job("--out", "o", "--batch", 2)
     assert code == 0
     assert sizes == [2, 1, 1]
@@ -99,7 +99,7 @@ def test_out_of_memory_halves_the_batch(job, monkeypatch):
 
 
 def test_every_fault_is_told_before_anything_is_loaded(job, monkeypatch):
-    monkeypatch.setattr(worker, "load_pipeline", None)
+    monkeypatch.setattr(generating, "load_pipeline", None)
     manifest = (
         "id,prompt,seconds,sampler,lora,model\na,x,long,,,\na,x,1,magic,,\nc,x,1,,no.safetensors,\n"
         "d,x,1,,,none\n"
