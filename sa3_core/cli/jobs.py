@@ -89,6 +89,11 @@ def _told(summary: Summary) -> list[str]:
             f"{summary} (first {first['id']}: {first['error']}). {summary.results} has all; "
             "--resume tries the failed ones again."
         )
+    if summary.loose:
+        raise JobFailedError(
+            f"{summary}, but {summary.loose} lie singly: their shards could not be written. "
+            "--resume packs them."
+        )
     return [str(summary.results)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tarfile
@@ -143,6 +144,40 @@ def test_shards_hold_every_row_once_and_its_line(spec, monkeypatch):
     assert [line["shard"] for line in results(spec)][::3] == [path.name for path in paths]
     assert str(run_job(packed, ROWS, here(spec), True)) == "0 made, 8 kept, 0 failed"
     assert sorted(spec.out.glob("*.tar")) == paths
+
+
+def test_shards_that_cannot_be_written_leave_their_files(spec, monkeypatch, caplog):
+    """The disk is full for tars: all rows are made, the summary tells, resuming packs them."""
+    monkeypatch.setattr(run_module, "Shards", partial(Shards, most=3))
+    packed = replace(spec, shards=True)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shards, "_pack", full)
+        summary = run_job(packed, ROWS, here(spec))
+    assert (summary.made, summary.failed, summary.loose) == (8, (), 8)
+    assert "the disk is full" in caplog.text
+    assert len(list(spec.out.glob("*.bin"))) == 8
+    again = run_job(packed, ROWS, here(spec), True)
+    assert (again.made, again.kept, again.loose) == (0, 8, 0)
+    assert [len(members(path)) for path in sorted(spec.out.glob("*.tar"))] == [6, 6, 4]
+
+
+def test_another_source_under_the_same_name_is_made_anew(spec):
+    """By what it holds, be it as long and as old; a copy of the same sound elsewhere is kept."""
+    source = spec.folder / "s.wav"
+    rows = [Row("a", 2, {"prompt": "x", "init_audio": "s.wav"}), ROWS[1]]
+    source.write_bytes(b"one sound")
+    changed = source.stat().st_mtime
+    run_job(spec, rows, here(spec))
+    os.utime(source, (1, 1))
+    assert str(run_job(spec, rows, here(spec), True)) == "0 made, 2 kept, 0 failed"
+    source.write_bytes(b"two sound")
+    os.utime(source, (changed, changed))
+    assert str(run_job(replace(spec), rows, here(spec), True)) == "1 made, 1 kept, 0 failed"
+    assert (spec.out / "runs").read_text() == "aba"
 
 
 def test_a_packer_killed_before_its_lines_packs_no_row_twice(spec, monkeypatch):
