@@ -21,14 +21,15 @@ function loadStates() {
   return states;
 }
 
-function gigabytes(bytes) {
+function sizeOf(bytes) {
+  if (bytes < 1e8) return `${(bytes / 1e6).toFixed(1)} MB`;
   return `${(bytes / 1e9).toFixed(bytes < 1e9 ? 2 : 1)} GB`;
 }
 
 /** How a source of a download stands: size, precision, and whether one has to log in for it. */
 function sourceFacts(source, isLoggedIn, text) {
   const access = source.gated ? (isLoggedIn ? "modelGatedKnown" : "modelGated") : "modelOpen";
-  return { size: gigabytes(source.bytes), precision: source.precision, access: text(access) };
+  return { size: sizeOf(source.bytes), precision: source.precision, access: text(access) };
 }
 
 /** What a run will download, and what the other sources would bring, the best of them first. */
@@ -48,8 +49,8 @@ function describe(node, loader, found, text) {
   const state = found[loader.list][valueOf(node, loader.combo)];
   if (!state) return text("modelUnknown");
   if (state.sources) return describeDownload(state, valueOf(node, SOURCE), found, text);
-  if (state.bundled) return text("modelBundled");
-  const lines = [text("modelOnDisk", { size: gigabytes(state.bytes) })];
+  if (state.bundled) return text("modelBundled", { size: sizeOf(state.bytes) });
+  const lines = [text("modelOnDisk", { size: sizeOf(state.bytes) })];
   const chosen = valueOf(node, "text_encoder");
   if (loader.needsText && chosen === found.with_model && !found.text_encoders.length) {
     lines.push(text("textEncoderMissing"));

@@ -15,6 +15,7 @@ from ..sa3_core.text.prompts import (
     length_report,
     split_prompts,
 )
+from ..sa3_core.text.small_vocabulary import said_together
 from .bridge.host.running import show
 from .bridge.sockets.clip import encode_prompts
 from .bridge.sockets.values import conditioning_value
@@ -173,7 +174,7 @@ class SA3TextEncode(io.ComfyNode):
         """Encode and say how many tokens each prompt has, and which words mean nothing."""
         prompts = split_prompts(text) if one_prompt_per_line else [text]
         encoded, tokenized = encode_prompts(clip, prompts)
-        notes = dict.fromkeys(prompt.note for prompt in tokenized if prompt.note)
+        notes = said_together(prompt.note for prompt in tokenized)
         ui = show(cls, [*length_report([prompt.total for prompt in tokenized]), *notes])
         return io.NodeOutput(conditioning_value(encoded), ui=ui)
 

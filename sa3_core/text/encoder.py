@@ -18,6 +18,7 @@ from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
 from .recent import RecentPrompts
+from .small_vocabulary import said_together
 from .tokenizers import TokenizedPrompt, Tokenizer, check_prompts, open_tokenizer
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ class T5Gemma(nn.Module):
         """
         check_prompts(prompts)
         tokenized = [self.tokenizer.tokenize(prompt, max_length) for prompt in prompts]
-        for note in dict.fromkeys(prompt.note for prompt in tokenized):
-            if note and note not in self._told:
-                self._told.add(note)
-                log.warning(note)
+        new = {prompt.note: None for prompt in tokenized if prompt.note not in self._told}
+        self._told.update(new)
+        for note in said_together(new):
+            log.warning(note)
         return tokenized
 
     def encode(self, prompts: Sequence[str]) -> TextConditioning:

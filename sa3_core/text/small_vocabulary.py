@@ -6,11 +6,12 @@ in silence (`ignores`). T5Gemma itself spells any word and has neither.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 WORD = r"\w+(?:-\w+)*"
+_SAID = "Passed over: "
 
 
 def word_note(folder: Path) -> Callable[[str], str] | None:
@@ -32,6 +33,19 @@ def word_note(folder: Path) -> Callable[[str], str] | None:
     def note(prompt: str) -> str:
         words = dict.fromkeys(re.findall(WORD, prompt.lower()))
         unknown = [word for word in words if word not in passed]
-        return f"Passed over: {', '.join(unknown)}. {knows}" if unknown else ""
+        return f"{_SAID}{', '.join(unknown)}. {knows}" if unknown else ""
 
     return note
+
+
+def said_together(notes: Iterable[str]) -> list[str]:
+    """Notes of several prompts as one for each vocabulary: every word once, what is known once.
+
+    Args:
+        notes: as `word_note` makes them; empty ones count for nothing.
+    """
+    words_of: dict[str, dict[str, None]] = {}
+    for note in filter(None, notes):
+        words, _, knows = note.removeprefix(_SAID).partition(". ")
+        words_of.setdefault(knows, {}).update(dict.fromkeys(words.split(", ")))
+    return [f"{_SAID}{', '.join(words)}. {knows}" for knows, words in words_of.items()]

@@ -9,6 +9,7 @@ import pytest
 
 from demo_model.maker import sounds, text
 from sa3_core.text.encoder import T5Gemma, load_t5gemma
+from sa3_core.text.small_vocabulary import said_together
 
 ENCODER = "t5gemma-b-b-ul2"
 
@@ -37,3 +38,11 @@ def test_it_is_said_once(encoder, caplog):
         for _ in range(3):
             encoder.tokenize(["choir", "choir"])
     assert [r.message for r in caplog.records] == [f"Passed over: choir. {sounds.KNOWS}"]
+
+
+def test_of_a_batch_every_word_is_named_once_and_what_it_knows_once(encoder, caplog):
+    with caplog.at_level(logging.WARNING):
+        prompts = encoder.tokenize(["Harp and oboe", "flute melody", "oboe, tuba", "Harp and oboe"])
+    told = f"Passed over: harp, oboe, tuba. {sounds.KNOWS}"
+    assert said_together(prompt.note for prompt in prompts) == [told]
+    assert [r.message for r in caplog.records] == [told]

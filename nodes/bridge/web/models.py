@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 from huggingface_hub import get_token
 
+from ....sa3_core.checkpoints.bundled import stored_file
 from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS, Variant
 from ....sa3_core.files.published import DTYPES, MIRROR_REPO, SOURCE_DTYPES, Source
@@ -30,10 +31,11 @@ def model_states() -> dict[str, Any]:
     """Every name of the loaders' combos: on disk, or how much its download is.
 
     Returns:
-        `models` and `autoencoders` by name, each {"bytes": on disk}, {"bundled": True}, or
-        {"repo", "download": bytes by source, "sources": what is known of each, "preferred": the
-        smallest source that is open to this user}; `text_encoders`: names found; `with_model`: the
-        choice that takes the model's; `logged_in`: whether downloads carry a token.
+        `models` and `autoencoders` by name, each {"bytes": on disk}, {"bundled": True, "bytes": as
+        it is stored}, or {"repo", "download": bytes by source, "sources": what is known of each,
+        "preferred": the smallest source that is open to this user}; `text_encoders`: names found;
+        `with_model`: the choice that takes the model's; `logged_in`: whether downloads carry a
+        token.
     """
     here = library()
     return {
@@ -60,7 +62,8 @@ def _state(here: Library, name: str, kind: Kind, is_found: bool) -> dict[str, An
         return {"bytes": _size(here.resolve(name, kind))}
     if name in VARIANTS:
         return _to_download(VARIANTS[name])
-    return {"bundled": True}  # brought along by the program: nothing to download
+    brought = stored_file()  # comes with the program: nothing to download
+    return {"bundled": True, "bytes": 0 if brought is None else _size(brought)}
 
 
 def _size(path: Path) -> int:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from sa3_core.checkpoints.bundled import stored_file
 from sa3_core.checkpoints.library import Library
 
 
@@ -50,7 +51,11 @@ def test_size_licence_and_precision_are_known_before_a_download(models):
 
 def test_a_listed_name_that_comes_with_the_program_has_nothing_to_download(models, tmp_path: Path):
     states = models._states(Library.from_models_dir(tmp_path), ["medium", "brought"], "model")
-    assert states["brought"] == {"bundled": True}
+    stored = stored_file()
+    assert stored is not None
+    size = stored.stat().st_size
+    assert states["brought"] == {"bundled": True, "bytes": size}
+    assert 1_000_000 < size < 12_000_000
     assert "bytes" not in states["medium"]
 
 
