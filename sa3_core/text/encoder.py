@@ -4,7 +4,7 @@ Source: arXiv 2504.06225 (T5Gemma); arXiv 2605.17991 (its use as conditioner, pa
 """
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from ..files.states import FileStates
 from ..files.tensor_file import check_finite, check_keys_and_shapes
 from .conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from .encoder_file import EncoderConfig, EncoderFile, read_encoder_file
+from .layers import StoredLayers, TextLayers, replace_layers
 from .recent import RecentPrompts
 from .small_vocabulary import said_together
 from .tokenizers import TokenizedPrompt, Tokenizer, check_prompts, open_tokenizer
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MIN_TRANSFORMERS = "4.53"
 
+LARGE_LAYER = "layers.0.mlp.gate_proj.weight"  # stands for all of them
 PORTION = 32  # prompts that are run at once; a thousand would take 16 GB
 
 
@@ -40,12 +42,14 @@ class T5Gemma(nn.Module):
     Attributes:
         encoder: transformers' T5GemmaEncoderModel.
         tokenizer: turns prompts into ids.
-        dtype: what the layers compute in. The embedding table may be kept in a narrower one.
+        dtype: what the layers compute in. Weights may be kept in a narrower one.
         files: the weights' file as it was loaded.
         recent: what was encoded last.
+        device: where it computes, if a host says so; None = where the embedding table lies.
     """
 
     files = FileStates()
+    device: torch.device | None = None
 
     def __init__(
         self, encoder: "T5GemmaEncoderModel", tokenizer: Tokenizer, dtype: torch.dtype
@@ -100,18 +104,18 @@ class T5Gemma(nn.Module):
             SA3Error: the weights' dtype is too narrow for their values.
         """
         self.check_files()
-        table = self._embedding().weight
-        padded, mask = _pad_ids(ids, vocabulary=table.shape[0])
+        device = self._place()
+        padded, mask = _pad_ids(ids, vocabulary=self._embedding().num_embeddings)
         filled, made = [row for row, item in enumerate(ids) if item], []
         for start in range(0, len(filled), PORTION):
             rows = filled[start : start + PORTION]
-            made.append(self._run(padded[rows].to(table.device), mask[rows].to(table.device)))
+            made.append(self._run(padded[rows], mask[rows].to(device)))
         tokens = torch.cat(made) if made else torch.zeros(0, *mask.shape[1:], TEXT_WIDTH)
         if not torch.isfinite(tokens).all():  # asked once: it waits for the device
             raise SA3Error(
                 f"The text encoder overflowed in {self.dtype}; load it in float32 or bfloat16."
             )
-        return TextConditioning(_among_zeros(tokens, filled, len(ids)), mask).to(table.device)
+        return TextConditioning(_among_zeros(tokens, filled, len(ids)), mask).to(device)
 
     def recall(
         self, ids: Sequence[Sequence[int]], state: Hashable = None
@@ -140,7 +144,7 @@ class T5Gemma(nn.Module):
         if found is None:
             found = self.encode_ids(ids)
             self.recent.put(self._key(ids, state), found)
-        return found.to(self._embedding().weight.device)
+        return found.to(self._place())
 
     def _key(self, ids: Sequence[Sequence[int]], state: Hashable) -> Hashable:
         """All that decides a result, the batch too: others in it move the last bit."""
@@ -148,28 +152,37 @@ class T5Gemma(nn.Module):
             state = sum(p._version for p in self.encoder.parameters() if not p.is_inference())
         return tuple(map(tuple, ids)), self.dtype, state
 
+    def _place(self) -> torch.device:
+        return self._embedding().weight.device if self.device is None else self.device
+
     def _embedding(self) -> nn.Embedding:
         """The embedding table."""
         return cast(nn.Embedding, self.encoder.get_input_embeddings())
 
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, n] ids, each row with a real token -> [B, n, 768] float32, zero past the mask."""
-        embedded = self._embedding()(ids).to(self.dtype)
+        embedded = self._embedding()(ids, device=mask.device).to(self.dtype)
         hidden = self.encoder(inputs_embeds=embedded, attention_mask=mask.long())
         return hidden.last_hidden_state.float().masked_fill(~mask[..., None], 0.0)
 
 
 def load_t5gemma(
-    path: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    layers: Callable[[torch.dtype], TextLayers] = lambda stored: StoredLayers,
 ) -> T5Gemma:
     """Load a text encoder from a Hugging Face folder or a repackaged single file.
 
-    Weights are memory-mapped and copied only where dtype or device ask for it.
+    Weights are memory-mapped. Those that are narrower than `dtype` stay so, and each layer widens
+    its own when it runs: beside the file, a computation takes the memory of one layer's weights.
 
     Args:
         path: folder `t5gemma-b-b-ul2`, or a file with a `spiece_model` tensor in it or a tokenizer
             beside it.
         dtype: float32, bfloat16 or float16; what the layers compute in.
+        device: where the weights go.
+        layers: makes a host's layer classes for the dtype that the weights are stored in.
 
     Raises:
         InputError: another dtype.
@@ -182,7 +195,8 @@ def load_t5gemma(
         raise InputError(f"The text encoder cannot compute in {dtype}; choose one of {known}.")
     file = read_encoder_file(Path(path))
     file.files.check()
-    encoder = _build_encoder(file.config)
+    kept = _kept_dtype(file.tensors[LARGE_LAYER].dtype, dtype)
+    encoder = _build_encoder(file.config, layers(kept))
     tokenizer = open_tokenizer(Path(path))  # before the weights: a missing one is told at once
     weights = _weights(file, dtype, device)
     if dtype == torch.float16:
@@ -219,7 +233,9 @@ def _among_zeros(tokens: Tensor, filled: Sequence[int], items: int) -> Tensor:
     return torch.stack([tokens[at[row]] if row in at else nothing for row in range(items)])
 
 
-def _build_encoder(config: EncoderConfig) -> "T5GemmaEncoderModel":
+def _build_encoder(
+    config: EncoderConfig, layers: TextLayers = StoredLayers
+) -> "T5GemmaEncoderModel":
     """The empty model: weights on the meta device, RoPE frequencies real."""
     try:
         from transformers import T5GemmaEncoderModel
@@ -227,6 +243,7 @@ def _build_encoder(config: EncoderConfig) -> "T5GemmaEncoderModel":
         raise SA3Error(_no_t5gemma()) from error
     with torch.device("meta"):
         model = T5GemmaEncoderModel(_transformers_config(config))
+    replace_layers(model, layers)
     # The frequencies are no weights, no file holds them, and meta tensors have no values.
     rotary = model.encoder.rotary_emb
     model.encoder.rotary_emb = type(rotary)(config=model.encoder.config)
@@ -281,13 +298,18 @@ def _transformers_config(config: EncoderConfig) -> "T5GemmaConfig":
 def _weights(
     file: EncoderFile, dtype: torch.dtype, device: torch.device | str
 ) -> dict[str, Tensor]:
-    """The file's tensors under the model's names, in `dtype` on `device`.
+    """The file's tensors under the model's names on `device`, in `dtype` or as narrow as they are.
 
-    The embedding table is never widened: looking a row up and widening that is the same, and
-    the table is two thirds of the encoder.
+    The embedding table is kept in another dtype of the same size too: it is only looked up.
     """
     weights = {}
     for name, tensor in file.tensors.items():
-        keep = name == "embed_tokens.weight" and tensor.dtype.itemsize <= dtype.itemsize
-        weights["encoder." + name] = tensor.to(device, tensor.dtype if keep else dtype)
+        table = name == "embed_tokens.weight" and tensor.dtype.itemsize <= dtype.itemsize
+        kept = tensor.dtype if table else _kept_dtype(tensor.dtype, dtype)
+        weights["encoder." + name] = tensor.to(device, kept)
     return weights
+
+
+def _kept_dtype(stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    """What weights are kept in: as stored where that is narrower than what computes."""
+    return stored if stored.itemsize < dtype.itemsize else dtype

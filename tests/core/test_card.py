@@ -240,6 +240,19 @@ def test_the_text_encoder_asks_once(pipeline: Pipeline) -> None:
     check_cost(there, (1, 3))
 
 
+def test_the_text_encoder_may_lie_elsewhere() -> None:
+    """As under a host that is short of memory: each weight is sent when its layer runs."""
+    text = load_pipeline(tiny_checkpoint("tiny-s")).text
+    text.device = torch.device("cuda")
+    with card() as there:
+        made = text.encode_ids([[5, 6, 7], [9]])
+    assert made.tokens.is_cuda
+    assert there.waits.total() == 1, there.waits
+    layers = sum(".layers." in name for name, _ in text.named_parameters())
+    sent = sum("layers.py" in where for where in there.copies.elements())
+    assert sent == layers + 2  # the last norm and the table's rows
+
+
 @pytest.mark.parametrize("recompute", shortly([False, True], True))
 @pytest.mark.parametrize("dtype", shortly(["fp32", "bf16"], "bf16"))
 @pytest.mark.parametrize("kind", shortly(["lora", "bora", "lora-xs"], "bora"))

@@ -6,7 +6,9 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.ops
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ....sa3_core.networks.ops import linear, onednn_is_faster
 
@@ -53,3 +55,37 @@ def faster_on_cpu(operations: Any) -> Any:
             return linear(input, self.weight, self.bias)
 
     return type("FastCPUOperations", (operations,), {"Linear": Linear})
+
+
+class RowsOfTable(nn.Embedding, comfy.ops.CastWeightBiasOp):
+    """An embedding table that stays where the host has put it; only rows are moved.
+
+    Tables are the largest part of a text encoder, and a prompt asks for few rows. A patched one is
+    brought to the device as a whole, as the host does with any layer.
+    """
+
+    comfy_cast_weights = True  # tells the host that it may leave it out of the card's memory
+    bias = None
+
+    def forward(self, input: Tensor, device: torch.device | None = None) -> Tensor:
+        """Ids [...] from anywhere -> rows [..., width] on `device`."""
+        comfy.ops.run_every_op()
+        device = input.device if device is None else device
+        if self.weight_function or getattr(self, "weight_lowvram_function", None) is not None:
+            weight, bias, stream = comfy.ops.cast_bias_weight(
+                self, device=device, dtype=self.weight.dtype, offloadable=True
+            )
+            rows = F.embedding(input.to(device), weight)
+            comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+            return rows
+        return F.embedding(input.to(self.weight.device), self.weight).to(device)
+
+
+def text_layers(compute: torch.dtype) -> Callable[[torch.dtype], Any]:
+    """Layer classes for a text encoder that computes in `compute`, by what its weights are in."""
+
+    def make(stored: torch.dtype) -> Any:
+        operations = layer_classes(stored, compute)
+        return type("TextLayers", (), {"Linear": operations.Linear, "Embedding": RowsOfTable})
+
+    return make

@@ -33,19 +33,18 @@ def make_patcher(
 
 
 @contextmanager
-def loaded(patcher: Any, memory: float, full: bool = False) -> Iterator[Any]:
+def loaded(patcher: Any, memory: float) -> Iterator[Any]:
     """Load a patcher's model for the duration of a block.
 
     Args:
         patcher: ModelPatcher.
         memory: bytes of activations that the block needs beside the weights.
-        full: load all weights (for nets whose layers cannot be streamed).
 
     Raises:
         CheckpointError: a file of the model or of its LoRAs was changed since it was read.
     """
     check_files(patcher)
-    mm.load_models_gpu([patcher], memory_required=math.ceil(memory), force_full_load=full)
+    mm.load_models_gpu([patcher], memory_required=math.ceil(memory))
     patcher.pre_run()
     try:
         yield patcher.model

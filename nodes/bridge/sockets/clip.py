@@ -15,6 +15,7 @@ from ....sa3_core.registry import AUTO
 from ....sa3_core.text.conditioning import TEXT_TOKENS, TEXT_WIDTH, TextConditioning
 from ....sa3_core.text.encoder import PORTION, T5Gemma, load_t5gemma
 from ....sa3_core.text.tokenizers import TokenizedPrompt, check_prompts
+from ..host.ops import text_layers
 from ..host.running import check_files, intermediate, loaded, make_patcher
 from .values import text_of
 
@@ -73,9 +74,9 @@ class SA3CLIP(comfy.sd.CLIP):
         return (text.tokens, None) if return_pooled else text.tokens
 
     def load_model(self, tokens: Any = None) -> Any:
-        """Load the encoder on its device; transformers' layers cannot be streamed."""
+        """Load the encoder on its device, or as much of it as the host has room for."""
         check_files(self.patcher)
-        mm.load_models_gpu([self.patcher], force_full_load=True)
+        mm.load_models_gpu([self.patcher])
         return self.patcher
 
     def state_dict_for_saving(self) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ class SA3CLIP(comfy.sd.CLIP):
         text = self.cond_stage_model.recall(ids, state)
         if text is None:
             memory = encoding_memory(min(len(ids), PORTION), max(map(len, ids), default=1))
-            with loaded(self.patcher, memory, full=True) as encoder:
+            with loaded(self.patcher, memory) as encoder:
                 text = encoder.encode_once(ids, state)
         return TextConditioning(intermediate(text.tokens), intermediate(text.mask))
 
@@ -115,7 +116,7 @@ def load_clip(path: str, precision: str = AUTO, disable_dynamic: bool = False) -
     """
     device = mm.text_encoder_device()
     dtype = DTYPES.get(precision) or _auto_dtype(device)
-    encoder = load_t5gemma(Path(path), dtype)
+    encoder = load_t5gemma(Path(path), dtype, layers=text_layers(dtype))
     mm.archive_model_dtypes(encoder)
     patcher = make_patcher(
         encoder, device, mm.text_encoder_offload_device(), classic=disable_dynamic

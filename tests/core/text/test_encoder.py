@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 import types
 from pathlib import Path
+from typing import cast
 
 import pytest
 import sentencepiece
 import torch
 from safetensors.torch import save_file
+from torch.profiler import profile
 
 from sa3_core.errors import InputError, SA3Error
-from sa3_core.text.encoder import T5Gemma, load_t5gemma
+from sa3_core.text.encoder import T5Gemma, _build_encoder, load_t5gemma
+from sa3_core.text.encoder_file import EncoderConfig
+from sa3_core.text.tokenizers import Tokenizer
 from tests.helpers.support import load_golden, rel_l2
 from tests.helpers.text_encoder_files import (
     FOLDER,
@@ -148,7 +153,42 @@ def test_half_files_compute_in_float32(stored: torch.dtype, tiny_s: Path, tmp_pa
     assert torch.equal(a.tokens, b.tokens)
     table, layer = half.encoder.encoder.embed_tokens, half.encoder.encoder.layers[0]
     assert table.weight.dtype == stored  # looked up first, widened then
-    assert layer.mlp.up_proj.weight.dtype == torch.float32
+    assert layer.mlp.up_proj.weight.dtype == stored  # widened when it runs
+    assert layer.pre_feedforward_layernorm.weight.dtype == stored
+
+
+@pytest.mark.parametrize("tokens", [4, 64])
+def test_one_layer_at_a_time_is_widened(tokens: int) -> None:
+    """Beside the weights it takes a matrix and the activations, however many layers there are."""
+    peaks = [_peak(_stored_in_half(layers), tokens) for layers in (1, 4)]
+    matrix = 4 * 768 * WIDE
+    assert peaks[1] < 1.02 * peaks[0]
+    assert peaks[1] < 1.1 * matrix + tokens * 4 * (3 * WIDE + 8 * 768)
+
+
+WIDE = 1024
+
+
+def _stored_in_half(layers: int) -> T5Gemma:
+    """An encoder of the published width whose weights lie in bfloat16."""
+    sizes = EncoderConfig(vocabulary=50, layers=layers, mlp_width=WIDE, heads=12, kv_heads=12)
+    net, tokenizer = _build_encoder(sizes), types.SimpleNamespace()
+    weights = {
+        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(1)).bfloat16() / 30
+        for name, value in net.state_dict().items()
+    }
+    net.load_state_dict(weights, assign=True)
+    return T5Gemma(net, cast(Tokenizer, tokenizer), torch.float32).requires_grad_(False)
+
+
+def _peak(encoder: T5Gemma, tokens: int) -> int:
+    """Most bytes that tensors took at once while so many tokens were encoded."""
+    encoder.encode_ids([[1] * tokens])  # what is kept for good
+    with profile(profile_memory=True) as trace:
+        encoder.encode_ids([[1] * tokens])
+    events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(changes))
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.03), (torch.float16, 0.005)])
