@@ -27,6 +27,7 @@ def main() -> int:
     speed.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     speed.add_argument("--no-peers", action="store_true", help="measure this pack alone")
     speed.add_argument("--slow", action="store_true", help="also peers that take minutes")
+    speed.add_argument("--reference", type=Path, metavar="PATH", help="a checkout of the original")
     args = parser.parse_args()
     unknown = set(args.names) - set(NAMES)
     if unknown:
@@ -43,6 +44,7 @@ def main() -> int:
         device=args.device,
         peers=not args.no_peers,
         slow=args.slow,
+        reference=args.reference,
     )
     failed = 0
     for name in args.names or BENCHMARKS:

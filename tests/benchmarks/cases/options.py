@@ -19,6 +19,7 @@ class Options:
         device: `auto`, `cpu` or `cuda`.
         peers: compare with other implementations.
         slow: also peers that take minutes.
+        reference: a checkout of the original implementation, None = without it.
     """
 
     quick: bool = False
@@ -29,6 +30,7 @@ class Options:
     device: str = "auto"
     peers: bool = True
     slow: bool = False
+    reference: Path | None = None
 
 
 class BenchmarkError(Exception):

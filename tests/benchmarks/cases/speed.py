@@ -1,4 +1,4 @@
-"""Speed and memory beside ComfyUI's native modules and diffusers, and beside the machine's limit.
+"""Speed and memory beside ComfyUI's native modules, diffusers and the original implementation.
 
 Every implementation computes in a process of its own, one at a time, in turns, on the same
 weights, inputs, dtype and threads. Results are compared before times count.
@@ -7,6 +7,7 @@ weights, inputs, dtype and threads. Results are compared before times count.
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from tests.benchmarks.checkpoints import checkpoint
 from tests.benchmarks.measuring import cuda
 from tests.benchmarks.measuring.fleet import Fleet
 from tests.benchmarks.measuring.measure import Measured, Peaks, measure
+from tests.benchmarks.peers import reference
 from tests.benchmarks.report import Report
 
 PARTS = (*TASKS, "load", "cuda")
@@ -34,7 +36,10 @@ def run(options: Options) -> str:
     unknown = set(names) - set(PARTS)
     if unknown:
         raise SystemExit(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
-    plan = Plan(options.quick, options.rounds, options.peers, options.slow)
+    if options.reference is not None:  # workers inherit it
+        os.environ[reference.PATH] = str(reference.checkout(options.reference))
+    original = options.reference is not None
+    plan = Plan(options.quick, options.rounds, options.peers, options.slow, original)
     threads, found, notes = torch.get_num_threads(), list[Measured](), list[str]()
     with Fleet(threads) as fleet:
         peaks = Peaks(fleet, options.quick)

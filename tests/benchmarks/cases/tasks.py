@@ -75,12 +75,14 @@ class Plan:
         rounds: instead of each row's own number.
         peers: other implementations too.
         slow: also those that take minutes.
+        reference: the original implementation too.
     """
 
     quick: bool = False
     rounds: int | None = None
     peers: bool = True
     slow: bool = False
+    reference: bool = False
 
     def length(self, seconds: float) -> float:
         """Seconds of audio to compute in place of `seconds`."""
@@ -92,7 +94,11 @@ class Plan:
 
     def peers_on_short(self) -> tuple[str, ...]:
         """Peers on short sequences, where ComfyUI's two attentions differ by less than noise."""
-        return "comfyui-sdpa", "diffusers", *self.only_slow("comfyui")
+        return "comfyui-sdpa", "diffusers", *self.only_slow("comfyui"), *self.original()
+
+    def original(self) -> tuple[str, ...]:
+        """The original implementation, where a checkout of it was named."""
+        return ("reference",) if self.reference else ()
 
     def pick(self, row: Row) -> Row:
         """The row as this plan wants it."""
@@ -176,9 +182,10 @@ def same_s(plan: Plan) -> list[Row]:
 def same_l(plan: Plan) -> list[Row]:
     """SAME-L: decoding beside the peers, then lengths that only ours can, whole and in chunks."""
     folder = str(checkpoint("tiny-m" if plan.quick else "same-l"))
-    quickly = ("ours", "comfyui-sdpa", "diffusers")
+    quickly = ("ours", "comfyui-sdpa", "diffusers", *plan.original())
+    shortly = ("ours", *COMFYUI, "diffusers", *plan.original())
     rows = [
-        _same_l_row(plan, folder, 10.0, ("ours", *COMFYUI, "diffusers"), Target(0.8), 1),
+        _same_l_row(plan, folder, 10.0, shortly, Target(0.8), 1),
         # ComfyUI's own choice takes minutes
         _same_l_row(plan, folder, 30.0, quickly + plan.only_slow("comfyui"), Target(0.8, 2.0), 1),
         _same_l_row(plan, folder, 120.0, ("ours",), Target(0.8), 1),

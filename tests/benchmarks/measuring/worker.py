@@ -23,7 +23,7 @@ from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.peak import rates
 from tests.benchmarks.measuring.work import UnableError, Work
-from tests.benchmarks.peers import comfyui, diffusers_sa3, ours, padded_text
+from tests.benchmarks.peers import comfyui, diffusers_sa3, ours, padded_text, reference
 
 IMPLEMENTATIONS: dict[str, Callable[[Job], Work]] = {
     "ours": ours.prepare,
@@ -31,6 +31,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Job], Work]] = {
     "comfyui-sdpa": lambda job: comfyui.prepare(job, (comfyui.SDPA,)),
     "diffusers": diffusers_sa3.prepare,
     "transformers": padded_text.prepare,
+    "reference": reference.prepare,
 }
 
 PAGE = 4096  # bytes, of memory
