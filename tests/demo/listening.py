@@ -22,7 +22,7 @@ WINDOW, HOP = 4096, 1024
 _EDGES = 40.0 * 2 ** (np.arange(53) / 6)  # 40 Hz to 16 kHz
 EXAMPLES, SEED = 12, 424242  # fresh clips of each class; no seed of the training
 _NEAREST = 5
-_EVERY = 4  # windows of a clip that are remembered: each shares three quarters with the next
+_KEPT = 800  # windows of each class that are remembered, drawn from all: beats are whole windows
 _LOUD = 0.01  # of the loudest window's power: 20 dB below it a moment says nothing
 
 Values = NDArray[np.float64]
@@ -63,8 +63,9 @@ def examples() -> dict[str, tuple[Values, Values]]:
     for name in sounds.CLASSES:
         clips = [sounds.make_clip(rng, (name,), rng.uniform(2, 6)) for _ in range(EXAMPLES)]
         powers = [_powers(clip.audio) for clip in clips]
-        moments = [_moments(power)[0][::_EVERY] for power in powers]
-        found[name] = (np.stack([_whole(power) for power in powers]), np.concatenate(moments))
+        moments = np.concatenate([_moments(power)[0] for power in powers])
+        wholes = np.stack([_whole(power) for power in powers])
+        found[name] = (wholes, rng.permutation(moments)[:_KEPT])
     return found
 
 
