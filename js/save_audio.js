@@ -12,6 +12,7 @@ const NODES = ["SA3SaveAudio"]; // node ids whose `audio` output names saved fil
 const PLAYER = "audioUI";
 const SELECTOR = "play";
 const CARDS = "takes";
+const MARGIN = 4; // px around the cards
 
 /** Names of the choices: numbered, because a list of runs may save one name into many folders. */
 function labels(files) {
@@ -32,8 +33,9 @@ function showCards(node, files, made, text) {
   if (!node.sa3Cards) {
     if (!files.length) return;
     node.sa3Cards = new TakeCards(node, text);
-    const widget = placeElement(node, CARDS, node.sa3Cards.element, { hideOnZoom: false });
-    fixHeight(widget, () => node.sa3Cards.height);
+    const options = { margin: MARGIN, hideOnZoom: false };
+    const widget = placeElement(node, CARDS, node.sa3Cards.element, options);
+    fixHeight(widget, () => node.sa3Cards.height + 2 * MARGIN);
   }
   node.sa3Cards.setFiles(files, made);
   node.sa3Cards.element.style.minHeight = `${node.sa3Cards.height}px`;

@@ -14,6 +14,7 @@ from tests.helpers.overlaps import overlaps
 from tests.tools.example_inputs import (
     api_workflow,
     page_form,
+    with_defaults,
     workflow_names,
     write_example_inputs,
 )
@@ -30,15 +31,6 @@ def opened(frontend: Frontend, comfy: ComfyServer) -> None:
     write_example_inputs(comfy)
     comfy.client.post("/history", {"clear": True})  # what earlier runs said would come back
     frontend.open()
-
-
-def with_defaults(graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """The graph with every widget that API callers may leave out; the page always sends them."""
-    for node in graph.values():
-        for key, (_, options, *_) in info[node["class_type"]]["input"].get("optional", {}).items():
-            if "default" in options:
-                node["inputs"].setdefault(key, options["default"])
-    return graph
 
 
 def differences(queued: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

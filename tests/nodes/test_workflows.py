@@ -129,7 +129,6 @@ def test_the_ui_form_has_a_note_and_links_to_the_models(name):
 TITLE, LEAST = 14, 8  # pixels of a node's title at full size, and the least that the page draws
 PAGE = (1366, 768)
 FREE = (1308, 668)  # of it beside the bars
-LARGE = {"batch_of_prompts", "inpaint_several_regions", "two_loras"}  # more than a small screen
 
 
 def test_every_title_can_be_read_when_the_page_opens_the_template(name):
@@ -140,9 +139,8 @@ def test_every_title_can_be_read_when_the_page_opens_the_template(name):
     )
     zoom = min(0.75 * PAGE[0] / width, 0.75 * PAGE[1] / height)
     assert zoom * TITLE >= LEAST
-    if name not in LARGE:
-        assert width <= FREE[0]
-        assert height <= FREE[1]
+    assert width <= FREE[0]
+    assert height <= FREE[1]
 
 
 def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:

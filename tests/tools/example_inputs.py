@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tests.helpers.harness import ComfyServer
 from tests.helpers.support import GOLDEN, ROOT
@@ -29,6 +30,20 @@ TITLES = {  # what the page's template browser shows, and searches: the names of
 def api_workflow(name: str) -> dict[str, dict]:
     """An example in API form."""
     return json.loads((API / f"{name}.json").read_text("utf-8"))
+
+
+def with_defaults(graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The graph with every widget that API callers may leave out; the page always sends them.
+
+    Args:
+        graph: in API form; it is filled in place.
+        info: what the server says of its nodes.
+    """
+    for node in graph.values():
+        for key, (_, options, *_) in info[node["class_type"]]["input"].get("optional", {}).items():
+            if "default" in options:
+                node["inputs"].setdefault(key, options["default"])
+    return graph
 
 
 def page_form(name: str, suffix: str = ".json") -> Path:

@@ -34,71 +34,67 @@ ARRANGE = """function arrange(nodes, top) {
     return bottom;
 }"""
 
-# What a template's graph does, from left to right: a group for each step, plumbing as title bars.
-# With the whole of it in sight, as the page opens a template, every title can be read.
-IN_GROUPS = """function inGroups(nodes, note) {
-    const GAP_X = 40, GAP_Y = 96, BELOW_BAR = 44, TOP = 62, SIDE = 12, NOTE_HEIGHT = 230;
-    const TEXT_ROOM = 70; // for a prompt of some lines
-    const TALLER = 44; // nodes of Nodes 2.0
-    const has = (type) => nodes.some((node) => node.type === type);
-    const PROMPT = ["SA3TextEncode", "SA3EmptyLatent", "SA3ContinueAudio", "SA3Loop"];
-    const MAKE = ["SA3Sampler", "SA3ExtendAudio", "SA3SAMEDecode"];
-    const SOURCE = ["SA3LoadModel", "SA3LoraLoader", "LoadAudio", "SA3SAMEEncode"];
-    const STEPS = [
-        [has("LoadAudio") ? "Model and source" : has("SA3LoraLoader") ? "Model and LoRAs" : "Model",
-            SOURCE, 252],
-        ...(has("SA3InpaintMask")
-            ? [["Where", ["SA3InpaintMask"], 384], ["What to make", [...PROMPT, ...MAKE], 288]]
-            : [["What to make", PROMPT, 300], ["Make it", MAKE, 252]]),
-        ["Listen", ["SA3SplitAudioBatch", "SA3SaveAudio"], 252],
-    ];
-    const BARS = ["SA3SAMEEncode", "SA3SAMEDecode", "SA3SplitAudioBatch"];
-    const title = (text, number) => number + "  " + (text !== STEPS[0][0] ? text
-        : nodes.some((node) => node.type === "LoadAudio") ? text : "Model");
-    const columns = [];
-    for (const [text, types, width] of STEPS) {
-        const all = nodes.filter((node) => types.includes(node.type));
-        // Two masks stand side by side: each is a picture.
-        const isPicture = types[0] === "SA3InpaintMask";
-        const parts = isPicture ? all.map((node) => [node]) : all.length ? [all] : [];
-        const wide = parts.length > 1 ? 320 : width;
-        for (const members of parts) columns.push({ text, width: wide, members });
-    }
-    let x = 0;
-    for (const column of columns) {
-        let y = 0;
-        column.members.sort((a, b) =>
-            STEPS.flatMap(([, types]) => types).indexOf(a.type)
-            - STEPS.flatMap(([, types]) => types).indexOf(b.type) || a.id - b.id);
-        for (const node of column.members) {
-            const room = node.type === "SA3TextEncode" ? TEXT_ROOM : 0;
-            node.setSize([column.width, node.computeSize()[1] + room]);
-            node.pos = [x, y];
-            if (BARS.includes(node.type)) node.collapse();
-            // Nodes 2.0 makes tall nodes taller by a fifth.
-            const high = Math.max(node.size[1] + GAP_Y, 1.2 * node.size[1] + GAP_Y / 2);
-            y += node.flags.collapsed ? BELOW_BAR : high;
+# What a template's graph does, in columns: a group for each step, plumbing as title bars. Below a
+# node is room for what it says after a run, in both renderers; see template_columns.py.
+IN_COLUMNS = """function inColumns(nodes, columns) {
+    const GAP_X = 40, TITLE = 30, ABOVE = 30, GROUP_TOP = 84, SIDE = 12, END = 8;
+    const LOWEST = 638, NOTE = 230; // with its title the graph is as tall as a small screen
+    const TALLER = 44; // of a column: nodes of Nodes 2.0
+    const TEXT_ROOM = 60; // for a prompt of some lines
+    // Nodes 2.0 makes its nodes taller by these shares.
+    const SHARE = { SA3EmptyLatent: 1.3, SA3LoadModel: 1.26, SA3TextEncode: 1 };
+    const SAYS = { SA3LoadModel: 64, SA3InpaintMask: 62, SA3SaveAudio: 166, LoadAudio: 8 }; // px
+    const left = [...nodes].sort((a, b) => a.id - b.id);
+    const take = (type) => left.splice(left.findIndex((node) => node.type === type), 1)[0];
+    const says = (node) => {
+        if (node.type !== "SA3TextEncode") return SAYS[node.type] ?? 32;
+        const { value } = node.widgets.find((widget) => widget.name === "text");
+        return 12 + 16 * value.split("\\n").length; // a line for each prompt
+    };
+    const room = (node) => {
+        const [, height] = node.size;
+        return Math.max(height + says(node), (SHARE[node.type] ?? 1.2) * height);
+    };
+    const place = (type, isBar, x, y, width) => {
+        const node = take(type);
+        node.pos = [x, y];
+        const text = type === "SA3TextEncode" ? TEXT_ROOM : 0;
+        const height = type === "MarkdownNote" ? Math.min(NOTE, LOWEST - y) : null;
+        node.setSize([width, height ?? node.computeSize()[1] + text]);
+        if (isBar) node.collapse();
+        return isBar ? { end: y, last: y } : { end: y + room(node), last: y + node.size[1] };
+    };
+    const steps = new Map(); // by title: left, top, right
+    let x = 0, bottom = 0;
+    const open = []; // steps that reach to the bottom
+    for (const { width, parts } of columns) {
+        let y = 0, before = null;
+        for (const { title, members } of parts) {
+            const fresh = { left: x - SIDE, top: y - GROUP_TOP, right: 0, bottom: 0 };
+            const step = steps.get(title) ?? fresh;
+            steps.set(title, step);
+            step.right = x + width + SIDE;
+            if (before) before.bottom = step.top - END;
+            before = step;
+            for (const [type, isBar] of members) {
+                const { end, last } = place(type, isBar, x, y, width);
+                bottom = Math.max(bottom, last);
+                y = end + ABOVE + TITLE;
+            }
+            y += GROUP_TOP + END - ABOVE - TITLE;
         }
-        column.x = x;
-        column.end = y - (column.members.at(-1).flags.collapsed ? BELOW_BAR - 8 : GAP_Y - 8);
-        x += column.width + GAP_X;
+        open.push(before);
+        x += width + GAP_X;
     }
-    // The note stands on the left where that makes nothing longer: the page's map is on the right.
-    const lowest = Math.max(...columns.map(({ end }) => end));
-    const isFree = columns[0].end + GAP_Y + NOTE_HEIGHT <= lowest + GAP_Y;
-    const room = isFree ? columns[0] : columns.at(-1);
-    note.pos = [room.x, room.end + GAP_Y];
-    note.setSize([room.width, NOTE_HEIGHT]);
-    room.end += GAP_Y + NOTE_HEIGHT + 8;
-    const bottom = Math.max(...columns.map(({ end }) => end));
-    let number = 0, before = "";
-    for (const { text, width, x: left, end } of columns) {
-        const group = new LiteGraph.LGraphGroup(`${text === before ? number : ++number}  ${text}`);
-        before = text;
-        group.pos = [left - SIDE, -TOP - 22];
-        group.size = [width + 2 * SIDE, bottom + TOP + 22 + TALLER];
+    for (const step of open) step.bottom = bottom + TALLER;
+    let number = 0;
+    for (const [title, step] of steps) {
+        const group = new LiteGraph.LGraphGroup(`${++number}  ${title}`);
+        group.pos = [step.left, step.top];
+        group.size = [step.right - step.left, step.bottom - step.top];
         app.graph.add(group);
     }
+    if (left.length) throw new Error(`no place for ${left.map((node) => node.type)}`);
 }"""
 
 # Fill a part of the page, given as left, top, right, bottom, with the graph.

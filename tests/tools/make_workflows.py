@@ -26,10 +26,12 @@ from tests.helpers.support import comfyui_root
 from tests.tools.example_inputs import (
     api_workflow,
     page_form,
+    with_defaults,
     workflow_names,
     write_example_inputs,
 )
-from tests.tools.layout import IN_GROUPS
+from tests.tools.layout import IN_COLUMNS
+from tests.tools.template_columns import columns_of
 from tests.tools.thumbnails import draw_thumbnail
 from tests.tools.workflow_forms import form_of
 from tests.tools.workflow_notes import NOTES
@@ -38,8 +40,8 @@ VIEWPORT = {"width": 1800, "height": 800}
 HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
 TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
 
-PREPARE = f"""([note, modelsOf]) => {{
-    {IN_GROUPS}
+PREPARE = f"""([note, modelsOf, columns]) => {{
+    {IN_COLUMNS}
     const graph = app.graph;
     const nodes = [...graph.nodes].sort((a, b) => a.id - b.id);
     for (const node of nodes) {{
@@ -63,7 +65,7 @@ PREPARE = f"""([note, modelsOf]) => {{
     graph.add(text);
     text.title = "Read me";
     text.widgets[0].value = note;
-    inGroups(nodes, text);
+    inColumns([...nodes, text], columns);
 }}"""
 
 
@@ -86,12 +88,15 @@ def model_links() -> dict[str, list[dict[str, str]]]:
 def make(ui: Frontend, name: str) -> None:
     """Write the UI form and the thumbnail of one API workflow."""
     ui.reset()
-    # The page keeps values by graph and node: without an id every graph is the same one.
-    ui.page.evaluate("() => { app.graph.id = crypto.randomUUID(); }")
+    # The page keeps values by graph and node, and takes every graph of this form for the same
+    # one: what is not said would be as in the graph before.
+    graph = with_defaults(api_workflow(name), ui.server.client.object_info())
     script = "([graph, name]) => window.app.loadApiJson(graph, name)"
-    ui.page.evaluate(script, [api_workflow(name), name])
+    ui.page.evaluate(script, [graph, name])
     ui.settle(500)
-    ui.page.evaluate(PREPARE, [NOTES[name], model_links()])
+    ui.load(ui.workflow())  # nodes fold and unfold by the values that they are opened with
+    ui.settle(500)
+    ui.page.evaluate(PREPARE, [NOTES[name], model_links(), columns_of(name)])
     ui.settle(500)
     workflow = tidy(ui.workflow(), name)
     text = json.dumps(workflow, indent=1, ensure_ascii=False)

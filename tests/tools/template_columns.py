@@ -1,0 +1,99 @@
+"""Where each example workflow has its nodes: columns of steps, as the page's groups show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NOTE = "MarkdownNote"
+BARS = ("SA3SAMEEncode", "SA3SAMEDecode", "SA3SplitAudioBatch")  # plumbing: a title bar each
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step, or what of it stands in one column.
+
+    Attributes:
+        title: of the group; parts of one title share a group.
+        types: node types from top to bottom; of several nodes of a type the first one by id.
+        bars: further types that are folded to their title here.
+    """
+
+    title: str
+    types: tuple[str, ...]
+    bars: tuple[str, ...] = ()
+
+
+Column = tuple[int, tuple[Part, ...]]  # width, from top to bottom
+
+_SIDE, _MIDDLE, _PICTURE, _TWO_PICTURES = 252, 300, 384, 320  # px
+_LISTEN = Part("Listen", ("SA3SaveAudio",))
+_LOAD, _SOURCE, _TEXT = "SA3LoadModel", "LoadAudio", "SA3TextEncode"
+_SAMPLER, _DECODE, _MASK = "SA3Sampler", "SA3SAMEDecode", "SA3InpaintMask"
+
+
+def _four(
+    model: tuple[str, ...], prompt: tuple[str, ...], make: tuple[str, ...], listen: Part = _LISTEN
+) -> tuple[Column, ...]:
+    """Model, what to make, make it, listen: a column each."""
+    title = "Model and source" if _SOURCE in model else "Model"
+    return (
+        (_SIDE, (Part(title, model),)),
+        (_MIDDLE, (Part("What to make", prompt),)),
+        (_SIDE, (Part("Make it", make),)),
+        (_SIDE, (listen,)),
+    )
+
+
+# By the workflow's name. Save Audio is at the bottom of its column, or has a low note below it:
+# its cards need room.
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "text_to_audio": _four((_LOAD, NOTE), (_TEXT, "SA3EmptyLatent"), (_SAMPLER, _DECODE)),
+    "batch_of_prompts": _four(
+        (_LOAD, NOTE),
+        (_TEXT, "SA3EmptyLatent"),
+        (_SAMPLER,),
+        Part("Listen", (_DECODE, "SA3SplitAudioBatch", "SA3SaveAudio")),
+    ),
+    "audio_to_audio": _four((_LOAD, _SOURCE, "SA3SAMEEncode"), (_TEXT, NOTE), (_SAMPLER, _DECODE)),
+    "continue_audio": _four(
+        (_LOAD, _SOURCE), (_TEXT, "SA3ContinueAudio"), (_SAMPLER, _DECODE, NOTE)
+    ),
+    "extend_long": _four((_LOAD, _SOURCE), (_TEXT, NOTE), ("SA3ExtendAudio",)),
+    "loop": _four((_LOAD, _SOURCE), (_TEXT, "SA3Loop"), (_SAMPLER, _DECODE, NOTE)),
+    "inpaint_one_region": (
+        (_SIDE, (Part("Model and source", (_LOAD, _SOURCE, "SA3SAMEEncode")),)),
+        (_PICTURE, (Part("Where", (_MASK,)),)),
+        (288, (Part("What to make", (_TEXT, _SAMPLER, _DECODE)),)),
+        (_SIDE, (Part("Listen", ("SA3SaveAudio", NOTE)),)),
+    ),
+    "inpaint_several_regions": (
+        (_SIDE, (Part("Model and source", (_LOAD, _SOURCE)),)),
+        (_TWO_PICTURES, (Part("Where", (_MASK, NOTE)),)),
+        (_TWO_PICTURES, (Part("Where", (_MASK,)),)),
+        (288, (Part("What to make", (_TEXT, _SAMPLER, _DECODE), bars=(_SAMPLER,)), _LISTEN)),
+    ),
+    "two_loras": (
+        (_SIDE, (Part("Model and LoRAs", (_LOAD, NOTE)),)),
+        (_SIDE, (Part("Model and LoRAs", ("SA3LoraLoader", "SA3LoraLoader")),)),
+        (_MIDDLE, (Part("What to make", (_TEXT, "SA3EmptyLatent")),)),
+        (_SIDE, (Part("Make it", (_SAMPLER, _DECODE)), _LISTEN)),
+    ),
+}
+
+
+def columns_of(name: str) -> list[dict[str, Any]]:
+    """A workflow's columns as the page's script takes them."""
+    return [
+        {
+            "width": width,
+            "parts": [
+                {
+                    "title": part.title,
+                    "members": [[kind, kind in (*BARS, *part.bars)] for kind in part.types],
+                }
+                for part in parts
+            ],
+        }
+        for width, parts in COLUMNS[name]
+    ]
