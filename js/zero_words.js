@@ -1,23 +1,33 @@
 // Numbers whose 0 has a meaning, such as auto: the widget shows and takes the word. Graphs, links
 // and the server keep the 0.
 
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { sourceOf } from "./shared/boxes.mjs";
 import { setStyle } from "./shared/elements.mjs";
-import { allNodes } from "./shared/names.mjs";
 import { after, findWidget } from "./shared/widgets.mjs";
 
 const OPTION = "sa3_zero"; // of an input: its word
 const SHOWN = "_displayValue"; // what the canvas renderer writes into a widget
 const STYLE_ID = "sa3-zero-words";
 
-/** The words of a node's inputs by name. */
-function wordsOf(node) {
-  const { required, optional } = node.constructor.nodeData?.input ?? {};
-  const words = new Map();
-  for (const [name, spec] of Object.entries({ ...required, ...optional })) {
-    if (spec[1]?.[OPTION]) words.set(name, spec[1][OPTION]);
+const known = new WeakMap(); // constructor of a node of ours -> its words by the input's name
+
+/** The words of a node's own inputs by name. */
+function wordsOf({ comfyClass, constructor }) {
+  if (!comfyClass?.startsWith("SA3")) return new Map();
+  if (!known.has(constructor)) {
+    const { required, optional } = constructor.nodeData?.input ?? {};
+    const words = Object.entries({ ...required, ...optional }).map(([name, spec]) => [name, spec[1]?.[OPTION]]);
+    known.set(constructor, new Map(words.filter(([, word]) => word)));
   }
-  return words;
+  return known.get(constructor);
+}
+
+/** The word of a node's widget, which may be a box's that stands for one inside. */
+function wordFor(node, name) {
+  const source = sourceOf(node, name);
+  return source && wordsOf(source.node).get(source.name);
 }
 
 /** What a user typed, as the number that the page expects. */
@@ -25,46 +35,63 @@ function asNumber(typed, word) {
   return String(typed).trim().toLowerCase() === word ? "0" : typed;
 }
 
-/** Canvas renderer: the widget paints its value and asks for another one in a prompt. */
-function speak(widget, word) {
-  const base = Object.getPrototypeOf(widget);
-  Object.defineProperty(widget, SHOWN, {
+const taught = new Set(); // kinds of widgets of the canvas renderer that know of words
+
+/**
+ * Canvas renderer: a widget paints its value and asks for another one in a prompt. Its kind is
+ * taught, not the widget: what a box shows is made anew for each drawing.
+ */
+function teach(kind) {
+  if (taught.has(kind)) return;
+  taught.add(kind);
+  const own = Object.getOwnPropertyDescriptor(kind, SHOWN)?.get;
+  Object.defineProperty(kind, SHOWN, {
     configurable: true,
     get() {
-      const isWord = Number(this.value) === 0 && !this.computedDisabled;
-      return isWord ? word : Reflect.get(base, SHOWN, this);
+      const isZero = Number(this.value) === 0 && !this.computedDisabled;
+      const word = isZero && wordFor(this.node, this.name);
+      return word || (own ? own.call(this) : Reflect.get(Object.getPrototypeOf(kind), SHOWN, this));
     },
   });
-  const click = widget.onClick;
-  widget.onClick = function (options) {
-    const { canvas } = options;
-    const { prompt } = canvas;
-    canvas.prompt = (title, value, then, ...rest) =>
-      prompt.call(
-        canvas,
-        title,
-        Number(value) === 0 ? word : value,
-        (typed) => then(asNumber(typed, word)),
-        ...rest,
-      );
-    try {
-      return click.call(this, options);
-    } finally {
-      canvas.prompt = prompt;
-    }
+  const click = kind.onClick;
+  kind.onClick = function (options) {
+    const word = wordFor(options.node, this.name);
+    return word ? askByWord(this, { click, options, word }) : click.call(this, options);
   };
+}
+
+/** A click whose prompt shows and takes the word. */
+function askByWord(widget, { click, options, word }) {
+  const { canvas } = options;
+  const { prompt } = canvas;
+  canvas.prompt = (title, value, then, ...rest) =>
+    prompt.call(
+      canvas,
+      title,
+      Number(value) === 0 ? word : value,
+      (typed) => then(asNumber(typed, word)),
+      ...rest,
+    );
+  try {
+    return click.call(widget, options);
+  } finally {
+    canvas.prompt = prompt;
+  }
 }
 
 // Nodes 2.0 draws its own input fields; style rules survive its drawing anew.
 
 /** Where Nodes 2.0 has the field of an input. */
 function fieldOf(node, name) {
-  return `[data-node-id="${node.id}"] [aria-label="${name}"]`;
+  return `[data-node-id="${node.id}"] [aria-label="${CSS.escape(name)}"]`;
 }
 
 function rulesOf(node) {
+  const names = node.subgraph ? node.inputs.map((input) => input.name) : [...wordsOf(node).keys()];
   const rest = '> input[aria-valuenow="0"]:not(:focus, :disabled)';
-  return [...wordsOf(node)].map(([name, word]) => {
+  return names.flatMap((name) => {
+    const word = wordFor(node, name);
+    if (!word) return [];
     const field = fieldOf(node, name);
     return `${field} div ${rest} { color: transparent; }
 ${field} div:has(${rest})::before { content: "${word}"; position: absolute; inset: 0; display: flex;
@@ -74,10 +101,11 @@ ${field} div:has(${rest})::before { content: "${word}"; position: absolute; inse
 
 let waiting = 0;
 
+/** Rules for the graph in sight: inside of a box other nodes have the same ids. */
 function styleSoon() {
   waiting ||= requestAnimationFrame(() => {
     waiting = 0;
-    setStyle(STYLE_ID, allNodes(app.rootGraph).flatMap(rulesOf).join("\n"));
+    setStyle(STYLE_ID, (app.canvas.graph?.nodes ?? []).flatMap(rulesOf).join("\n"));
   });
 }
 
@@ -87,7 +115,7 @@ function wordAt(input) {
   const id = input.closest("[data-node-id]")?.getAttribute("data-node-id");
   const node = id && app.canvas.graph?.getNodeById(id);
   const name = input.closest("[aria-label]")?.getAttribute("aria-label");
-  return node ? wordsOf(node).get(name) : undefined;
+  return node ? wordFor(node, name) : undefined;
 }
 
 function showWord({ target }) {
@@ -109,16 +137,19 @@ app.registerExtension({
     document.addEventListener("blur", takeWord, true);
     const onKey = (event) => event.key === "Enter" && takeWord(event);
     document.addEventListener("keyup", onKey, true);
+    app.canvas.canvas.addEventListener("litegraph:set-graph", styleSoon); // into a box, and out
+    api.addEventListener("graphChanged", styleSoon); // a box may show another input
   },
 
   nodeCreated(node) {
-    const words = node.comfyClass?.startsWith("SA3") ? wordsOf(node) : new Map();
-    if (!words.size) return;
-    for (const [name, word] of words) {
+    for (const name of wordsOf(node).keys()) {
       const widget = findWidget(node, name);
-      if (widget) speak(widget, word);
+      if (widget) teach(Object.getPrototypeOf(widget));
     }
+    if (!wordsOf(node).size && !node.subgraph) return;
     after(node, "onAdded", styleSoon);
     after(node, "onRemoved", styleSoon);
   },
+
+  afterConfigureGraph: styleSoon,
 });

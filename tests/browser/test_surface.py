@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
 from tests.helpers.frontend import RENDERERS
 from tests.tools.example_inputs import page_form
+from tests.tools.make_blueprints import Box, make_blueprint
 
 GRAPH = json.loads(page_form("text_to_audio").read_text("utf-8"))
 MODEL, LATENT, SAMPLER = 1, 3, 4  # node ids in it
@@ -114,6 +116,67 @@ def test_zero_is_a_word_where_it_has_a_meaning(ui, renderer):
     for value, words in ((4.5, 1), (0.0, 2)):
         ui.set_widget(node, "cfg", value)
         assert seen(ui, renderer, node).count("auto") == words
+
+
+BOXED = Box(
+    "Boxed",
+    "text_to_audio",
+    "A box that shows two numbers of the sampler.",
+    (),
+    (("steps", "SA3Sampler", "steps"), ("strength of the prompt", "SA3Sampler", "cfg")),
+)
+TYPES = {("SA3Sampler", "steps"): "INT", ("SA3Sampler", "cfg"): "FLOAT"}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_box_says_and_takes_the_words_of_what_it_shows(ui, renderer):
+    ui.use_renderer(renderer)
+    ui.load({**make_blueprint(BOXED, TYPES), "id": str(uuid.uuid4())})
+    ui.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [200, 100]; }")
+    ui.settle(400)
+    (box,) = [node["id"] for node in ui.workflow()["nodes"]]
+    assert seen(ui, renderer, box).count("auto") == 2
+    name = "strength of the prompt"
+    for typed, value, words in (("4.5", 4.5, 1), ("Auto", 0, 2)):
+        type_into(ui, renderer, box, name, typed)
+        assert ui.widgets(box)[name] == value
+        assert seen(ui, renderer, box).count("auto") == words
+    (queued,) = [n for n in ui.api_graph().values() if n["class_type"] == "SA3Sampler"]
+    assert (queued["inputs"]["steps"], queued["inputs"]["cfg"]) == (0, 0)
+    # Inside of it the sampler says them too, and other nodes of its id do not.
+    ui.page.evaluate(
+        "() => { const [box] = app.graph.nodes; app.canvas.openSubgraph(box.subgraph, box); }"
+    )
+    ui.settle(400)
+    inside = ui.page.evaluate(
+        "() => app.canvas.graph.nodes.find((node) => node.type === 'SA3Sampler').id"
+    )
+    ui.page.evaluate(
+        """id => {
+            const { pos } = app.canvas.graph.getNodeById(id);
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [200 - pos[0], 100 - pos[1]];
+        }""",
+        inside,
+    )
+    ui.settle(400)
+    assert seen(ui, renderer, inside).count("auto") >= 2
+    ui.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+    ui.page.evaluate("() => app.graph.clear()")
+    stock = ui.page.evaluate(
+        """id => {
+            const node = LiteGraph.createNode("KSampler");
+            node.id = id;
+            app.graph.add(node);
+            node.widgets.find((widget) => widget.name === "cfg").value = 0;
+            return node.id;
+        }""",
+        inside,
+    )
+    ui.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [200, 100]; }")
+    ui.settle(400)
+    assert "auto" not in seen(ui, renderer, stock)
 
 
 @pytest.mark.smoke

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tests.helpers.client import Run
+from tests.helpers.frontend import RENDERERS
 from tests.helpers.graphs import read
+from tests.helpers.overlaps import overlaps
 from tests.tools.example_inputs import (
     LORA_NAME,
     api_workflow,
@@ -41,6 +43,17 @@ def save_nodes(graph: dict[str, Any]) -> list[str]:
     return [key for key, node in graph.items() if node["class_type"] == "SA3SaveAudio"]
 
 
+def assert_apart(ui, cards: int) -> None:
+    """Nodes that show what they made lie on no other, in both renderers."""
+    for renderer in RENDERERS:
+        ui.use_renderer(renderer)
+        ui.fit()
+        shown = "count => document.querySelectorAll('.sa3-card').length === count"
+        ui.page.wait_for_function(shown, arg=cards, timeout=60_000)
+        ui.settle(500)
+        assert overlaps(ui, renderer) == []
+
+
 @pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize(
     "name",
@@ -58,6 +71,7 @@ def test_the_page_and_the_api_give_the_same_sound(ui, comfy, name):
             ui.set_widget(int(key), widget, value)
     history = ui.queue()
     assert history["status"]["status_str"] == "success", history["status"]
+    assert_apart(ui, len(history["outputs"][save_nodes(graph)[0]]["audio"]))
     # Nothing may come out of the cache: the API run is to make every sample itself.
     comfy.client.post("/free", {"free_memory": True, "unload_models": True})
     run = comfy.client.run(graph)

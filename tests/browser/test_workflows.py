@@ -60,6 +60,53 @@ def test_the_ui_form_opens_and_gives_the_api_form(ui, comfy, name):
         ui.fit()
         assert overlaps(ui, renderer) == []
         ui.screenshot(f"workflow-{name}-{renderer}")
+        if renderer == "litegraph":  # the tests of the files count on their sizes
+            assert sizes(ui.workflow()) == sizes(json.loads(page_form(name).read_text("utf-8")))
+
+
+def sizes(workflow: dict[str, Any]) -> dict[int, list[int]]:
+    """Size of each node that is not folded to its title."""
+    open_nodes = [n for n in workflow["nodes"] if not n.get("flags", {}).get("collapsed")]
+    return {node["id"]: [round(side) for side in node["size"]] for node in open_nodes}
+
+
+SMALL_SCREEN = {"width": 1366, "height": 768}
+LEAST = 8  # pixels of a title that can be read
+OPENED = """() => {
+    const { ds, canvas } = app.canvas, { left, top } = canvas.getBoundingClientRect();
+    const corner = (x, y) =>
+        [(x + ds.offset[0]) * ds.scale + left, (y + ds.offset[1]) * ds.scale + top];
+    const corners = ({ pos: [x, y], size: [width, height], flags }) => [
+        corner(x, y - LiteGraph.NODE_TITLE_HEIGHT),
+        corner(x + width, y + (flags.collapsed ? 0 : height)),
+    ];
+    return {
+        title: ds.scale * LiteGraph.NODE_TEXT_SIZE,
+        corners: app.graph.nodes.flatMap(corners),
+    };
+}"""
+
+
+@pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_template_opens_whole_and_readable_on_a_small_screen(ui, renderer):
+    ui.use_renderer(renderer)
+    before = ui.page.viewport_size
+    ui.page.set_viewport_size(SMALL_SCREEN)
+    try:
+        for name in NAMES:
+            # As the page's template browser opens it.
+            workflow = json.loads(page_form(name).read_text("utf-8"))
+            script = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
+            ui.page.evaluate(script, [workflow, name])
+            ui.settle(500)
+            seen = ui.page.evaluate(OPENED)
+            assert seen["title"] >= LEAST, name
+            for x, y in seen["corners"]:
+                assert 0 <= x <= SMALL_SCREEN["width"], name
+                assert 0 <= y <= SMALL_SCREEN["height"], name
+    finally:
+        ui.page.set_viewport_size(before)
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
