@@ -20,6 +20,7 @@ const MODES = {
   SA3PasteBack: [[TEMPO, namesBars]],
   SA3LookAudio: [[["filename_prefix"], (node) => Boolean(valueOf(node, "save_png"))]],
 };
+const opening = new WeakSet(); // nodes that take over what a graph holds of them
 const CHOOSERS = ["length_in", "regions", "save_png"];
 
 function apply(node) {
@@ -35,6 +36,7 @@ function apply(node) {
 
 /** Show what counts now; the node grows and shrinks by what comes and goes. */
 function change(node) {
+  if (opening.has(node)) return; // it brings the size that fits what it will show
   const before = node.computeSize()[1];
   apply(node);
   const height = node.computeSize()[1];
@@ -55,6 +57,15 @@ app.registerExtension({
     }
     after(node, "onConnectionsChange", () => change(node));
     after(node, "onPropertyChanged", () => change(node));
+    const { configure } = node;
+    node.configure = function (...args) {
+      opening.add(this);
+      try {
+        return configure.apply(this, args);
+      } finally {
+        opening.delete(this);
+      }
+    };
     after(node, "onConfigure", () => {
       apply(node);
       growToFit(node);

@@ -203,6 +203,10 @@ def test_only_what_counts_is_in_sight(ui, renderer):
     assert not {"bpm", "beats_per_bar"} & set(seen(ui, renderer, mask))
     ui.set_widget(mask, "regions", "bar 3-5")
     assert {"bpm", "beats_per_bar", "off"} <= set(seen(ui, renderer, mask))
+    height = ui.page.evaluate("id => app.graph.getNodeById(id).size[1]", mask)
+    for _ in range(2):
+        ui.load(ui.workflow())
+        assert ui.page.evaluate("id => app.graph.getNodeById(id).size[1]", mask) == height
 
 
 @pytest.mark.smoke

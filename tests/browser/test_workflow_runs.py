@@ -10,7 +10,7 @@ import torch
 from tests.helpers.client import Run
 from tests.helpers.frontend import RENDERERS
 from tests.helpers.graphs import read
-from tests.helpers.overlaps import overlaps
+from tests.helpers.overlaps import lasting_overlaps
 from tests.tools.example_inputs import (
     LORA_NAME,
     api_workflow,
@@ -51,7 +51,7 @@ def assert_apart(ui, cards: int) -> None:
         shown = "count => document.querySelectorAll('.sa3-card').length === count"
         ui.page.wait_for_function(shown, arg=cards, timeout=60_000)
         ui.settle(500)
-        assert overlaps(ui, renderer) == []
+        assert lasting_overlaps(ui, renderer) == []
 
 
 @pytest.mark.usefixtures("opened")

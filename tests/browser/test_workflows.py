@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.frontend import RENDERERS, Frontend
 from tests.helpers.harness import ComfyServer
-from tests.helpers.overlaps import overlaps
+from tests.helpers.overlaps import lasting_overlaps, overlaps
 from tests.tools.example_inputs import (
     api_workflow,
     page_form,
@@ -58,7 +58,7 @@ def test_the_ui_form_opens_and_gives_the_api_form(ui, comfy, name):
             node.pop("_meta", None)
         assert differences(queued, wanted) == {}
         ui.fit()
-        assert overlaps(ui, renderer) == []
+        assert lasting_overlaps(ui, renderer) == []
         ui.screenshot(f"workflow-{name}-{renderer}")
         if renderer == "litegraph":  # the tests of the files count on their sizes
             assert sizes(ui.workflow()) == sizes(json.loads(page_form(name).read_text("utf-8")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.helpers.frontend import Frontend
 
 # Boxes are [what, left, top, right, bottom] in pixels of the page.
@@ -73,3 +75,11 @@ def overlaps(ui: Frontend, renderer: str) -> list[str]:
     assert any(found["inside"])
     groups = [found["nodes"], *found["inside"]]
     return [pair for boxes in groups for pair in ui.page.evaluate(_FIND, boxes)]
+
+
+def lasting_overlaps(ui: Frontend, renderer: str, seconds: float = 30.0) -> list[str]:
+    """`overlaps` that stay although the page had time to draw what has come late."""
+    end = time.monotonic() + seconds
+    while (found := overlaps(ui, renderer)) and time.monotonic() < end:
+        ui.settle(300)
+    return found
