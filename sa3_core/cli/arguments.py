@@ -9,6 +9,7 @@ from ..checkpoints.variants import VARIANTS
 from ..files.published import CONFIG_FILE, SOURCES, WEIGHTS_FILE
 from ..networks.quantised import STORAGES
 from ..registry import AUTO
+from .evaluate_arguments import add_evaluate
 from .generate_arguments import add_generate
 from .measure_arguments import add_measure
 from .shared_arguments import (
@@ -73,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_place(train, chunk=False, narrow=True)
     add_train(train)
     add_measure(_command(commands, "measure", "Tell what sounds are like, without any model."))
+    scores = "Score generated sounds against real ones: FD-openl3, KL-passt, CLAP."
+    add_evaluate(_command(commands, "evaluate", scores))
     _add_merge(
         _command(
             commands,

@@ -34,6 +34,7 @@ _COMMANDS = {
     "pre-encode": ("train", "run_pre_encode"),
     "train": ("train", "run_train"),
     "measure": ("measure", "run_measure"),
+    "evaluate": ("evaluate", "run_evaluate"),
     "merge": ("models", "run_merge"),
 }
 

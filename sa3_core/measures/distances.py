@@ -14,6 +14,7 @@ from ..errors import InputError
 
 KL_EPSILON = 1e-6
 _JITTER = 1e-6  # on both diagonals where the product of covariances is singular
+_IMAGINARY = 1e-3  # that rounding may leave on the root's diagonal
 _NAMES = ("mu_ref", "sigma_ref"), ("mu", "sigma")
 
 
@@ -46,10 +47,56 @@ def statistics(frames: np.ndarray) -> Statistics:
     Raises:
         InputError: fewer than two frames.
     """
-    if frames.ndim != 2 or len(frames) < 2:
-        raise InputError(f"Statistics need two frames or more; there are {len(frames)}.")
-    values = frames.astype(np.float64)
-    return Statistics(values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False)))
+    sums = FrameSums()
+    sums.add(frames)
+    return sums.statistics()
+
+
+def _check_frames(count: int) -> None:
+    if count < 2:
+        raise InputError(f"Statistics need two frames or more; there are {count}.")
+
+
+class FrameSums:
+    """Statistics of frames that come piece by piece, as `statistics` makes them of all at once.
+
+    Attributes:
+        count: frames so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: np.ndarray = np.zeros(0)
+        self._products: np.ndarray = np.zeros((0, 0))  # of distances from the mean
+
+    def add(self, frames: np.ndarray) -> None:
+        """Count frames [N, D] in.
+
+        Raises:
+            InputError: of another size than those before.
+        """
+        if self.count and frames.shape[1] != len(self._mean):
+            raise InputError(f"Frames of {frames.shape[1]} numbers after {len(self._mean)}.")
+        values = frames.astype(np.float64)
+        if not self.count:
+            self._mean = np.zeros(values.shape[1])
+            self._products = np.zeros((values.shape[1],) * 2)
+        total = self.count + len(values)
+        mean = values.mean(axis=0)
+        apart, shift = values - mean, mean - self._mean
+        share = self.count * len(values) / total
+        self._products += apart.T @ apart + share * np.outer(shift, shift)
+        self._mean = self._mean + shift * (len(values) / total)
+        self.count = total
+
+    def statistics(self) -> Statistics:
+        """Of all frames so far.
+
+        Raises:
+            InputError: fewer than two.
+        """
+        _check_frames(self.count)
+        return Statistics(self._mean, self._products / (self.count - 1))
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -74,7 +121,7 @@ def frechet_distance(reference: Statistics, generated: Statistics) -> float:
     """Fréchet distance of two Gaussians, 0 where they are the same.
 
     Raises:
-        InputError: embeddings of different sizes.
+        InputError: embeddings of different sizes, or matrices that are no covariances.
     """
     if reference.mean.shape != generated.mean.shape:
         raise InputError(
@@ -86,6 +133,10 @@ def frechet_distance(reference: Statistics, generated: Statistics) -> float:
     if not np.isfinite(root).all():
         jitter = np.eye(len(first)) * _JITTER
         root = np.asarray(linalg.sqrtm((first + jitter) @ (second + jitter)))
+    if not np.allclose(np.diagonal(root).imag, 0, atol=_IMAGINARY):
+        raise InputError(
+            "The covariances' product has no real root: one of the two is no covariance matrix."
+        )
     apart = reference.mean - generated.mean
     traces = np.trace(first) + np.trace(second) - 2 * np.trace(np.real(root))
     return float(apart @ apart + traces)

@@ -1,0 +1,1 @@
+"""The papers' scores of generated sounds: FD-openl3, KL-passt and CLAP score."""
