@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import AudioError, InputError
 from ..evaluation import clap, openl3, passt  # noqa: F401 - they register themselves
-from ..evaluation.extractor import EXTRACTORS, Extractor, MissingExtractorError, TextExtractor
+from ..evaluation.extractor import EXTRACTORS, Extractor, TextExtractor
 from ..evaluation.reference import Reference, read_reference, write_reference
 from ..evaluation.scores import (
     CLAP,
@@ -157,6 +157,6 @@ def _scores(evaluation: _Evaluation, wanted: list[str]) -> Iterator[Score]:
             log.warning("%s: %s", metric, score.note)
         yield score
     if not made:
-        raise MissingExtractorError(" ".join(missing))
+        raise InputError(" ".join(missing))
     for sentence in missing:
         log.warning("left out: %s", sentence)

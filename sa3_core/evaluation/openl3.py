@@ -8,6 +8,7 @@ Source:
 import gzip
 import importlib.util
 import io
+import itertools
 import math
 from functools import cache, partial
 from pathlib import Path
@@ -36,10 +37,11 @@ class OpenL3(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.mel: Tensor
+        self.shape: Tensor
         self.register_buffer("mel", torch.from_numpy(mel_bank()).float(), persistent=False)
         self.register_buffer("shape", torch.hann_window(_FFT), persistent=False)
         widths = (1, *_CHANNELS)
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, eps=1e-3) for width in widths[:-1])
 
@@ -134,7 +136,7 @@ def read_openl3(path: Path) -> OpenL3:
         MissingExtractorError: h5py is not installed, or the file holds other weights.
     """
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtractorError(
             "Reading OpenL3's weights needs h5py. Install the extra with pip install '.[evaluate]'."

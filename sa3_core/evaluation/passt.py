@@ -62,7 +62,8 @@ def load_passt(folder: Path | None, device: torch.device) -> PasstExtractor:
             )
     except ImportError as error:
         raise MissingExtractorError(
-            f"KL-passt needs the package hear21passt (Apache-2.0): pip install hear21passt ({error})."
+            f"KL-passt needs the package hear21passt (Apache-2.0; {error}). Install the extra with "
+            "pip install '.[evaluate]'."
         ) from error
     if not default_cfgs[_ARCHITECTURE]["url"].endswith(f"/{_WEIGHTS}"):
         raise MissingExtractorError(

@@ -39,7 +39,7 @@ def resampled(audio: np.ndarray, rate: int, target: int) -> np.ndarray:
     if rate == target:
         return audio
     try:
-        import soxr
+        import soxr  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtractorError(
             f"Sounds of {rate} Hz must be brought to {target} Hz as the papers' tool does, by "

@@ -133,7 +133,7 @@ def frechet_distance(reference: Statistics, generated: Statistics) -> float:
     if not np.isfinite(root).all():
         jitter = np.eye(len(first)) * _JITTER
         root = np.asarray(linalg.sqrtm((first + jitter) @ (second + jitter)))
-    if not np.allclose(np.diagonal(root).imag, 0, atol=_IMAGINARY):
+    if not np.allclose(np.imag(np.diagonal(root)), 0, atol=_IMAGINARY):
         raise InputError(
             "The covariances' product has no real root: one of the two is no covariance matrix."
         )

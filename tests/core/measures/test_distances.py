@@ -9,6 +9,7 @@ from scipy import linalg, special, stats
 from sa3_core.errors import InputError
 from sa3_core.measures.distances import (
     KL_EPSILON,
+    FrameSums,
     Statistics,
     cosine_score,
     frechet_distance,
@@ -68,6 +69,41 @@ def test_statistics_are_numpys():
     np.testing.assert_allclose(found.covariance, np.cov(frames.T.astype(float)), rtol=1e-9)
     with pytest.raises(InputError, match="two frames or more; there are 1"):
         statistics(frames[:1])
+
+
+def test_frames_that_come_in_pieces_give_the_statistics_of_all():
+    frames = RNG.normal(size=(101, 6)) * 3 + 50
+    sums = FrameSums()
+    for piece in np.split(frames, [1, 2, 40, 40]):
+        if len(piece):
+            sums.add(piece)
+    found = sums.statistics()
+    assert sums.count == 101
+    np.testing.assert_allclose(found.mean, frames.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(frames, rowvar=False), rtol=1e-9)
+    with pytest.raises(InputError, match="Frames of 5 numbers after 6"):
+        sums.add(frames[:, :5])
+
+
+def test_covariances_without_rank_have_scipys_distance():
+    """Nine frames of twelve numbers: both matrices are singular."""
+    first, second = RNG.normal(size=(9, 12)), RNG.normal(size=(9, 12)) + 1
+    found = frechet_distance(statistics(first), statistics(second))
+    roots = [
+        linalg.svd((rows - rows.mean(0)) / 8**0.5, full_matrices=False) for rows in (first, second)
+    ]
+    (_, ours, left), (_, theirs, right) = roots
+    # tr((AB)^1/2) is the sum of the singular values of A^1/2 B^1/2
+    together = linalg.svdvals((left.T * ours) @ left @ (right.T * theirs) @ right).sum()
+    apart = np.square(first.mean(0) - second.mean(0)).sum()
+    expected = apart + np.square(ours).sum() + np.square(theirs).sum() - 2 * together
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_no_covariance_is_refused():
+    known, odd = Statistics(np.zeros(2), np.eye(2)), Statistics(np.zeros(2), -np.eye(2))
+    with pytest.raises(InputError, match="no covariance matrix"):
+        frechet_distance(known, odd)
 
 
 def test_published_statistics_are_read(tmp_path):
