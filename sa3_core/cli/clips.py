@@ -10,11 +10,12 @@ from typing import Any
 
 from ..datasets.folder import CaptionRule, caption_of, list_recordings
 from ..errors import InputError, SA3Error
-from ..jobs.fields import READERS, value_name
+from ..jobs.fields import COLUMNS, GENERATE
 from ..jobs.outcome import DONE, RESULTS, read_results
 
 log = logging.getLogger(__name__)
 
+_COLUMNS = COLUMNS[GENERATE]  # those of `sa3 decode` are called the same
 _IDS = ("id", "ytid", "audiocap_id", "caption_id")  # the second and later: published data sets'
 _PROMPTS = ("prompt", "caption")
 
@@ -83,13 +84,15 @@ def _cell(line: dict[str, Any], name: str) -> Any:
     """What the row says under any name of a value."""
     row = line.get("row")
     cells = row if isinstance(row, dict) else {}
-    return next((cell for column, cell in cells.items() if value_name(column) == name), None)
+    return next(
+        (cell for column, cell in cells.items() if _COLUMNS.value_name(column) == name), None
+    )
 
 
 def _seconds(line: dict[str, Any]) -> float | None:
     cell = _cell(line, "seconds")
     try:
-        return None if cell is None else float(READERS["seconds"](str(cell))[0])
+        return None if cell is None else float(_COLUMNS.readers["seconds"](str(cell))[0])
     except SA3Error:
         return None
 
