@@ -9,6 +9,7 @@ from . import (
     datasets,
     editing,
     extending,
+    jobs,
     latent,
     latent_files,
     listening,
@@ -37,6 +38,7 @@ FAMILIES = (
     adapters,
     datasets,
     training,
+    jobs,
 )
 
 

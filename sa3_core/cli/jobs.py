@@ -12,6 +12,7 @@ import torch
 from ..audio.formats import format_for
 from ..checkpoints.reader import open_checkpoint
 from ..errors import SA3Error
+from ..jobs.defaults import ALSO
 from ..jobs.fields import READERS
 from ..jobs.local import run_here, run_processes
 from ..jobs.manifest import read_manifest
@@ -35,13 +36,6 @@ from .loras import find_lora
 
 log = logging.getLogger(__name__)
 
-_ALSO = (
-    "seeds",
-    "one_list_per_line",
-    "latents_out",
-    "decoder_noise",
-)  # what rules read beside them
-
 
 class JobFailedError(SA3Error):
     """Some rows were not made; the results say which."""
@@ -53,7 +47,7 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
     Raises:
         JobFailedError: after all others were made, where rows failed.
     """
-    defaults = argparse.Namespace(**{name: getattr(args, name) for name in (*READERS, *_ALSO)})
+    defaults = argparse.Namespace(**{name: getattr(args, name) for name in (*READERS, *ALSO)})
     files = _Files(args, {}, {})
     computing = _computing(args)
     levels = pick_levels(args)

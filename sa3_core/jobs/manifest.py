@@ -21,7 +21,7 @@ from .row import Row, id_of
 from .rules import usage_rules
 
 ID = "id"
-_SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
 _SEPARATORS = {"lora": "; ", "region": ", "}
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|manifest)(\..*)?")
@@ -73,8 +73,8 @@ def _cells_of(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, cells) of every row; faults of the file's form are added to the list."""
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise InputError(f"{path.name}: a manifest ends in {', '.join(_SUFFIXES)}.")
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path.name}: a manifest ends in {', '.join(SUFFIXES)}.")
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
     if suffix == ".parquet":

@@ -8,6 +8,7 @@ import pytest
 
 from sa3_core.cli.arguments import build_parser
 from sa3_core.errors import InputError
+from sa3_core.jobs.defaults import default_values
 from sa3_core.jobs.faults import ManifestError
 from sa3_core.jobs.fields import READERS
 from sa3_core.jobs.manifest import read_manifest
@@ -38,6 +39,12 @@ def faults(read, text, name="m.csv"):
 
 def test_every_value_of_a_row_is_a_flag(defaults):
     assert set(READERS) <= set(vars(defaults))
+
+
+def test_what_rows_leave_open_is_what_the_flags_leave_open():
+    given = build_parser().parse_args(["generate", "--from", "m.csv", "--out", "o"])
+    own = vars(default_values())
+    assert own == {name: getattr(given, name) for name in own}
 
 
 def test_csv_and_jsonl_say_the_same(read, defaults, tmp_path):
