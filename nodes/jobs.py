@@ -10,7 +10,6 @@ from ..sa3_core.audio.formats import FORMATS
 from ..sa3_core.jobs.buckets import LARGEST
 from .bridge.host.running import show
 from .bridge.work import jobs
-from .bridge.work.names import check_prefix
 from .inputs import (
     AUTO_AT_ZERO,
     CATEGORY,
@@ -93,7 +92,7 @@ class SA3JobFromManifest(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, manifest: str | None = None, folder: str | None = None) -> bool | str:
         """A table without a fault, and a name for the folder: nothing is loaded before."""
-        checked = problem_of(lambda text: check_prefix(text, jobs.FOLDER), folder)
+        checked = problem_of(lambda text: jobs.results_folder(text, "x"), folder)
         return first_problem(checked, problem_of(jobs.read_rows, manifest))
 
     @classmethod

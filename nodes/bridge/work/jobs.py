@@ -4,55 +4,41 @@ import hashlib
 import json
 import uuid
 from argparse import Namespace as Values
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.utils
 import folder_paths
 
-from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.audio.file import read_audio
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.audio.levels import Levels
 from ....sa3_core.checks import MAX_AUDIO_BYTES
 from ....sa3_core.errors import InputError, SA3Error
+from ....sa3_core.jobs.buckets import Bucket
 from ....sa3_core.jobs.defaults import default_values
 from ....sa3_core.jobs.fields import COLUMNS, GENERATE
 from ....sa3_core.jobs.local import run_here
 from ....sa3_core.jobs.manifest import SUFFIXES, read_manifest
 from ....sa3_core.jobs.outcome import DONE, RESULTS, Outcome, read_results
-from ....sa3_core.jobs.request import extension_of, read_source, request_of
 from ....sa3_core.jobs.row import Row
 from ....sa3_core.jobs.run import Summary, run_job
 from ....sa3_core.jobs.spec import Computing, JobSpec, ModelFiles, source_mark
 from ....sa3_core.jobs.worker import Worker
-from ....sa3_core.pieces import Take, make_extended, make_pieces
 from ..host.folders import library, states_mark
-from ..host.progress import Whole
-from ..host.running import check_interrupted
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
 from ..sockets.vae import require_same
 from ..sockets.values import Audio
 from .host_nets import HostNets
-from .loading import ModelChoice, load_all
-from .loras import apply_lora, lora_path
+from .job_studio import NODE, HostStudio, JobInterruptedError, JobReport
+from .loras import lora_path
 from .names import check_prefix, place_inside
 
-NODE = "Job from Manifest"
 FOLDER = "folder"  # the input's name
-_DOING = {"encode": "encoding", "sample": "sampling", "decode": "decoding"}
-_SHARES = {"encode": (0.0, 0.1), "sample": (0.1, 0.7), "decode": (0.8, 0.2)}  # of a row's time
-_SCALE = 1000  # steps of the progress bar per row
 _TOLD = 8  # failed rows that the node lists
-
-
-class _InterruptedError(BaseException):
-    """The user's cancel on its way through the worker, which takes exceptions for faults of rows."""
 
 
 def manifests() -> list[str]:
@@ -146,11 +132,10 @@ def fingerprint(manifest: str, folder: str) -> str:
     """Changes with the manifest and its sources; never the same while rows are left or failed."""
     try:
         rows, path = read_rows(manifest), manifest_path(manifest)
-        lines = {
-            line["id"]: line for line in read_results(results_folder(folder, manifest) / RESULTS)
-        }
+        found = read_results(results_folder(folder, manifest) / RESULTS)
     except (SA3Error, OSError):
         return uuid.uuid4().hex
+    lines = {line["id"]: line for line in found}
     if any(lines.get(row.id, {}).get("outcome") != DONE for row in rows):
         return uuid.uuid4().hex
     values = [row.values(default_values(), path.parent) for row in rows]
@@ -197,84 +182,6 @@ def _graph_before(hidden: Any) -> Any:
     return {name: told(own[name]) for name in ("model", "clip", "vae") if name in own}
 
 
-class _Studio:
-    """Makes takes with the nets of the sockets, or those that a row names."""
-
-    def __init__(self, given: HostNets, report: "_Report") -> None:
-        self._given, self._report = given, report
-        self._named: tuple[str, HostNets] | None = None
-        self._adapted: tuple[tuple[str | None, Sequence[AdapterUse[str]]], HostNets] | None = None
-
-    def takes(self, values: Values) -> Sequence[Take]:
-        """What one row, or a batch of rows put together, asks for."""
-        try:
-            nets, request = self._nets(values), request_of(values)
-            on_progress = self._report.begin(request.batch)
-            if values.extend_audio:
-                source, extension = read_source(values.extend_audio), extension_of(values)
-                return make_extended(nets, request, source, extension, on_progress)
-            return make_pieces(nets, request, on_progress).takes
-        except mm.InterruptProcessingException as error:
-            raise _InterruptedError from error
-
-    def close(self) -> None:
-        """LoRAs lie on clones, which go with this object."""
-
-    def _nets(self, values: Values) -> HostNets:
-        uses = tuple(values.lora or ())
-        key = (values.model, uses)
-        if self._adapted is None or self._adapted[0] != key:
-            self._adapted = None
-            nets = self._model(values.model)
-            patcher = nets.patcher
-            for use in uses:
-                patcher, _ = apply_lora(patcher, use, NODE)
-            self._adapted = key, HostNets(patcher, nets.clip, nets.vae, nets.say)
-        return self._adapted[1]
-
-    def _model(self, name: str | None) -> HostNets:
-        if name is None:
-            return self._given
-        if self._named is None or self._named[0] != name:
-            self._named = None  # frees the memory before the next takes some
-            self._named = name, HostNets(*load_all(ModelChoice(name)), self._given.say)
-        return self._named[1]
-
-
-class _Report:
-    """One progress bar over all rows."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._bar: Any = None
-        self._whole = Whole()
-
-    def ended(self, done: int, total: int, outcome: Outcome) -> None:
-        """A row has ended."""
-        self._done = done
-        self._show(float(done), f"row {done} of {total}")
-
-    def begin(self, rows: int) -> Callable[[str, int, int], None]:
-        """An `on_progress` for the next batch of rows."""
-
-        def report(stage: str, done: int, total: int) -> None:
-            part = stage.rpartition(": ")[2].split()[0]
-            offset, share = _SHARES[part]
-            first = self._done + 1
-            which = f"row {first}" if rows == 1 else f"rows {first}-{first + rows - 1}"
-            fraction = rows * (offset + share * done / max(total, 1))
-            self._show(self._done + fraction, f"{which} of {self._total}, {_DOING[part]}")
-
-        return report
-
-    def _show(self, rows: float, text: str) -> None:
-        check_interrupted()
-        whole = max(self._total, 1) * _SCALE
-        self._bar = self._bar or comfy.utils.ProgressBar(whole)
-        self._bar.update_absolute(min(round(rows * _SCALE), whole), whole)
-        self._whole.update(text, min(rows / max(self._total, 1), 1.0))
-
-
 def run_manifest(
     sockets: Sockets, manifest: str, folder: str, format_name: str, batch: int
 ) -> tuple[list[Audio], list[str], list[str]]:
@@ -311,14 +218,15 @@ def run_manifest(
     )
     said: dict[str, None] = {}
     nets = HostNets(sockets.patcher, sockets.clip, require_same(sockets.vae, NODE), said.setdefault)
-    report = _Report(len(rows))
+    report = JobReport()
 
-    def make(number: int) -> Worker:
-        return Worker(spec, _Studio(nets, report))
+    def engine(buckets: Sequence[Bucket]) -> Generator[Outcome, None, None]:
+        report.start(sum(len(bucket.rows) for bucket in buckets))
+        return run_here(lambda number: Worker(spec, HostStudio(nets, report)), buckets)
 
     try:
-        summary = run_job(spec, rows, partial(run_here, make), True, report.ended)
-    except _InterruptedError as stopped:
+        summary = run_job(spec, rows, engine, True, report.ended)
+    except JobInterruptedError as stopped:
         raise mm.InterruptProcessingException from stopped
     return _collected(spec, rows, summary, list(said))
 
