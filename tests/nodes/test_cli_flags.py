@@ -27,6 +27,7 @@ COMMANDS = {  # node -> command that does the same
     "SA3SAMEEncode": "encode",
     "SA3SAMEDecode": "decode",
     "SA3SaveModel": "merge",
+    "SA3JobFromManifest": "generate",
 }
 NO_COMMAND = {
     "SA3Scheduler": "a part of SA3 Sampler, for SamplerCustomAdvanced",
@@ -55,6 +56,8 @@ NAMES = {  # input -> flag, where the flag cannot be called as the input
     "SA3SaveAudio.format": "--bits",
     "SA3SaveModel.filename_prefix": "--out",
     "SA3LoadSAME.autoencoder": "--model",
+    "SA3JobFromManifest.manifest": "--from",
+    "SA3JobFromManifest.folder": "--out",
 }
 NO_FLAG = {
     "SA3LoadModel.download_from": "`sa3 download` gets models; generating never downloads",
