@@ -58,6 +58,7 @@ NAMES = {  # input -> flag, where the flag cannot be called as the input
     "SA3LoadSAME.autoencoder": "--model",
     "SA3JobFromManifest.manifest": "--from",
     "SA3JobFromManifest.folder": "--out",
+    "SA3JobFromManifest.format": "--format",
 }
 NO_FLAG = {
     "SA3LoadModel.download_from": "`sa3 download` gets models; generating never downloads",

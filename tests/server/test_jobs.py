@@ -43,7 +43,7 @@ def test_a_cancelled_job_goes_on_and_stock_nodes_take_its_list(comfy, table):
     run = comfy.client.run(graph())
     assert run.status == "success", run.error
     told = f"{ROWS - len(there)} made, {len(there)} kept, 0 failed; output/server_jobs/many"
-    assert run.texts("j")[0] == told
+    assert run.outputs["j"]["text"][0] == told
     assert all((folder / name).stat().st_mtime_ns == at for name, at in there.items())
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").open()]
     assert [line["id"] for line in lines] == [f"r{n}" for n in range(ROWS)]
@@ -58,5 +58,5 @@ def test_every_fault_is_told_when_the_graph_is_queued(comfy, table):
     table("id,prompt,seconds,sampler\na,x,long,\nb,x,1,magic\n")
     with pytest.raises(PromptRejectedError) as refused:
         comfy.client.run(graph())
-    assert "line 2, seconds" in refused.value.messages
-    assert "line 3, sampler" in refused.value.messages
+    assert "line 2, seconds" in refused.value.messages()
+    assert "line 3, sampler" in refused.value.messages()
