@@ -8,7 +8,7 @@ import pytest
 
 from sa3_core.checkpoints.library import Library
 
-from .studio import Studio
+from .studio import CheckedStudio, Studio
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +23,13 @@ def demo_folder(library) -> Path:
 
 @pytest.fixture(scope="session")
 def studio(demo_folder) -> Studio:
-    return Studio(demo_folder)
+    return CheckedStudio(demo_folder)
 
 
 @pytest.fixture(scope="session")
 def base(library) -> Studio:
     """The twin that is declared a base model, for cfg and training."""
-    return Studio(library.resolve("demo-base", "model"))
+    return CheckedStudio(library.resolve("demo-base", "model"))
 
 
 @pytest.fixture(params=[5, pytest.param(20, marks=pytest.mark.soak)], ids="{} seeds".format)

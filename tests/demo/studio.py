@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from sa3_core.sampling.settings import SampleSettings
 
 Audio = NDArray[np.float32]
 SECONDS = 4.0
+_PARTS = ("negatives", "headroom", "variation")  # of a request, beside its settings
+QUIETEST = -45.0  # dB; a hi-hat has -40
 PROMPTS = {
     name: f"{sounds.INSTRUMENTS[name].phrase if name in sounds.INSTRUMENTS else name}"
     for name in sounds.CLASSES
@@ -45,10 +48,11 @@ class Studio:
         **settings: Any,
     ) -> Generation:
         """As the pipeline does it; lora = file and strength."""
-        negatives = settings.pop("negatives", ())
+        parts = {name: settings.pop(name) for name in _PARTS if name in settings}
         request = GenerateRequest(
-            prompts, negatives, seconds, SampleSettings(**settings), seeds, edit
+            prompts, seconds=seconds, settings=SampleSettings(**settings), seeds=seeds, edit=edit
         )
+        request = dataclasses.replace(request, **parts)
         if lora is None:
             return generate(self.pipeline, request, chunk)
         built = load_adapters(self.folder, [AdapterUse(lora[0], lora[1])])
@@ -71,6 +75,28 @@ class Studio:
             return list(self.pipeline.autoencoder.decode(frames).numpy())
 
 
+def sounding_frames(audio: Audio) -> int:
+    """Latent frames until a sound has fallen 20 dB below its level for good."""
+    frames = audio.shape[1] // sounds.FRAME
+    parts = np.split(audio[:, : frames * sounds.FRAME], frames, axis=1)
+    loud = [place for place, part in enumerate(parts) if level(part) > level(audio) - 20]
+    return loud[-1] + 1 if loud else 0
+
+
 def level(audio: Audio) -> float:
     """Root mean square in dB."""
     return float(10 * np.log10(np.mean(audio.astype(np.float64) ** 2) + 1e-20))
+
+
+class CheckedStudio(Studio):
+    """A studio of whose takes none may be silent, clipped or not a number, whatever is asked."""
+
+    def generate(self, prompts: Sequence[str], *args: Any, **more: Any) -> Generation:
+        """As Studio; fails where a take is no sound."""
+        made = super().generate(prompts, *args, **more)
+        for take in made.takes:
+            audio = take.audio.numpy()
+            assert np.isfinite(audio).all(), prompts
+            assert np.abs(audio).max() < 1, prompts
+            assert level(audio) > QUIETEST, (prompts, level(audio))
+        return made

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from demo_model.maker import sounds
+from sa3_core.editing.edits import AudioToAudio
 from sa3_core.sampling.samplers import SAMPLERS
 
 from . import listening
-from .studio import PROMPTS, SECONDS, Studio, level
+from .studio import PROMPTS, SECONDS, CheckedStudio, Studio, level
 
 TEMPO = ", 108 BPM"
+ALL = [prompt + TEMPO for prompt in PROMPTS.values()]
 SHARE = 0.9  # of the takes of each class that are heard as asked
 
 
@@ -22,31 +24,28 @@ def heard_as(studio: Studio, name: str, seeds: int, **more) -> float:
     return sum(listening.heard(audio) == name for audio in takes) / seeds
 
 
-def test_the_judge_knows_clips_that_it_has_not_seen_with_hiss_and_without():
+def test_the_judge_knows_clips_that_it_has_not_seen_with_hiss_and_in_part():
+    """Whole, with hiss 30 dB below the peak, and two seconds out of their middle."""
     rng = np.random.default_rng(1)
     for name in sounds.CLASSES:
-        for hiss in (0.0, 0.03):
-            audio = sounds.make_clip(rng, (name,), rng.uniform(2, 6)).audio
-            noisy = audio + hiss * np.abs(audio).max() * rng.normal(size=audio.shape)
-            assert listening.heard(noisy.astype(np.float32)) == name
+        audio = sounds.make_clip(rng, (name,), rng.uniform(4, 6)).audio
+        noisy = audio + 0.03 * np.abs(audio).max() * rng.normal(size=audio.shape)
+        part = audio[:, sounds.RATE : 3 * sounds.RATE]
+        assert [listening.heard(a.astype(np.float32)) for a in (audio, noisy, part)] == [name] * 3
 
 
 def test_every_class_is_heard_in_nine_of_ten_takes(studio, seeds):
-    """At least 90 % over all classes, and no class under 60 %; chance is 10 %.
-
-    Measured over 20 takes: organ 80 % (else a guitar is heard), drum beat 95 %, the others all.
-    """
+    """90 % over all classes and of 20 takes of each (of five, four); chance is 10 %."""
     shares = {name: heard_as(studio, name, seeds) for name in sounds.CLASSES}
     assert sum(shares.values()) / len(shares) >= SHARE, shares
-    assert min(shares.values()) >= 0.6, shares
+    assert min(shares.values()) >= min(SHARE, 1 - 1 / seeds), shares
 
 
-def test_nothing_is_silent_clipped_or_not_a_number(studio):
-    for name in sounds.CLASSES:
-        for audio in studio.many(PROMPTS[name] + TEMPO, 2):
-            assert np.isfinite(audio).all()
-            assert level(audio) > -40, name
-            assert np.abs(audio).max() < 1, name
+@pytest.mark.parametrize("name", sounds.CHORDS)
+def test_the_chord_that_was_asked_for_is_held(studio, name, seeds):
+    """Nine of ten takes, chance is one in four. Measured: 10 of 10 of each of the four chords."""
+    takes = studio.many(f"warm synth pad, {name} chord{TEMPO}", seeds, 2.0)
+    assert sum(listening.chord(audio) == name for audio in takes) >= SHARE * seeds
 
 
 def test_sides_are_where_they_belong(studio):
@@ -62,22 +61,20 @@ def test_sides_are_where_they_belong(studio):
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names)
 def test_every_sampler_plays_the_class(studio, sampler):
-    """Solvers of the flow with 12 steps; 4 of 5 classes at least."""
-    names = ["flute", "bells", "kick drum", "organ", "bass"]
-    takes = studio.make([PROMPTS[n] + TEMPO for n in names], sampler=sampler, steps=12)
-    right = [listening.heard(audio) == name for name, audio in zip(names, takes, strict=True)]
-    assert sum(right) >= 4, right
+    """Each solver with 12 steps: nine of the ten classes at least."""
+    takes = studio.make(ALL, [3.0], headroom=1.0, sampler=sampler, steps=12)
+    right = {n: listening.heard(audio) == n for n, audio in zip(PROMPTS, takes, strict=True)}
+    assert sum(right.values()) >= 9, right
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp16", "int8", "fp8_e4m3"])
-def test_every_precision_plays_the_classes(demo_folder, studio, kind):
-    """The same noise gives the same class as float32 in 9 of 10."""
+def test_every_precision_plays_the_classes(demo_folder, kind):
+    """Nine of the ten classes at least."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     loading = {"dtype": dtypes[kind]} if kind in dtypes else {"storage": kind}
-    prompts = [PROMPTS[name] + TEMPO for name in sounds.CLASSES]
-    low = [listening.heard(a) for a in Studio(demo_folder, **loading).make(prompts)]
-    high = [listening.heard(a) for a in studio.make(prompts)]
-    assert sum(a == b for a, b in zip(low, high, strict=True)) >= 9, (low, high)
+    takes = CheckedStudio(demo_folder, **loading).make(ALL, [3.0], headroom=1.0)
+    right = {n: listening.heard(audio) == n for n, audio in zip(PROMPTS, takes, strict=True)}
+    assert sum(right.values()) >= 9, right
 
 
 def test_chunked_decoding_changes_nothing_that_is_heard(studio):
@@ -102,15 +99,34 @@ def test_words_that_it_does_not_know_do_not_derail_it(studio):
     assert sum(listening.heard(a) == "flute" for a in studio.many(prompt, 5)) >= 4
 
 
-def test_guidance_moves_towards_the_prompt_and_away_from_the_negative(base):
-    """On the base twin: the likeness to the prompt's class against the negative's, 6 takes."""
-    prompt, against = PROMPTS["flute"] + TEMPO, PROMPTS["bells"] + TEMPO
+@pytest.mark.parametrize(("one", "other"), [("flute", "bells"), ("organ", "guitar")])
+def test_guidance_leads_away_from_the_negative(base, one, other):
+    """Both are asked for, one is refused, at cfg 3 on the base twin: in each of four takes the
+    other is heard. Measured, by which it is more like the other: 0.07 to 0.28 of 1."""
+    both = f"{PROMPTS[one]} with {PROMPTS[other]}{TEMPO}"
 
-    def lead(**more) -> float:
-        found = [listening.likeness(a) for a in base.many(prompt, 6, steps=16, **more)]
-        return float(np.mean([one["flute"] - one["bells"] for one in found]))
+    def leads(refused: str) -> list[float]:
+        more = {"cfg": 3.0, "steps": 16, "negatives": [PROMPTS[refused] + TEMPO], "headroom": 1.0}
+        found = [listening.likeness(a) for a in base.many(both, 4, 3.0, **more)]
+        return [likeness[one] - likeness[other] for likeness in found]
 
-    plain = lead(cfg=1.0)
-    assert lead(cfg=3.0) >= plain - 0.02
-    assert lead(cfg=3.0, negatives=[against]) >= plain - 0.02
-    assert lead(cfg=3.0, negatives=[prompt]) <= lead(cfg=3.0, negatives=[against])
+    away_from_other, away_from_one = leads(other), leads(one)
+    assert min(away_from_other) > 0, away_from_other
+    assert max(away_from_one) < 0, away_from_one
+
+
+def test_guidance_leads_towards_the_prompt(base):
+    """From bells that are half noise, to flutes: the more cfg, the more flute in the mean."""
+    rng = np.random.default_rng(8)
+    source = torch.from_numpy(sounds.make_clip(rng, ("bells",), 4.0, 108).audio)
+
+    def lead(cfg: float) -> float:
+        more = {"cfg": cfg, "steps": 16, "noise_level": 0.6, "headroom": 1.0}
+        edit = AudioToAudio(source, sounds.RATE)
+        takes = base.make([PROMPTS["flute"] + TEMPO] * 4, (), (1, 2, 3, 4), edit, **more)
+        found = [listening.likeness(audio) for audio in takes]
+        return float(np.mean([likeness["flute"] - likeness["bells"] for likeness in found]))
+
+    weak, plain, strong = lead(0.3), lead(1.0), lead(3.0)
+    assert weak + 0.1 < plain, (weak, plain, strong)
+    assert plain - 0.02 < strong, (weak, plain, strong)

@@ -12,6 +12,7 @@ import math
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 
 from demo_model.maker import sounds
@@ -46,9 +47,13 @@ def measured(studio: Studio) -> Measured:
     return found
 
 
-def test_the_fixed_set_stays_within_its_bounds(studio):
+@pytest.fixture(scope="module")
+def found(studio) -> Measured:
+    return measured(studio)
+
+
+def test_the_fixed_set_stays_within_its_bounds(found):
     bounds: dict[str, dict[str, list[float]]] = json.loads(BOUNDS.read_text("utf-8"))
-    found = measured(studio)
     assert found.keys() == bounds.keys()
     outside = [
         f"{name}: {measure} {found[name][measure]} is not in {low:g} to {high:g}"
@@ -59,8 +64,8 @@ def test_the_fixed_set_stays_within_its_bounds(studio):
     assert not outside, "\n".join(outside)
 
 
-def test_the_fixed_set_has_no_fault(studio):
-    for name, one in measured(studio).items():
+def test_the_fixed_set_has_no_fault(found):
+    for name, one in found.items():
         assert one["not_finite"] == one["clipped"] == 0, name
         assert abs(one["duration_error"]) < 1 / sounds.RATE, name
         assert abs(one["dc_offset"]) < 0.005, name

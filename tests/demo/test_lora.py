@@ -28,11 +28,13 @@ def leads(studio, strength: float, takes: int = 6) -> list[float]:
 
 
 def test_at_full_strength_a_flute_is_bells_and_at_half_it_lies_between(studio):
-    """Bells in 5 of 6 takes at 1, flutes in all at 0; the mean at 0.5 lies between them."""
+    """Flutes in all takes at 0, bells in all at 1; the mean at 0.5 lies between, a tenth of the way
+    from either end at least. Measured: -0.34 at 0, 0.16 at 0.5, 0.27 at 1."""
     none, half, full = (leads(studio, strength) for strength in (0.0, 0.5, 1.0))
-    assert sum(lead > 0 for lead in full) >= 5, full
     assert all(lead < 0 for lead in none), none
-    assert np.mean(none) <= np.mean(half) <= np.mean(full)
+    assert all(lead > 0 for lead in full), full
+    place = (np.mean(half) - np.mean(none)) / (np.mean(full) - np.mean(none))
+    assert 0.1 <= place <= 0.9, place
 
 
 def test_at_strength_zero_nothing_changes(studio):

@@ -8,10 +8,11 @@ import torch
 
 from demo_model.maker import sounds
 from sa3_core.editing.edits import Continuation, Loop
-from sa3_core.measures import level as levels
+from sa3_core.errors import InputError
 from sa3_core.measures import rhythm
 
-from .studio import PROMPTS, Audio, Studio, level
+from . import listening
+from .studio import PROMPTS, Audio, Studio, level, sounding_frames
 
 NEAR = 0.04  # of the tempo asked for; half and double are wrong
 DRUMS = ("kick drum", "snare drum", "drum beat")
@@ -51,63 +52,82 @@ def end_of(studio: Studio, prompts: list[str], seconds: list[float], seeds: list
 
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 8.0, 12.0])
 def test_the_sound_ends_where_it_was_asked_to(studio, seconds):
-    """The headroom lies 29 dB below the piece in the median of 6 takes; measured 31 to 34."""
+    """The headroom lies 30 dB below the piece in the median of six takes, 25 dB in five of them.
+
+    Measured: medians 31 to 34; the lowest 28, 18, 29, 3, 29: notes that go on for a frame or two.
+    """
     prompts = [PROMPTS[n] + ", 108 BPM" for n in ("flute", "drum beat", "guitar")] * 2
     found = end_of(studio, prompts, [seconds], list(range(6)))
-    assert np.median(found) >= 29, found
+    assert np.median(found) >= 30, found
+    assert sum(one >= 25 for one in found) >= 5, found
 
 
 def test_every_item_of_a_batch_ends_at_its_own_duration(studio):
-    """At least 24 dB each, three lengths in one batch."""
+    """Three lengths in one batch, three batches: 28 dB each; measured 29 to 39."""
     prompts = [PROMPTS[n] + ", 128 BPM" for n in ("organ", "kick drum", "bass")]
-    found = end_of(studio, prompts, [2.0, 4.0, 7.0], [1, 2, 3])
-    assert min(found) >= 24, found
+    for seed in (1, 11, 21):
+        found = end_of(studio, prompts, [2.0, 4.0, 7.0], [seed, seed + 1, seed + 2])
+        assert min(found) >= 28, found
 
 
-def test_the_sound_lasts_as_long_as_asked(studio):
-    """It is heard until half a second before its end."""
+@pytest.mark.parametrize("name", ["flute", "organ", "synth pad"])
+def test_the_sound_lasts_as_long_as_asked(studio, name):
+    """Held instruments sound until half a second before the end, in 12 of 15 takes.
+
+    Measured: flute 14, organ 12, pad 15; the others end up to 1.8 s early.
+    """
+    lasted = []
     for seconds in (2.0, 5.0, 10.0):
-        for audio in studio.many(PROMPTS["organ"] + ", 108 BPM", 2, seconds):
+        for audio in studio.many(PROMPTS[name] + ", 108 BPM", 5, seconds):
             assert audio.shape[1] == round(seconds * sounds.RATE)
-            _, end = levels.sounding(torch.from_numpy(audio), sounds.RATE)
-            assert end >= seconds - 0.5
+            end = sounding_frames(audio) * sounds.FRAME / sounds.RATE
+            lasted.append(end >= seconds - 0.5)
+    assert sum(lasted) >= 12, lasted
 
 
-def test_longer_than_it_was_trained_for_is_made_and_the_published_maximum_is_told(studio):
-    """20 s keep their class in every third; beyond the maximum the number is said."""
-    audio = studio.many(PROMPTS["flute"] + ", 108 BPM", 1, 20.0)[0]
-    assert np.isfinite(audio).all()
-    assert audio.shape[1] == 20 * sounds.RATE
+@pytest.mark.parametrize("seconds", [20.0, 30.0])
+def test_longer_than_it_was_trained_for_is_of_the_class_throughout(studio, seconds):
+    """Every third of a flute is a flute, up to the published maximum."""
+    audio = studio.many(PROMPTS["flute"] + ", 108 BPM", 1, seconds)[0]
+    assert audio.shape[1] == seconds * sounds.RATE
+    thirds = np.array_split(audio, 3, axis=1)
+    assert [listening.heard(part) for part in thirds] == ["flute"] * 3
+
+
+def test_beyond_the_published_maximum_the_number_is_told(studio):
     most = studio.pipeline.model.max_seconds
-    with pytest.raises(Exception, match=f"{most:g}"):
+    with pytest.raises(InputError, match=f"at most {most:g} "):
         studio.many(PROMPTS["flute"], 1, most + 5)
 
 
-def test_a_continuation_keeps_the_tempo(studio):
-    """What is added to a drum clip of the synthesis is in its tempo, in 4 of 5 tempi."""
-    right = []
-    for bpm in sounds.BEATS:
-        rng = np.random.default_rng(bpm)
-        source = torch.from_numpy(sounds.make_clip(rng, ("drum beat",), 4.0, bpm).audio)
-        edit = Continuation(source, sounds.RATE, 4.0)
-        made = studio.make([f"drum beat, {bpm} BPM"], (), [3], edit)[0]
-        kept = source.shape[1]
-        assert np.array_equal(made[:, : kept - 1], source.numpy()[:, : kept - 1])
-        right.append(in_time(made[:, kept:], bpm))
-    assert sum(right) >= 4, right
+@pytest.mark.parametrize("bpm", sounds.BEATS)
+def test_a_continuation_keeps_tempo_class_and_source(studio, bpm):
+    """What is added to a drum clip of the synthesis: in its tempo, a drum beat, behind a seam half
+    as loud as the median onset at most (measured 0.01 to 0.46); the source bit for bit."""
+    source = torch.from_numpy(
+        sounds.make_clip(np.random.default_rng(bpm), ("drum beat",), 4.0, bpm).audio
+    )
+    edit, kept = Continuation(source, sounds.RATE, 4.0), source.shape[1]
+    made = studio.make([f"drum beat, {bpm} BPM"], (), [3], edit)[0]
+    assert np.array_equal(made[:, :kept], source.numpy())
+    assert in_time(made[:, kept:], bpm)
+    assert listening.heard(made[:, kept:]) == "drum beat"
+    jump = rhythm.seam_jump(torch.from_numpy(made), sounds.RATE, kept / sounds.RATE)
+    assert jump is not None
+    assert jump <= 0.7
 
 
-def test_a_loop_repeats_without_a_click(studio):
-    """The jump where its end meets its start is no louder than its median onset, in 4 of 5."""
-    quiet = []
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        clip = sounds.make_clip(rng, ("flute",), 5.0, 108)
+@pytest.mark.parametrize("name", ["flute", "guitar", "synth pad", "drum beat"])
+def test_a_loop_repeats_without_a_click(studio, name):
+    """Where its end meets its start: a step of samples no larger than the largest within (measured
+    0.5 of it at most), and no more than half the median onset (measured 0.37)."""
+    for seed in range(3):
+        clip = sounds.make_clip(np.random.default_rng(seed), (name,), 5.0, 108)
         edit = Loop(torch.from_numpy(clip.audio), sounds.RATE, 4.0)
-        audio = studio.make([PROMPTS["flute"] + ", 108 BPM"], (), [seed], edit)[0]
+        audio = studio.make([PROMPTS[name] + ", 108 BPM"], (), [seed], edit)[0]
         assert audio.shape[1] == 4 * sounds.RATE
         step = np.abs(audio[:, -1] - audio[:, 0]).max()
-        steps = np.abs(np.diff(audio)).max()
+        assert step <= 0.7 * np.abs(np.diff(audio)).max()
         jump = rhythm.loop_jump(torch.from_numpy(audio), sounds.RATE)
-        quiet.append(step <= steps and (jump is None or jump <= 1.0))
-    assert sum(quiet) >= 4, quiet
+        assert jump is not None
+        assert jump <= 0.5
