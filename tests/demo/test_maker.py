@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from demo_model.maker import make, sounds, start, text, train
 from demo_model.maker.autoencoder import autoencoder_weights
@@ -125,3 +126,27 @@ def test_training_goes_on_where_it_was_and_is_published_in_half_precision(folder
     weight = after.dit.transformer.project_in.weight
     assert torch.equal(model.dit.transformer.project_in.weight, weight.half().float())
     assert (published / "t5gemma-b-b-ul2" / "tokenizer.json").is_file()
+
+
+def test_however_often_it_is_stopped_it_makes_the_same_model(folder, codec, tmp_path, monkeypatch):
+    """Two phases of two steps, stopped in the middle of each: bit for bit as in one go."""
+    monkeypatch.setattr(train, "_SAVE_EVERY", 1)
+    clips = train.encoded_clips(codec, 8)
+    rest = (150, 2, 2, 1e-3, "cosine", "uniform")
+    phases = [train.Phase("one", *rest, coupled=True), train.Phase("two", *rest)]
+    told: list[tuple[str, int]] = []
+
+    def stop(name: str, done: int, steps: int, loss: float) -> None:
+        told.append((name, done))
+        if done < steps:
+            raise KeyboardInterrupt
+
+    for _ in phases:
+        with pytest.raises(KeyboardInterrupt):
+            train.train(folder, tmp_path / "stopped", codec, clips, phases, stop)
+    stopped = train.train(folder, tmp_path / "stopped", codec, clips, phases, stop)
+    assert told == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+    whole = train.train(folder, tmp_path / "whole", codec, clips, phases)
+    weights = [load_file(made / "model.safetensors") for made in (stopped, whole)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

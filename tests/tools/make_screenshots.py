@@ -33,8 +33,8 @@ from tests.tools.example_inputs import api_workflow, page_form, write_example_in
 from tests.tools.layout import ARRANGE, BOUNDS, FILL
 
 IMAGES = ROOT / "js" / "docs" / "images"
-VIEWPORT = {"width": 1800, "height": 720}
-GRAPH_AREA = (90, 165, 1770, 690)
+VIEWPORT = {"width": 1400, "height": 800}
+GRAPH_AREA = (90, 165, 1370, 770)
 MARGIN = 24
 MODEL = "demo"
 INPAINT_MASK = 5  # its id in inpaint_one_region
@@ -98,7 +98,7 @@ def put_models(server: ComfyServer) -> None:
 
 def put_source(server: ComfyServer) -> None:
     """A sound that the demo model can edit: its autoencoder passes those of its synthesis only."""
-    clip = sounds.make_clip(np.random.default_rng(4), ("flute",), 10.0, 108)
+    clip = sounds.make_clip(np.random.default_rng(4), ("guitar",), 10.0, 108)
     path = Path(server.base) / "input" / "sa3_source.flac"
     path.parent.mkdir(exist_ok=True)
     write_audio(path, torch.from_numpy(clip.audio), sounds.RATE, format_for(path))
@@ -234,9 +234,9 @@ def main() -> int:
         ui.set_setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
         ui.set_setting("Comfy.Minimap.Visible", False)
         ui.set_setting("Comfy.Graph.CanvasInfo", False)
+        drawing(ui)  # before anything was run: the page shows again what a node said
         first_graph(ui)
         editing(ui)
-        drawing(ui)
         migration(ui)
         chromium.close()
     return 0
