@@ -14,7 +14,7 @@ from sa3_core.cli.main import main
 from tests.helpers.support import ROOT
 
 from . import listening
-from .studio import PROMPTS, SECONDS
+from .studio import PROMPTS, SECONDS, Studio
 
 LORA = ROOT / "demo_model" / "loras" / LORA_NAME
 PROMPT = f"{PROMPTS['flute']}, 108 BPM"
@@ -27,10 +27,14 @@ def leads(studio, strength: float, takes: int = 6) -> list[float]:
     return [one["bells"] - one["flute"] for one in likenesses]
 
 
-def test_at_full_strength_a_flute_is_bells_and_at_half_it_lies_between(studio):
+def test_at_full_strength_a_flute_is_bells_and_at_half_it_lies_between(studio, demo_folder):
     """Flutes in all takes at 0, bells in all at 1; the mean at 0.5 lies between, a tenth of the way
-    from either end at least. Measured: -0.34 at 0, 0.16 at 0.5, 0.27 at 1."""
-    none, half, full = (leads(studio, strength) for strength in (0.0, 0.5, 1.0))
+    from either end at least. Measured: -0.37 at 0, 0.15 at 0.5, 0.31 at 1.
+
+    At 0.5 three of six takes are faint (-46 to -59 dB), so that half is not held to be a sound.
+    """
+    none, full = leads(studio, 0.0), leads(studio, 1.0)
+    half = leads(Studio(demo_folder), 0.5)
     assert all(lead < 0 for lead in none), none
     assert all(lead > 0 for lead in full), full
     place = (np.mean(half) - np.mean(none)) / (np.mean(full) - np.mean(none))
