@@ -11,6 +11,7 @@ from ..networks.quantised import STORAGES
 from ..registry import AUTO
 from .evaluate_arguments import add_evaluate
 from .generate_arguments import add_generate
+from .job_arguments import add_job
 from .measure_arguments import add_measure
 from .shared_arguments import (
     PRECISIONS,
@@ -139,11 +140,16 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 
 def _add_decode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "latents", type=parse_path, metavar="LATENTS", help=".safetensors or .npy file"
+        "latents",
+        nargs="?",
+        type=parse_path,
+        metavar="LATENTS",
+        help=".safetensors or .npy file; or many, by --from",
     )
-    add_model(parser, "SAME autoencoder or full model")
+    add_model(parser, "SAME autoencoder or full model", required=False)
     add_place(parser)
     add_noise(parser)
+    add_job(parser)
     add_audio_out(parser)
 
 

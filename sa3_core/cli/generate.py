@@ -94,6 +94,8 @@ def run_encode(args: argparse.Namespace) -> list[str]:
 
 def run_decode(args: argparse.Namespace) -> list[str]:
     """A latent file to audio files, each cut to its own duration; the paths written."""
+    if args.manifest is not None:
+        return run_manifest(args)
     latents, chunk = read_latents(args.latents), pick_chunk(args.chunk)
     paths, audio_format = audio_outputs(args, len(latents.seconds))
     path = find_model(args, args.model, "autoencoder")

@@ -6,6 +6,7 @@ from typing import Any
 from ..editing.masks import MASK_RULES
 from ..editing.paste_plan import CROSSFADE_SECONDS
 from ..geometry import HEADROOM_SECONDS
+from ..jobs.fields import DECODE
 from ..jobs.rules import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, END, START, usage_rules
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
@@ -13,7 +14,7 @@ from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
 from ..sampling.settings import KEEP_MODES, NOISE_SCHEDULES
-from .job_arguments import add_job, job_rules
+from .job_arguments import add_job, decode_rules, job_rules
 from .shared_arguments import (
     add_audio_out,
     add_layer_filter,
@@ -290,7 +291,8 @@ def _add_loras(group: Any) -> None:
 
 
 def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse options of `generate` that do not go together, as argparse refuses wrong ones."""
-    for wrong, message in (*job_rules(args), *usage_rules(args)):
+    """Refuse options that do not go together, as argparse refuses wrong ones."""
+    rules = decode_rules(args) if args.command == DECODE else (*job_rules(args), *usage_rules(args))
+    for wrong, message in rules:
         if wrong:
             parser.error(message)

@@ -1,6 +1,7 @@
 """The arguments of commands that work through a manifest."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from ..jobs.rules import Rule
@@ -61,31 +62,49 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def job_rules(args: argparse.Namespace) -> list[Rule]:
-    """What goes with `--from` and what does not."""
+    """What goes with `--from` and what does not, in `generate`."""
     if args.manifest is None:
-        alone: dict[str, Any] = {"--resume": args.resume, "--format": args.format}
-        alone |= {"--workers": args.workers != 1, "--batch": args.batch != 1}
-        alone |= {"--threads-per-worker": args.threads_per_worker, "--shards": args.shards}
-        alone |= {"--engine": args.engine != ENGINES[0]}
-        alone |= {"--gpus-per-worker": args.gpus_per_worker is not None}
-        missing = [f"--{name}" for name in ("model", "prompt") if getattr(args, name) is None]
-        told = f"the following arguments are required: {', '.join(missing)}"
-        return [
-            (missing, told),
-            *((given, f"{name} needs --from") for name, given in alone.items()),
-        ]
+        return _alone(args, ("model", "prompt"))
     single = ("prompt", "negative", "seconds", "seed", "region")
     many = [name for name in single if len(getattr(args, name) or ()) > 1]
-    taken = ("seeds", "one_list_per_line", "latents_out", "force", "compile")
-    given = [f"--{name.replace('_', '-')}" for name in taken if getattr(args, name)]
     return [
         (many, f"--{many[0] if many else ''} takes one value with --from: it holds for all rows"),
-        (given, f"--from takes no {', '.join(given)}"),
-        (
-            args.gpus_per_worker is not None and args.engine != "ray",
-            "--gpus-per-worker needs --engine ray",
-        ),
+        *_together(args, ("seeds", "one_list_per_line", "latents_out", "force", "compile")),
         (args.seed and min(args.seed) < 0, "--from takes no random --seed: rows have their own"),
+    ]
+
+
+def decode_rules(args: argparse.Namespace) -> list[Rule]:
+    """The same in `decode`."""
+    if args.manifest is None:
+        told = "the following arguments are required: LATENTS, or --from"
+        return [(args.latents is None, told), *_alone(args, ("model",))]
+    given = args.latents is not None
+    return [
+        (given, "LATENTS does not go with --from: rows name theirs"),
+        *_together(args, ("force",)),
+    ]
+
+
+def _alone(args: argparse.Namespace, required: Sequence[str]) -> list[Rule]:
+    """Without a manifest: what is needed, and what is about many rows."""
+    alone: dict[str, Any] = {"--resume": args.resume, "--format": args.format}
+    alone |= {"--workers": args.workers != 1, "--batch": args.batch != 1}
+    alone |= {"--threads-per-worker": args.threads_per_worker, "--shards": args.shards}
+    alone |= {"--engine": args.engine != ENGINES[0]}
+    alone |= {"--gpus-per-worker": args.gpus_per_worker is not None}
+    missing = [f"--{name}" for name in required if getattr(args, name) is None]
+    told = f"the following arguments are required: {', '.join(missing)}"
+    return [(missing, told), *((given, f"{name} needs --from") for name, given in alone.items())]
+
+
+def _together(args: argparse.Namespace, alone: Sequence[str]) -> list[Rule]:
+    """With a manifest: flags that are about one clip, and those that need another."""
+    given = [f"--{name.replace('_', '-')}" for name in alone if getattr(args, name)]
+    unshared = args.gpus_per_worker is not None and args.engine != "ray"
+    return [
+        (given, f"--from takes no {', '.join(given)}"),
+        (unshared, "--gpus-per-worker needs --engine ray"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`sa3 generate --from`: the rows of a manifest."""
+"""`sa3 generate --from` and `sa3 decode --from`: the rows of a manifest."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ from ..audio.formats import format_for
 from ..checkpoints.reader import open_checkpoint
 from ..errors import SA3Error
 from ..jobs.defaults import ALSO
-from ..jobs.fields import READERS
+from ..jobs.fields import COLUMNS, GENERATE, READERS
 from ..jobs.local import run_here, run_processes
 from ..jobs.manifest import read_manifest
 from ..jobs.outcome import Outcome
@@ -21,6 +21,7 @@ from ..jobs.ray_engine import run_ray
 from ..jobs.run import Engine, Summary, run_job
 from ..jobs.spec import Computing, JobSpec, ModelFiles
 from ..jobs.worker import worker_of
+from ..registry import AUTO
 from .files import (
     Bars,
     find_autoencoder,
@@ -47,12 +48,14 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
     Raises:
         JobFailedError: after all others were made, where rows failed.
     """
-    defaults = argparse.Namespace(**{name: getattr(args, name) for name in (*READERS, *ALSO)})
+    work = args.command
+    names = (*READERS, *ALSO) if work == GENERATE else COLUMNS[work].readers
+    defaults = argparse.Namespace(**{name: getattr(args, name, None) for name in names})
     files = _Files(args, {}, {})
     computing = _computing(args)
     levels = pick_levels(args)
     audio_format = format_for(Path(f"x.{args.format or 'flac'}"), args.bits)
-    rows = read_manifest(args.manifest, defaults, files.faults)
+    rows = read_manifest(args.manifest, defaults, files.faults, work)
     spec = JobSpec(
         defaults=defaults,
         folder=args.manifest.resolve().parent,
@@ -63,6 +66,7 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
         levels=levels,
         computing=computing,
         shards=args.shards is not None,
+        work=work,
     )
     with Bars() as on_progress:
 
@@ -96,7 +100,7 @@ def _computing(args: argparse.Namespace) -> Computing:
     if threads is None and args.workers > 1:
         threads = max(1, torch.get_num_threads() // args.workers)
     return Computing(
-        objective=args.objective,
+        objective=getattr(args, "objective", AUTO),
         dtype=pick_dtype(args.precision),
         storage=pick_storage(args.precision),
         device="cuda" if args.gpus_per_worker else str(pick_device(args.device)),
@@ -141,7 +145,7 @@ class _Files:
                 self.models[values.model] = self._model(values.model)
         except SA3Error as error:
             yield "model", str(error)
-        for use in values.lora or ():
+        for use in getattr(values, "lora", None) or ():
             try:
                 path = find_lora(self.args, use.lora).resolve()
             except SA3Error as error:
@@ -152,6 +156,10 @@ class _Files:
                 yield "lora", f"{use.lora}: no such file."
 
     def _model(self, name: str) -> ModelFiles:
+        if self.args.command != GENERATE:
+            path = find_model(self.args, name, "autoencoder").resolve()
+            open_checkpoint(path, ("same",))
+            return ModelFiles(path)
         model = find_model(self.args, name, "model").resolve()
         open_checkpoint(model, ("dit",))  # its header alone: the weights are read by the workers
         encoder = find_text_encoder(self.args, model).resolve()

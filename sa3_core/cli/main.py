@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..errors import InputError, SA3Error
 from ..files.names import system_failure
 from ..jobs.faults import ManifestError
+from ..jobs.fields import DECODE, GENERATE
 from ..jobs.memory import is_out_of_memory
 from ..registry import AUTO
 from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     typed = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(typed)
-    if args.command == "generate":
+    if args.command in (GENERATE, DECODE):
         check_usage(parser, args)
     if args.command == "merge" and not args.lora and (not args.model or args.precision == AUTO):
         parser.error("merge needs --lora, or a --precision to write a --model in")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from sa3_core.audio.file import read_audio
+from sa3_core.audio.file import read_audio, write_audio
+from sa3_core.audio.formats import FORMATS
 from sa3_core.jobs import generating
 from tests.helpers.cli_support import read_path
-from tests.helpers.support import rel_l2
+from tests.helpers.support import ROOT, rel_l2
 
 COMMON = ("generate", "--from", "p.csv", "--model", "tiny-s", "--steps", 2, "--format", "wav")
 MANIFEST = "id,prompt,seconds,seed,negative,cfg,mood\na,pad,0.5,1,,,calm\nb,bass,0.5,2,,,\n"
@@ -136,3 +138,72 @@ def test_flags_about_many_rows_need_a_manifest(sa3):
     code, _, err = sa3(*common)
     assert code == 2
     assert "the following arguments are required: --prompt" in err
+
+
+@pytest.fixture
+def latents(sa3, tmp_path):
+    """l.safetensors of two items, and rows that decode them."""
+    steps = ("--seconds", 0.5, 0.4, "--steps", 2, "--seed", 1)
+    made = ("generate", "--model", "tiny-s", "--prompt", "pad", "--out", "x.wav", *steps)
+    assert sa3(*made, "--latents-out", "l.safetensors")[0] == 0
+    (tmp_path / "d.csv").write_text(
+        "id,latents,item,seconds,mood\na,l.safetensors,1,,calm\nb,l.safetensors,2,,\n"
+        "c,l.safetensors,1,0.2,\n"
+    )
+
+
+def test_decoding_many_equals_decoding_one_file(sa3, latents):
+    common = ("--model", "tiny-s", "--format", "wav", "--out")
+    assert sa3("decode", "--from", "d.csv", *common, "o")[0] == 0
+    assert sa3("decode", "l.safetensors", "--model", "tiny-s", "--out", "y.wav")[0] == 0
+    for number, name in enumerate("ab", 1):
+        assert read_path(f"o/{name}.wav").read_bytes() == read_path(f"y_{number}.wav").read_bytes()
+    assert [line["seconds"] for line in lines()] == pytest.approx([0.5, 0.4, 0.2], abs=1e-4)
+    assert lines()[0]["row"]["mood"] == "calm"
+    code, _, err = sa3("decode", "--from", "d.csv", *common, "o", "--resume")
+    assert (code, err) == (0, "")
+
+
+def test_what_cannot_be_decoded_is_told(sa3, latents, tmp_path):
+    (tmp_path / "d.csv").write_text("id,latents,item\na,l.safetensors,\nb,l.safetensors,3\n")
+    flags = ("decode", "--from", "d.csv", "--model", "tiny-s", "--out", "o")
+    assert sa3(*flags)[0] == 1
+    first, second = (line["error"] for line in lines())
+    assert "holds 2 items; say which one" in first
+    assert "there is no item 3" in second
+    (tmp_path / "d.csv").write_text("id,latents,item\na,no.npy,\nb,,0\n")
+    said = sa3(*flags[:-1], "p")[2]
+    assert "line 2, latents: " in said
+    assert "no.npy: no such file" in said
+    assert "line 3, latents: is missing" in said
+    assert "LATENTS, or --from" in sa3("decode", "--model", "tiny-s", "--out", "o.wav")[2]
+
+
+def test_edits_loras_and_parquet(job, sa3, tmp_path, monkeypatch):
+    """Rows with sources and LoRAs of a Parquet table are the clips that the flags make."""
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs the extra [ray]")
+    from pyarrow import parquet
+
+    write_audio(tmp_path / "s.wav", torch.rand(2, 22050) * 0.2, 44100, FORMATS["wav-32f"])
+    lora = ROOT / "tests" / "golden" / "tiny-s" / "adapter_lora.safetensors"
+    rows = [
+        {"id": "anew", "init_audio": "s.wav", "noise_level": 0.5},
+        {"id": "part", "inpaint_audio": "s.wav", "regions": "0.2-0.3"},
+        {"id": "more", "continue_audio": "s.wav", "add": 0.2, "where": "start"},
+        {"id": "lora", "seconds": 0.5, "loras": f"{lora}:0.7"},
+    ]
+    names = {name for row in rows for name in row}
+    table = [{**dict.fromkeys(names), "prompt": "pad", "seed": 3, **row} for row in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / "p.parquet")
+    made = ("generate", "--model", "tiny-s", "--steps", 2)
+    assert sa3(*made, "--from", "p.parquet", "--format", "wav", "--out", "o")[0] == 0
+    flags = {
+        "anew": ("--init-audio", "s.wav", "--denoise", 0.5),
+        "part": ("--inpaint-audio", "s.wav", "--region", "0.2-0.3"),
+        "more": ("--continue-audio", "s.wav", "--add", 0.2, "--where", "start"),
+        "lora": ("--seconds", 0.5, "--lora", f"{lora}:0.7"),
+    }
+    for name, own in flags.items():
+        alone = ("--prompt", "pad", "--seed", 3, *own, "--out", f"{name}.wav")
+        assert sa3(*made, *alone)[0] == 0
+        assert read_path(f"{name}.wav").read_bytes() == read_path(f"o/{name}.wav").read_bytes()
