@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,17 @@ class FakeMaker:
     """Writes a byte per row and says so in `runs`; rows may fail or kill their process."""
 
     def __init__(
-        self, out: Path, number: int, failing: str = "", killing: str = "", killing_once: str = ""
+        self,
+        out: Path,
+        number: int,
+        failing: str = "",
+        killing: str = "",
+        killing_once: str = "",
+        pause: float = 0.0,
     ) -> None:
         self._out, self._failing = out, failing
         self._killing, self._killing_once = killing, killing_once
+        self._pause = pause
 
     def run(self, bucket: Bucket) -> Iterator[Outcome]:
         for row in bucket.rows:
@@ -26,6 +34,7 @@ class FakeMaker:
             if row.id in self._killing or (row.id in self._killing_once and not mark.exists()):
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self._pause)
             if row.id in self._failing:
                 yield Outcome(row.id, FAILED, "broken")
                 continue

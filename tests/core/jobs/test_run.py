@@ -146,6 +146,41 @@ def test_shards_hold_every_row_once_and_its_line(spec, monkeypatch):
     assert sorted(spec.out.glob("*.tar")) == paths
 
 
+def test_shards_are_read_by_the_readers_that_they_are_for(spec):
+    """webdataset's and datasets' own code, where they are installed."""
+    run_job(replace(spec, shards=True), ROWS, here(spec))
+    (path,) = spec.out.glob("*.tar")
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == list("abcdefgh")
+    assert samples[1]["bin"] == b"x"
+    assert json.loads(samples[1]["json"])["row"] == {"prompt": "b"}
+
+
+@pytest.mark.soak
+def test_shards_are_read_by_datasets(spec, tmp_path):
+    """The library of Hugging Face; it alone takes seconds to be imported."""
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    run_job(replace(spec, shards=True), ROWS, here(spec))
+    files = [str(path) for path in spec.out.glob("*.tar")]
+    cache = str(tmp_path / "cache")
+    read = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=cache)
+    assert [row["__key__"] for row in read] == list("abcdefgh")
+    assert read[1]["json"]["row"] == {"prompt": "b"}
+
+
+def test_shards_follow_the_rules_of_the_format(spec):
+    """Plain POSIX tar; the members of a sample stand together, and its key has no dot."""
+    rows = [Row("x.y", 2, {"prompt": "1"}), Row("\u00e9", 3, {"prompt": "2"})]
+    run_job(replace(spec, shards=True), rows, here(spec))
+    (path,) = spec.out.glob("*.tar")
+    with tarfile.open(path, "r:") as tar:
+        names = [member.name for member in tar if member.isreg()]
+    keys = [name.partition(".")[0] for name in names]
+    assert keys[0] == keys[1] != keys[2] == keys[3] == "\u00e9"
+    assert [name.partition(".")[2] for name in names] == ["bin", "json"] * 2
+
+
 def test_shards_that_cannot_be_written_leave_their_files(spec, monkeypatch, caplog):
     """The disk is full for tars: all rows are made, the summary tells, resuming packs them."""
     monkeypatch.setattr(run_module, "Shards", partial(Shards, most=3))

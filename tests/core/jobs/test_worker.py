@@ -1,0 +1,75 @@
+"""A worker's batches: they grow to what memory allows and shrink instead of failing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sa3_core.audio.formats import FORMATS
+from sa3_core.audio.levels import Levels
+from sa3_core.jobs.buckets import bucket_rows
+from sa3_core.jobs.defaults import default_values
+from sa3_core.jobs.row import Row
+from sa3_core.jobs.spec import Computing, JobSpec
+from sa3_core.jobs.worker import Worker
+from sa3_core.pieces import Take
+
+
+class Studio:
+    """Makes silence of a sample, as long as a batch has no more frames than fit."""
+
+    def __init__(self, fits: float) -> None:
+        self._fits, self.sizes = fits, list[int]()
+
+    def takes(self, values):
+        self.sizes.append(len(values.prompt))
+        if len(values.prompt) * max(values.seconds) > self._fits:
+            raise MemoryError
+        return [Take(torch.zeros(2, 1), 44100, seed) for seed in values.seed]
+
+    def close(self) -> None:
+        """Nothing to undo."""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(fits, seconds of rows) -> (sizes of the batches tried, outcomes)."""
+
+    def runner(fits, seconds):
+        rows = [Row(f"r{n}", n, {"prompt": "x", "seconds": str(s)}) for n, s in enumerate(seconds)]
+        spec = JobSpec(
+            *(default_values(), Path(), tmp_path, {}, {}, FORMATS["wav-32f"], Levels()),
+            computing=Computing(batch=None),
+        )
+        studio = Studio(fits)
+        worker = Worker(spec, studio)
+        buckets = bucket_rows([(row, spec.values(row)) for row in rows], 32)
+        made = [outcome for bucket in buckets for outcome in worker.run(bucket)]
+        return studio.sizes, made
+
+    return runner
+
+
+def test_batches_double_while_memory_allows(run):
+    sizes, made = run(10_000, [10] * 64)
+    assert sizes == [4, 8, 16, 4, 32]  # the bucket of 32 rows ends at its fourth batch
+    assert len(made) == 64
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_shorter_rows_still_go_together(run):
+    sizes, made = run(100, [5] * 32 + [20] * 32)
+    assert all(outcome.outcome == "done" for outcome in made)
+    assert len(made) == 64
+    # By then a batch of 16 of the short ones has gone well; 32 of the long ones are halved to fit.
+    assert max(sizes) >= 16
+    assert sizes[-1] < 16
+    assert 1 not in sizes  # 100 s hold five rows of 20 s
+
+
+def test_a_row_that_does_not_fit_alone_fails_and_the_rest_goes_on(run):
+    _, made = run(50, [10] * 8 + [60])
+    assert [outcome.outcome for outcome in made].count("done") == 8
+    (failed,) = (outcome for outcome in made if outcome.outcome == "failed")
+    assert (failed.id, failed.error) == ("r8", "out of memory")
