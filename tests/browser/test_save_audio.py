@@ -83,6 +83,41 @@ def check_cards(ui, comfy, names):
     assert [again[0], again[2]] == [seeds[0], seeds[2]]
 
 
+WATCH = """id => {
+    const { player } = app.graph.getNodeById(id).sa3Cards;
+    window.sa3Rounds = 0;
+    let last = 0;
+    const timer = setInterval(() => {
+        if (player.url && player.share < last) window.sa3Rounds += 1;
+        last = player.share;
+        if (window.sa3Rounds > 1) clearInterval(timer);
+    }, 20);
+}"""
+OPAQUE = """() => {
+    const canvas = document.querySelector(".sa3-card canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((value, index) => index % 4 === 3 && value).length;
+}"""
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_loop_is_heard_again_and_again_until_it_is_stopped(ui, renderer):
+    ui.use_renderer(renderer)
+    prepare(ui, seconds=0.5)
+    ui.queue()
+    card = ui.page.locator(".sa3-card").first
+    play, loop = card.locator("button").nth(0), card.locator("button").nth(1)
+    loop.click(timeout=60_000)
+    play.click()
+    ui.page.evaluate(WATCH, SAVE)
+    ui.page.wait_for_function("() => window.sa3Rounds > 1", timeout=60_000)
+    assert play.get_attribute("aria-pressed") == "true"
+    assert ui.page.evaluate(OPAQUE) > 0  # its waveform is drawn
+    loop.click()  # what plays goes on to its end, and stops there
+    ended = "() => document.querySelector('.sa3-card button').ariaPressed === 'false'"
+    ui.page.wait_for_function(ended, timeout=60_000)
+
+
 def test_one_file_has_a_player_and_no_selector(ui):
     prepare(ui)
     (saved,) = ui.queue()["outputs"][str(SAVE)]["audio"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 
 import pytest
 
 from tests.helpers.frontend import RENDERERS
+from tests.helpers.support import ROOT
 from tests.tools.example_inputs import page_form
 from tests.tools.make_blueprints import Box, make_blueprint
 
@@ -221,3 +223,79 @@ def test_an_error_points_at_the_widget_that_caused_it(ui, renderer):
     ui.queue()
     assert ui.page.evaluate(RED[renderer]) == []
     ui.errors.clear()  # the frontend logs the failed runs
+
+
+LOOK = (ROOT / "nodes" / "bridge" / "work" / "look.py").read_text("utf-8")
+PICTURE_WIDTH = int(re.findall(r"^WIDTH, .* = (\d+),", LOOK, re.MULTILINE)[0])
+LETTERS = int(re.findall(r"^FONT, .* = (\d+),", LOOK, re.MULTILINE)[0])
+READABLE = 9  # pixels
+PICTURE = {
+    "litegraph": """id => {
+        const node = app.graph.getNodeById(id), [image] = node.imgs ?? [];
+        if (!image?.naturalWidth) return 0;
+        // It fills what the node has free, in its own proportions.
+        const top = Math.max(...node.widgets.filter((w) => !w.hidden && w.y !== undefined)
+            .map((w) => w.y + (w.computedHeight ?? 24)));
+        const [width, height] = [node.size[0], node.size[1] - top];
+        const shares = [width / image.naturalWidth, height / image.naturalHeight];
+        return Math.min(...shares) * image.naturalWidth;
+    }""",
+    "vue": """id => {
+        const image = document.querySelector(`[data-node-id="${id}"] img`);
+        if (!image?.naturalWidth) return 0;
+        const box = image.getBoundingClientRect();
+        const shares = [box.width / image.naturalWidth, box.height / image.naturalHeight];
+        return Math.min(...shares) * image.naturalWidth;
+    }""",
+}
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
+    ui.use_renderer(renderer)
+    look = alone(ui, "SA3LookAudio")
+    source = ui.add_node("EmptyAudio", 900, 100)
+    ui.page.evaluate(
+        "([a, b]) => app.graph.getNodeById(a).connect(0, app.graph.getNodeById(b), 0)",
+        [source, look],
+    )
+    ui.set_widget(source, "duration", 2)
+    ui.queue()
+    script = f"id => ({PICTURE[renderer]})(id) > 0"
+    ui.page.wait_for_function(script, arg=look, timeout=60_000)
+    ui.settle(500)
+    shown = ui.page.evaluate(PICTURE[renderer], look)
+    ui.screenshot(f"look-{renderer}")
+    assert shown / PICTURE_WIDTH * LETTERS >= READABLE
+
+
+MASK, MASK_SAMPLER = 5, 6  # node ids in the example of one region
+PICTURES = """() => {
+    let count = 0;
+    const own = CanvasRenderingContext2D.prototype, { drawImage } = own;
+    own.drawImage = function (image, ...rest) {
+        if (image instanceof HTMLImageElement && image.naturalWidth > 200) count += 1;
+        return drawImage.call(this, image, ...rest);
+    };
+    app.canvas.draw(true, true);
+    own.drawImage = drawImage;
+    return count + document.querySelectorAll("[data-node-id] img").length;
+}"""
+EDITORS = """() => [...document.querySelectorAll(".sa3-regions .sa3-stage")]
+    .filter((stage) => stage.checkVisibility()).length"""
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_mask_that_ran_shows_one_waveform(ui, renderer):
+    ui.use_renderer(renderer)
+    graph = json.loads(page_form("inpaint_one_region").read_text("utf-8"))
+    ui.load({**graph, "id": str(uuid.uuid4())})
+    ui.set_widget(MODEL, "model", "tiny-s")
+    ui.set_widget(MASK_SAMPLER, "steps", 1)
+    history = ui.queue()
+    assert history["outputs"][str(MASK)]["images"]  # the picture for callers without a page
+    ui.page.evaluate("() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [100, 100]; }")
+    ui.page.wait_for_function(SAYS, arg="made anew", timeout=60_000)
+    ui.settle(500)
+    assert ui.page.evaluate(EDITORS) == 1
+    assert ui.page.evaluate(PICTURES) == 0

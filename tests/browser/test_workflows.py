@@ -21,7 +21,8 @@ from tests.tools.example_inputs import (
 
 NAMES = workflow_names()
 COMPLAINTS = """() => [...document.querySelectorAll(
-    '[role=dialog], .p-dialog, .p-toast-message-error, .p-toast-message-warn')]
+    '[role=dialog], .p-dialog, .p-toast-message-error, .p-toast-message-warn, '
+    + '[data-testid=error-overlay]')]
     .map(element => element.textContent)"""
 
 

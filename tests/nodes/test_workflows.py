@@ -123,7 +123,12 @@ def test_the_ui_form_has_a_note_and_links_to_the_models(name):
             continue
         files = {model["name"]: model for model in loader["properties"]["models"]}
         assert files["t5gemma_b_b_ul2.safetensors"]["directory"] == "text_encoders"
-        assert all(model["url"].endswith(name) for name, model in files.items())
+        variant = loader["widgets_values"][0].replace("-", "_")
+        weights = f"stable_audio_3_{variant}.safetensors"
+        assert set(files) == {weights, "t5gemma_b_b_ul2.safetensors"}
+        assert files[weights]["directory"] == "checkpoints"
+        for file, model in files.items():  # the folder of the repository is the folder at home
+            assert model["url"].endswith(f"/resolve/main/{model['directory']}/{file}")
 
 
 TITLE, LEAST = 14, 8  # pixels of a node's title at full size, and the least that the page draws
