@@ -18,6 +18,8 @@ TAKES = """() => [...document.querySelectorAll('.sa3-compare')].filter(e => e.ch
 FILES = """() => [...document.querySelectorAll('audio')]
     .filter(e => e.src && e.duration > 0 && e.parentElement.checkVisibility())
     .map(e => new URL(e.src).searchParams.get('filename'))"""
+CARDS = """() => [...document.querySelectorAll('.sa3-card')].filter(e => e.checkVisibility())
+    .map(e => e.ariaLabel)"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,10 +51,12 @@ def look(ui) -> None:
 
 def assert_shown(ui, saved: str, players: int = 1) -> None:
     takes = f"count => ({TAKES})().filter(labels => labels === 'A B').length === count"
-    ui.page.wait_for_function(takes, arg=1, timeout=20_000)
+    ui.page.wait_for_function(takes, arg=1, timeout=60_000)
     assert len(ui.page.evaluate(TAKES)) == players
     files = f"name => ({FILES})().includes(name)"
-    ui.page.wait_for_function(files, arg=saved, timeout=20_000)
+    ui.page.wait_for_function(files, arg=saved, timeout=60_000)
+    cards = f"name => ({CARDS})().join() === name"
+    ui.page.wait_for_function(cards, arg=saved, timeout=60_000)
 
 
 def assert_plays(ui) -> None:
@@ -81,6 +85,7 @@ def test_players_come_back_with_what_ran(ui, renderer):
         assert_plays(ui)
     ui.command("Comfy.NewBlankWorkflow")
     assert (ui.page.evaluate(TAKES), ui.page.evaluate(FILES)) == ([], [])
+    assert ui.page.evaluate(CARDS) == []
     ui.command("Workspace.PreviousOpenedWorkflow")
     look(ui)
     assert_shown(ui, saved)
