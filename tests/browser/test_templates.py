@@ -21,12 +21,13 @@ def test_a_search_for_the_model_finds_every_template(ui: Frontend):
         field = dialog.locator("input").first
         field.wait_for(timeout=LONG)
         field.fill("stable audio")
-        for name in workflow_names():
-            title = page_form(name).stem
-            found = dialog.get_by_text(title, exact=True).first
-            found.scroll_into_view_if_needed(timeout=LONG)
-            assert found.is_visible(), title
+        titles = [page_form(name).stem for name in workflow_names()]
+        shown = "titles => titles.every(title => document.querySelector('[role=dialog]')"
+        shown += ".textContent.includes(title))"
+        ui.page.wait_for_function(shown, arg=titles, timeout=LONG)
+        closed = "() => !document.querySelector('[role=dialog]')"
         ui.page.keyboard.press("Escape")
+        ui.page.wait_for_function(closed, timeout=LONG)
     finally:
         ui.page.unroute(PICTURES)
         ui.errors.clear()  # the pictures that were not asked for
