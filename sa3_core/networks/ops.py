@@ -46,7 +46,9 @@ class TorchOps:
     Conv1d: ClassVar[Any] = nn.Conv1d
 
 
-def _amd_processor() -> bool:
+@functools.cache
+def amd_processor() -> bool:
+    """Whether the processor is one of AMD's."""
     try:
         return "AuthenticAMD" in CPUINFO.read_text(encoding="utf-8", errors="replace")[:4096]
     except OSError:
@@ -60,7 +62,7 @@ def onednn_is_faster() -> bool:
         torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and _amd_processor()
+        and amd_processor()
     )
 
 

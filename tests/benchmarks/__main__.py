@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora", "quality", "train", "checks")
+BENCHMARKS = ("speed", "memory", "lora", "quality", "int8", "train", "checks")
 ASKED_FOR = ("card",)  # not among all: for a machine with a card
 NAMES = (*BENCHMARKS, *ASKED_FOR)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks.cases import train
+from tests.benchmarks.cases import int8, train
 from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.cases.options import Options
-from tests.benchmarks.cases.tasks import Row, Target
+from tests.benchmarks.cases.tasks import Plan, Row, Target
 from tests.benchmarks.measuring.measure import Measured, Result, relative
 from tests.benchmarks.measuring.peak import Rates
+from tests.benchmarks.peers import reference
 from tests.benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,25 @@ def test_relative_difference() -> None:
     assert relative(x, x) == 0
     assert relative(x * 1.01, x) == pytest.approx(0.01)
     assert relative(torch.zeros(1, 2, 2), x) == float("inf")
+
+
+def test_products_in_8_bits_have_a_verdict(monkeypatch) -> None:
+    monkeypatch.setattr(int8, "SHAPES", ((64, 64), (64, 128)))
+    threads = torch.get_num_threads()
+    table = int8.run(Options(quick=True, seconds=(10.0,)))
+    assert torch.get_num_threads() == threads
+    for name in ("fp32", "bf16", "int8", "int8 with rounding", "verdict"):
+        assert f"| 10 s | 238 | {name} |" in table
+
+
+def test_a_reference_is_one_of_the_implementations(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no checkout of stable-audio-3"):
+        reference.checkout(tmp_path)
+    (tmp_path / "stable_audio_3").mkdir()
+    (tmp_path / "stable_audio_3" / "factory.py").touch()
+    assert reference.checkout(tmp_path) == tmp_path.resolve()
+    assert "reference" in Plan(quick=True, reference=True).peers_on_short()
+    assert "reference" not in Plan(quick=True).peers_on_short()
 
 
 def test_the_published_way_of_training_starts_from_the_weights_and_is_taken_out_again():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import card, card_work
 from tests.benchmarks.cases.card_plan import Question, plan
 from tests.benchmarks.cases.card_work import QUESTIONS, parity
@@ -72,6 +74,34 @@ def test_what_does_not_agree_ends_it_badly(answers, tmp_path: Path, part, answer
     with pytest.raises(BenchmarkError, match=part) as raised:
         card.run(options)
     assert answer.get("remark", "NO") in raised.value.table
+
+
+def test_a_failure_is_the_exit_code(answers, tmp_path: Path, monkeypatch) -> None:
+    command = ["bench", "card", "--quick", "--device", "cpu", "--only", "parity"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    assert main() == 0
+    answers["parity"] = {"difference": 2e-4, "limit": 1e-4}
+    assert main() != 0
+    assert "| NO |" in (tmp_path / "bench_card.md").read_text("utf-8")
+
+
+def test_a_fault_in_a_net_is_found_for_real(monkeypatch) -> None:
+    """One weight in a thousand of the loaded model is off, as a broken kernel's would be."""
+    load = card_work.load_pipeline
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        pipeline = load(*args, **kwargs)
+        weight = pipeline.model.dit.transformer.layers[0].ff.ff[2].weight
+        changed = weight.detach().clone()
+        changed[0] *= 1.1
+        pipeline.model.dit.transformer.layers[0].ff.ff[2].weight.data = changed
+        return pipeline
+
+    question = next(q for q in plan_of("parity") if q.form == "t2a" and q.precision == "fp32")
+    monkeypatch.setattr(card_work, "load_pipeline", broken)
+    with torch.inference_mode():
+        found = parity(question)
+    assert not card.Answer(**found).agrees
 
 
 def test_what_a_card_cannot_do_is_named_and_no_failure(answers, tmp_path: Path) -> None:

@@ -42,20 +42,23 @@ def unpinned() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("named", "expected"),
+    ("named", "amd", "expected"),
     [
-        ({"avx512_bf16": True, "amx_bf16": False}, True),
-        ({"avx512_bf16": False, "amx_bf16": True}, True),
-        ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, False),
+        ({"avx512_bf16": True, "amx_bf16": False}, True, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False, False),  # no faster than float32
+        ({"avx512_bf16": False, "amx_bf16": True}, False, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, True, False),
     ],
 )
-def test_the_instructions_are_read_from_torch(monkeypatch, unpinned, named, expected):
+def test_the_instructions_are_read_from_torch(monkeypatch, unpinned, named, amd, expected):
+    monkeypatch.setattr(unpinned, "amd_processor", lambda: amd)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: named, raising=False)
     assert unpinned.cpu_has_bfloat16() is expected
 
 
 @pytest.mark.parametrize("avx512", [True, False])
 def test_an_older_torch_or_another_processor(monkeypatch, unpinned, avx512):
+    monkeypatch.setattr(unpinned, "amd_processor", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"}, False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
