@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
 import threading
+import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from demo_model.maker.store import store
+from sa3_core.audio.file import read_audio
 from sa3_core.checkpoints import bundled
 from sa3_core.checkpoints.library import Library
 from sa3_core.checkpoints.load import load_model
 from sa3_core.errors import CheckpointError, InputError
 from tests.helpers.support import ROOT
+
+from . import listening
 
 STORED = ROOT / "demo_model" / "demo.safetensors"
 ENCODER = "t5gemma-b-b-ul2"
@@ -142,3 +152,51 @@ def test_an_unwritable_folder_says_so(tmp_path):
     (tmp_path / ".bundled").write_text("in the way")
     with pytest.raises(CheckpointError, match="bundled"):
         bundled.unpacked("demo", tmp_path)
+
+
+def test_an_installation_finds_it_as_package_data():
+    """What pyproject.toml ships lies where `bundled` looks for it beside the installed package."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads pyproject.toml itself")
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    package = "sa3_core.demo_model"
+    assert package in told["packages"]
+    assert told["package-dir"] == {package: "demo_model"}
+    assert bundled._PLACES == (ROOT / "demo_model", ROOT / "sa3_core" / "demo_model")
+    shipped = {path for glob in told["package-data"][package] for path in STORED.parent.glob(glob)}
+    assert shipped >= {STORED, *(STORED.parent / "loras").iterdir()}
+
+
+@pytest.mark.soak
+def test_a_fresh_installation_plays_it(tmp_path):
+    """`pip install .` into a new environment (pip fetches setuptools), then `sa3` elsewhere."""
+    source, home = tmp_path / "source", tmp_path / "env"
+    rooms = ("sa3_core", "demo_model", "pyproject.toml", "README.md", "LICENSE")
+    for name in rooms:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(
+            ROOT / name, _made(source) / name
+        )
+    venv.create(home, with_pip=True)
+    places = home / ("Scripts" if sys.platform == "win32" else "bin")
+    site = subprocess.run(
+        [places / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        **_QUIET,
+    ).stdout.strip()
+    # torch and the others are this environment's: they come after what is installed here
+    (Path(site) / "these.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+    install = ["-m", "pip", "install", "--no-deps"]
+    subprocess.run([places / "python", *install, source], **_QUIET)
+    shutil.rmtree(source)
+    made = ["--prompt", "organ melody, 108 BPM", "--seconds", "4", "--seed", "100"]
+    command = [places / "sa3", "generate", "--model", "demo", *made, "--out", "organ.wav"]
+    variables = os.environ | {"SA3_MODELS": str(tmp_path / "models")}
+    subprocess.run(command, cwd=tmp_path, env=variables, **_QUIET)
+    audio, _ = read_audio(tmp_path / "organ.wav")
+    assert listening.heard(audio.numpy()) == "organ"
+
+
+_QUIET: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
