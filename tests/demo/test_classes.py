@@ -101,8 +101,8 @@ def test_words_that_it_does_not_know_do_not_derail_it(studio):
 
 @pytest.mark.parametrize(("one", "other"), [("flute", "bells"), ("organ", "guitar")])
 def test_guidance_leads_away_from_the_negative(base, one, other):
-    """Both are asked for, one is refused, at cfg 3 on the base twin: in each of four takes the
-    other is heard. Measured, by which it is more like the other: 0.07 to 0.28 of 1."""
+    """Both are asked for, one is refused, at cfg 3 on the base twin: each of four takes is less
+    like what is refused than when the other is, and in the mean the other is what is heard."""
     both = f"{PROMPTS[one]} with {PROMPTS[other]}{TEMPO}"
 
     def leads(refused: str) -> list[float]:
@@ -111,8 +111,9 @@ def test_guidance_leads_away_from_the_negative(base, one, other):
         return [likeness[one] - likeness[other] for likeness in found]
 
     away_from_other, away_from_one = leads(other), leads(one)
-    assert min(away_from_other) > 0, away_from_other
-    assert max(away_from_one) < 0, away_from_one
+    pairs = list(zip(away_from_other, away_from_one, strict=True))
+    assert all(a > b for a, b in pairs), pairs
+    assert np.mean(away_from_other) > 0 > np.mean(away_from_one), pairs
 
 
 def test_guidance_leads_towards_the_prompt(base):
