@@ -1,14 +1,14 @@
-// Look at Audio opens large enough for its picture to be read (nodes/bridge/work/look.py draws it).
+// Look at Audio and Measure Audio open large enough for their pictures to be read (nodes/bridge/work).
 
 import { app } from "../../scripts/app.js";
 
-const NODE = "SA3LookAudio";
+const NODES = ["SA3LookAudio", "SA3MeasureAudio"];
 const SIZE = [580, 420];
 
 app.registerExtension({
   name: "SA3.Look",
 
   nodeCreated(node) {
-    if (node.comfyClass === NODE) node.setSize(SIZE.map((side, axis) => Math.max(side, node.size[axis])));
+    if (NODES.includes(node.comfyClass)) node.setSize(SIZE.map((side, axis) => Math.max(side, node.size[axis])));
   },
 });

@@ -1,4 +1,4 @@
-"""Look at Audio and Compare Audio."""
+"""Look at Audio, Compare Audio and Measure Audio."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from .bridge.host.running import show
 from .bridge.work.compare import MAX_TAKES, compare
 from .bridge.work.look import look
+from .bridge.work.measuring import measure_audio
 from .bridge.work.names import prefix_error
-from .inputs import CATEGORY, Regions, prefix_input
+from .inputs import CATEGORY, OFF_AT_ZERO, SECONDS_MAX, Regions, bpm_input, prefix_input
 
 
 class SA3LookAudio(io.ComfyNode):
@@ -119,4 +120,94 @@ class SA3CompareAudio(io.ComfyNode):
         return io.NodeOutput(ui={**ui, **show(cls, notes)})
 
 
-NODES = [SA3LookAudio, SA3CompareAudio]
+class SA3MeasureAudio(io.ComfyNode):
+    """The measures of `sa3 measure`, of each item of an AUDIO."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        lists = {"is_output_list": True}
+        return io.Schema(
+            node_id="SA3MeasureAudio",
+            display_name="Measure Audio",
+            category=CATEGORY,
+            description=(
+                "Measures sounds without any model: duration, silence, stereo image, loudness, "
+                "peaks, faults, jumps at seams and loops, tempo, key and bandwidth; an item per "
+                "line, and all of them in one picture."
+            ),
+            search_aliases=["lufs", "tempo", "bpm", "key", "loudness", "quality", "statistics"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="Any audio; each item of a batch is measured."),
+                Regions.Input(
+                    "regions",
+                    optional=True,
+                    tooltip="Of Inpaint Mask: their edges are the seams that are listened to.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What was asked for; a tempo in it (120 BPM) is compared.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=SECONDS_MAX,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Duration that was asked for; 0: none.",
+                    extra_dict=OFF_AT_ZERO,
+                ),
+                bpm_input(0.0, 0.0, tooltip="Tempo that was asked for; 0: the one in the prompt."),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the jump from the end to the start is measured, too.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output(),
+                io.String.Output(display_name="table", tooltip="Of all items, as Markdown."),
+                io.String.Output(
+                    display_name="measures", tooltip="A line of JSON for each item.", **lists
+                ),
+                io.Float.Output(
+                    display_name="lufs", tooltip="Of each item; -70 for silence.", **lists
+                ),
+                io.Float.Output(
+                    display_name="true_peak", tooltip="dBTP; -120 for silence.", **lists
+                ),
+                io.Float.Output(
+                    display_name="bpm", tooltip="0 where a sound has no tempo.", **lists
+                ),
+                io.Float.Output(
+                    display_name="sound_end", tooltip="Seconds at which sound ends.", **lists
+                ),
+                io.Image.Output(display_name="picture"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio: Any,
+        regions: Any = None,
+        prompt: str = "",
+        seconds: float = 0.0,
+        bpm: float = 0.0,
+        loop: bool = False,
+    ) -> io.NodeOutput:
+        """Measure."""
+        found = measure_audio(audio, regions, prompt, seconds or None, bpm or None, loop)
+        ui = {"images": [found.file], **show(cls, found.notes)}
+        numbers = (found.lufs, found.true_peak, found.bpm, found.sound_end)
+        return io.NodeOutput(audio, found.table, found.lines, *numbers, found.image, ui=ui)
+
+
+NODES = [SA3LookAudio, SA3CompareAudio, SA3MeasureAudio]

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": (*_ALL, "jobs", "datasets", "training", "measures", "evaluation"),
     "host": _ALL,
     "sockets": ("host", "training", *_ALL),
-    "work": ("sockets", "host", "datasets", "training", "jobs", *_ALL),
+    "work": ("sockets", "host", "measures", "datasets", "training", "jobs", *_ALL),
     "web": ("work", "sockets", "host", *_ALL),
     "inputs": _ALL,
     "node file": ("inputs", "work", "sockets", "host", "datasets", "training", "jobs", *_ALL),

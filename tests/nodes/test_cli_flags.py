@@ -39,6 +39,7 @@ NO_COMMAND = {
     "SA3SplitAudioBatch": "items are files of their own",
     "SA3LookAudio": "draws a picture in the page",
     "SA3CompareAudio": "plays in the page",
+    "SA3MeasureAudio": "`measure`, whose flags are about files: --seam for regions",
     "SA3AudioDataset": "`pre-encode` reads a folder, with flags of its own",
     "SA3EncodeDataset": "`pre-encode` writes the folder",
     "SA3TrainLora": "`train`, with the reference's names of flags",

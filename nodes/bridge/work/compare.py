@@ -70,7 +70,7 @@ def compare(inputs: Mapping[str, Any], regions: Any, item: int) -> tuple[dict[st
     longest = max(take.wave.shape[-1] for take in takes)
     gains = matching_gains([take.loudness.lufs for take in takes])
     shown = [_write(take, rate, longest, gain) for take, gain in zip(takes, gains, strict=True)]
-    marked = _seconds(regions, 0 if single else item)
+    marked = region_seconds(regions, 0 if single else item)
     notes += [
         f"{take.label}: {take.wave.shape[-1] / rate:.2f} s, {describe(take.loudness)}"
         for take in takes
@@ -121,7 +121,7 @@ def _write(take: _Take, rate: int, samples: int, gain: float) -> dict[str, Any]:
     }
 
 
-def _seconds(regions: Any, item: int) -> list[list[float]]:
+def region_seconds(regions: Any, item: int) -> list[list[float]]:
     """Start and end of every region of an item; one list serves for all items."""
     if not regions:
         return []
