@@ -48,23 +48,23 @@ def test_one_graph_looks_compares_and_saves_at_a_loudness(comfy):
 def test_measures_go_to_stock_nodes_and_into_the_message(comfy):
     graph = {**base_graph(seconds=2.0), "o": sampler(steps=2)}
     graph |= saved("o", "o")
-    graph["m"] = node("SA3MeasureAudio", audio=["od", 0], prompt="pad, 90 BPM", seconds=2.5)
-    graph["t"] = node("PreviewAny", source=["m", 1])
-    graph["l"] = node("PreviewAny", source=["m", 2])
-    graph["n"] = node("PreviewAny", source=["m", 3])
-    graph["i"] = node("PreviewImage", images=["m", 7])
-    graph["a"] = node("PreviewAudio", audio=["m", 0])
+    graph["mm"] = node("SA3MeasureAudio", audio=["od", 0], prompt="pad, 90 BPM", seconds=2.5)
+    graph["mt"] = node("PreviewAny", source=["mm", 1])
+    graph["ml"] = node("PreviewAny", source=["mm", 2])
+    graph["mn"] = node("PreviewAny", source=["mm", 3])
+    graph["mi"] = node("PreviewImage", images=["mm", 7])
+    graph["ma"] = node("PreviewAudio", audio=["mm", 0])
     run = comfy.client.run(graph)
     assert run.status == "success", run.error
-    values = json.loads(run.outputs["l"]["text"][0])
+    values = json.loads(run.outputs["ml"]["text"][0])
     assert values["duration_error"] == pytest.approx(-0.5, abs=1e-3)
-    assert values["lufs"] == pytest.approx(float(run.outputs["n"]["text"][0]), abs=1e-6)
-    assert run.outputs["t"]["text"][0].startswith("1 clips, 2.0 s")
-    picture = comfy.client.view(run.outputs["m"]["images"][0])
+    assert values["lufs"] == pytest.approx(float(run.outputs["mn"]["text"][0]), abs=1e-6)
+    assert run.outputs["mt"]["text"][0].startswith("1 clips, 2.0 s")
+    picture = comfy.client.view(run.outputs["mm"]["images"][0])
     assert Image.open(BytesIO(picture)).width > 300
-    assert len(run.outputs["i"]["images"]) == 1
-    assert run.outputs["m"]["text"] == run.texts("m")
-    assert run.texts("m")[0].startswith("2.00 s, -0.50 s against what was asked")
+    assert len(run.outputs["mi"]["images"]) == 1
+    assert run.outputs["mm"]["text"] == run.texts("mm")
+    assert run.texts("mm")[0].startswith("2.00 s, -0.50 s against what was asked")
 
 
 async def _previews(url: str, graph: dict[str, Any], method: str) -> int:
