@@ -9,6 +9,7 @@ import torch
 
 from sa3_core.audio.formats import FORMATS
 from sa3_core.audio.levels import Levels
+from sa3_core.files import whole_file
 from sa3_core.jobs.buckets import bucket_rows
 from sa3_core.jobs.defaults import default_values
 from sa3_core.jobs.row import Row
@@ -73,3 +74,18 @@ def test_a_row_that_does_not_fit_alone_fails_and_the_rest_goes_on(run):
     assert [outcome.outcome for outcome in made].count("done") == 8
     (failed,) = (outcome for outcome in made if outcome.outcome == "failed")
     assert (failed.id, failed.error) == ("r8", "out of memory")
+
+
+def test_a_disk_that_is_full_for_one_row_costs_that_row(run, monkeypatch, tmp_path):
+    real = whole_file.os.replace
+
+    def replaced(source, target):
+        if Path(target).name == "r1.wav":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(whole_file.os, "replace", replaced)
+    _, made = run(100, [1, 1, 1])
+    assert [outcome.outcome for outcome in made] == ["done", "failed", "done"]
+    assert "the disk is full" in made[1].error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r0.wav", "r2.wav"]
