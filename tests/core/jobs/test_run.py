@@ -221,7 +221,7 @@ def test_another_source_under_the_same_name_is_made_anew(spec):
     source.write_bytes(b"two sound")
     os.utime(source, (changed, changed))
     assert str(run_job(replace(spec), rows, here(spec), True)) == "1 made, 1 kept, 0 failed"
-    assert (spec.out / "runs").read_text() == "aba"
+    assert sorted((spec.out / "runs").read_text()) == list("aab")
 
 
 @pytest.mark.parametrize("kind", ["lora", "model"])
