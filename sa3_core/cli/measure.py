@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..audio.file import read_audio
-from ..datasets.folder import CaptionRule, caption_of, list_recordings
-from ..errors import AudioError, InputError
+from ..errors import AudioError
 from ..files.whole_file import whole_file
 from ..measures.clip import ClipMeasures, Request, bpm_of, measure_clip
 from ..measures.summary import picture, table
+from .clips import FoundClip, find_clips
 from .files import Bars
 from .measure_arguments import LINES, PICTURE, TABLE
 
@@ -25,14 +25,15 @@ def run_measure(args: argparse.Namespace) -> Iterator[str]:
         AudioError: after all others were measured, where a file cannot be read.
         InputError: a path that is not there.
     """
-    found = list(_captioned(args.paths))
+    found = [clip for path in args.paths for clip in find_clips(path)]
     lines: list[str] = []
     clips: list[ClipMeasures] = []
     bad: list[Path] = []
     with Bars() as on_progress:
-        for number, (path, caption) in enumerate(found):
+        for number, one in enumerate(found):
+            path = one.path
             try:
-                clip = measure_clip(*read_audio(path), _request(args, caption))
+                clip = measure_clip(*read_audio(path), _request(args, one))
             except AudioError as error:
                 log.warning("%s", error)
                 bad.append(path)
@@ -46,20 +47,11 @@ def run_measure(args: argparse.Namespace) -> Iterator[str]:
         raise AudioError(f"{len(bad)} of {len(found)} files cannot be read, first {bad[0]}.")
 
 
-def _captioned(paths: list[Path]) -> Iterator[tuple[Path, str]]:
-    for path in paths:
-        if path.is_dir():
-            for recording in list_recordings(path):
-                yield recording.path, recording.caption
-        elif path.is_file():
-            yield path, caption_of(path, path.name, CaptionRule())
-        else:
-            raise InputError(f"{path}: no such file or folder.")
-
-
-def _request(args: argparse.Namespace, caption: str) -> Request:
-    bpm = args.bpm if args.bpm is not None else bpm_of(caption)
-    return Request(args.seconds, bpm, tuple(args.seam), args.loop)
+def _request(args: argparse.Namespace, clip: FoundClip) -> Request:
+    """What the flags say, else the clip's row or caption."""
+    seconds = args.seconds if args.seconds is not None else clip.seconds
+    bpm = args.bpm if args.bpm is not None else bpm_of(clip.prompt)
+    return Request(seconds, bpm, tuple(args.seam), args.loop)
 
 
 def _line(path: Path, values: dict[str, object]) -> str:

@@ -48,6 +48,20 @@ def test_a_folder_gives_lines_table_and_picture_whatever_cannot_be_read(tmp_path
     assert "1 of 3 files cannot be read" in said.err
 
 
+def test_a_jobs_rows_say_what_was_asked_for(tmp_path, capsys):
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav", 2.0)
+    rows = [
+        {"id": "a", "outcome": "done", "file": "a.wav", "row": {"prompt": "x", "seconds": "1.5"}},
+        {"id": "b", "outcome": "done", "file": "b.wav", "row": {"prompt": "x"}},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "manifest.jsonl").write_text(lines)
+    assert main(["measure", str(tmp_path)]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["duration_error"] for line in found] == [-0.5, None]
+
+
 def test_what_is_not_there_and_what_cannot_be_is_named(tmp_path, capsys):
     assert main(["measure", str(tmp_path / "no.wav")]) == 1
     assert "no.wav: no such file or folder" in capsys.readouterr().err
