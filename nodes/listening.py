@@ -126,7 +126,6 @@ class SA3MeasureAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        lists = {"is_output_list": True}
         return io.Schema(
             node_id="SA3MeasureAudio",
             display_name="Measure Audio",
@@ -173,19 +172,25 @@ class SA3MeasureAudio(io.ComfyNode):
                 io.Audio.Output(),
                 io.String.Output(display_name="table", tooltip="Of all items, as Markdown."),
                 io.String.Output(
-                    display_name="measures", tooltip="A line of JSON for each item.", **lists
+                    display_name="measures",
+                    tooltip="A line of JSON for each item.",
+                    is_output_list=True,
                 ),
                 io.Float.Output(
-                    display_name="lufs", tooltip="Of each item; -70 for silence.", **lists
+                    display_name="lufs",
+                    tooltip="Of each item; -70 for silence.",
+                    is_output_list=True,
                 ),
                 io.Float.Output(
-                    display_name="true_peak", tooltip="dBTP; -120 for silence.", **lists
+                    display_name="true_peak", tooltip="dBTP; -120 for silence.", is_output_list=True
                 ),
                 io.Float.Output(
-                    display_name="bpm", tooltip="0 where a sound has no tempo.", **lists
+                    display_name="bpm", tooltip="0 where a sound has no tempo.", is_output_list=True
                 ),
                 io.Float.Output(
-                    display_name="sound_end", tooltip="Seconds at which sound ends.", **lists
+                    display_name="sound_end",
+                    tooltip="Seconds at which sound ends.",
+                    is_output_list=True,
                 ),
                 io.Image.Output(display_name="picture"),
             ],
