@@ -36,7 +36,7 @@ app.registerExtension({
     const onCaption = findWidget(node, EDITED) ? (clip, caption) => keepCaption(node, clip, caption) : null;
     const table = new ClipTable(this.text ?? ((key) => key), onCaption);
     node.sa3Clips = table;
-    placeElement(node, "clips", table.element, { margin: MARGIN, getMinHeight: () => HEIGHT + 2 * MARGIN });
+    placeElement(node, "clips", table.element, { margin: MARGIN, hideOnZoom: false, getMinHeight: () => HEIGHT + 2 * MARGIN });
     node.setSize([Math.max(node.size[0], 420), Math.max(node.size[1], node.computeSize()[1])]);
     followOutputs(node, (output) => {
       if (output.sa3_clips) table.setRows(output.sa3_clips);

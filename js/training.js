@@ -25,7 +25,7 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     const view = new LossView(this.text ?? ((key) => key));
     node.sa3Training = view;
-    placeElement(node, "training", view.element, { margin: MARGIN, getMinHeight: () => HEIGHT + 2 * MARGIN });
+    placeElement(node, "training", view.element, { margin: MARGIN, hideOnZoom: false, getMinHeight: () => HEIGHT + 2 * MARGIN });
     node.setSize([Math.max(node.size[0], 380), Math.max(node.size[1], node.computeSize()[1])]);
     followOutputs(node, (output) => {
       if (output.sa3_training?.length) view.setState(output.sa3_training[0]);

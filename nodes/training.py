@@ -117,6 +117,7 @@ def _train_inputs() -> list[Any]:
             default=42,
             min=0,
             max=SEED_MAX,
+            control_after_generate=False,  # another seed would begin another run
             tooltip="Of everything random.",
             **_RARE,
         ),

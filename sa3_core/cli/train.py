@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..adapters.file import read_adapter
+from ..adapters.norms import describe_changes
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
 from ..checks import check_seconds
@@ -170,9 +171,8 @@ def _plan(
 def _say_validation(found: Validation, hint: str) -> None:
     """One line on stderr, between the bars."""
     loss = "" if found.loss is None else f"validation {found.loss:.4g}, "
-    changes = [*found.changes.values()]
-    mean = sum(changes) / len(changes)
-    tqdm.write(f"step {found.step}: {loss}weights changed by {mean:.2%}. {hint}", sys.stderr)
+    said = " ".join([*describe_changes(found.changes)[:1], hint]).strip()
+    tqdm.write(f"step {found.step}: {loss}{said}", sys.stderr)
 
 
 def _model(args: argparse.Namespace, path: Path, device: torch.device) -> SA3Model:

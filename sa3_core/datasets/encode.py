@@ -20,7 +20,7 @@ from ..codec.autoencode import SAMEAutoencoder, encode
 from ..errors import AudioError, InputError, LatentFileError
 from ..files.array_file import read_floats
 from ..files.whole_file import write_failure
-from ..geometry import HOP, SAMPLE_RATE, frames_covering
+from ..geometry import HOP, LATENT_CHANNELS, SAMPLE_RATE, frames_covering
 from .encoded import SILENCE, read_notes, write_array, write_notes
 from .folder import Recording
 
@@ -217,6 +217,8 @@ class _Job:
             "prompt": recording.caption,
             "seconds_total": piece.shape[-1] / SAMPLE_RATE,
             "seconds_start": start,
+            "audio_samples": piece.shape[-1],
+            "latent_shape": [LATENT_CHANNELS, frames],
             "padding_mask": [1] * valid + [0] * (frames - valid),
             "path": str(recording.path),
             "relpath": recording.relative,

@@ -1,12 +1,14 @@
 """Encoded clips on disk: `<name>.npy`, `<name>.json` and one `silence.npy` per folder.
 
-The reference's format, read and written; more keys in the JSON are ours and ignored there.
+The reference's format, read and written; more keys in the JSON are ours and ignored there. Folders
+of Underfit are read too, whose clips lie in folders as the recordings do and may have tags instead
+of a prompt; it takes ours as they are.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +22,7 @@ from ..files.array_file import read_floats
 from ..files.json_text import parse_json
 from ..files.whole_file import whole_file, write_failure
 from ..geometry import LATENT_CHANNELS
+from .folder import tags_caption
 
 SILENCE = "silence.npy"
 _LONGEST = 100_000.0  # seconds of a clip
@@ -30,7 +33,7 @@ class EncodedClip:
     """One clip.
 
     Attributes:
-        name: of its files, without suffix.
+        name: of its files, without suffix; below folders with them, behind slashes.
         latents: [256, T] float32.
         valid: frames of the clip itself; the rest is padding.
         seconds: its duration as the model is told it.
@@ -105,7 +108,9 @@ def read_folder(folder: Path, autoencoder: str | None = None) -> list[EncodedCli
     paths = [path for path in folder.rglob("*.npy") if path.name != SILENCE]
     if not paths:
         raise LatentFileError(f"{folder} holds no encoded clips (.npy with .json). Encode first.")
-    clips = [read_clip(path) for path in sorted(paths, key=lambda path: path.as_posix())]
+    paths.sort(key=lambda path: path.as_posix())
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    clips = [replace(read_clip(path), name=name) for path, name in zip(paths, names, strict=True)]
     kinds = {clip.autoencoder for clip in clips if clip.autoencoder}
     wanted = {autoencoder} if autoencoder else kinds
     if len(kinds | wanted) > 1:
@@ -129,6 +134,8 @@ def read_clip(path: Path) -> EncodedClip:
     latents = _read_latents(path)
     notes_path = path.with_suffix(".json")
     notes = read_notes(notes_path)
+    if not notes.get("prompt"):  # Underfit makes its prompts of tags while it trains
+        notes |= {"prompt": said} if (said := tags_caption(notes)) else {}
     missing = [key for key in ("prompt", "seconds_total", "padding_mask") if key not in notes]
     if missing:
         raise LatentFileError(f"{notes_path} lacks {', '.join(missing)}. Encode that clip again.")

@@ -1,6 +1,6 @@
 """A folder of recordings: what is in it, and what each of them is called."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,17 @@ SUFFIXES = frozenset(
 )
 FILE_LIST = "filelist.txt"  # at the root, one path per line: replaces the walk
 _TAGS = ("title", "artist", "album", "genre", "comment", "description")
+# What Underfit keeps of a recording beside its prompt, in the order and words of its prompts.
+TAG_WORDS = {
+    "artist": "Artist",
+    "title": "Title",
+    "date": "Year",
+    "bpm": "BPM",
+    "genre": "Genre",
+    "label": "Label",
+    "album": "Album",
+    "composer": "Composer",
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ def _paths(folder: Path) -> Iterator[Path]:
 def caption_of(path: Path, relative: str, rule: CaptionRule) -> str:
     """A file's caption: JSON beside it, text beside it, its tags, the rule's pattern; '' = none.
 
+    JSON and text may also lie in folders `json` and `txt`, below the file's or beside it.
+
     Args:
         path: the sound file.
         relative: its path in the dataset.
@@ -103,7 +116,11 @@ def caption_of(path: Path, relative: str, rule: CaptionRule) -> str:
     Raises:
         InputError: a caption file that cannot be read.
     """
-    found = _from_json(path.with_suffix(".json")) or _from_text(path.with_suffix(".txt"))
+    places = [path.parent, *_folders_beside(path, relative)]
+    jsons = [place / f"{path.stem}.json" for place in places if place.name != "txt"]
+    texts = [place / f"{path.stem}.txt" for place in places if place.name != "json"]
+    found = next(filter(None, map(_from_json, jsons)), "")
+    found = found or next(filter(None, map(_from_text, texts)), "")
     if not found and rule.tags:
         found = _from_tags(path)
     if not found and rule.pattern:
@@ -114,6 +131,18 @@ def caption_of(path: Path, relative: str, rule: CaptionRule) -> str:
     if not found:
         return ""
     return f"{rule.trigger}, {found}" if rule.trigger else found
+
+
+def _folders_beside(path: Path, relative: str) -> list[Path]:
+    """Folders that may hold captions, none of them out of the dataset. Source: Underfit."""
+    above = [path.parent] if "/" not in relative else [path.parent, path.parent.parent]
+    return [place / name for place in above for name in ("json", "txt")]
+
+
+def tags_caption(values: Mapping[str, object]) -> str:
+    """A caption of a recording's tags, as Underfit words them; '' where there is none."""
+    found = {word: str(values.get(tag) or "").strip() for tag, word in TAG_WORDS.items()}
+    return ", ".join(f"{word}: {value}" for word, value in found.items() if value)
 
 
 def _from_text(path: Path) -> str:

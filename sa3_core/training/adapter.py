@@ -15,6 +15,7 @@ from ..adapters.bases import svd_bases
 from ..adapters.file import AdapterFile
 from ..adapters.layer import LayerTensors
 from ..adapters.layer_filter import LayerFilter
+from ..adapters.norms import relative_changes
 from ..adapters.rules import ADAPTER_TYPES, RULES, XS_SUFFIX
 from ..checks import check_number, check_one_of, check_positive, check_whole
 from ..errors import AdapterError, InputError
@@ -24,7 +25,6 @@ from ..networks.model import SA3Model
 from ..networks.quantised import QuantisedLinear
 from .branches import Branch
 from .draws import item_seed
-from .learner import relative_changes
 
 _NAME = "{path}.parametrizations.weight.0.{tensor}"
 

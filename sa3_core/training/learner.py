@@ -1,16 +1,11 @@
 """What a trainer needs of what it trains, be it a LoRA or a whole model."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
-
-from ..files.published import CONDITIONER_PREFIX
-
-_BLOCK = re.compile(r"transformer\.layers\.(\d+)\.")
 
 
 class Learner(Protocol):
@@ -60,26 +55,3 @@ class Learner(Protocol):
     def write(self, path: Path, notes: Mapping[str, Any]) -> None:
         """Write what is used afterwards; an older one is replaced when it is complete."""
         ...
-
-
-def block_of(key: str) -> str:
-    """The block that a weight belongs to, by its checkpoint key: `0`, `1`, ..., or the part."""
-    found = _BLOCK.search(key)
-    if found:
-        return found[1]
-    return "conditioner" if key.startswith(CONDITIONER_PREFIX) else "ends"
-
-
-def relative_changes(squares: Iterable[tuple[str, float, float]]) -> dict[str, float]:
-    """Relative norms by block.
-
-    Args:
-        squares: of each weight its checkpoint key, the squared norms of its change and of itself.
-    """
-    sums: dict[str, list[float]] = {}
-    for key, change, own in squares:
-        total = sums.setdefault(block_of(key), [0.0, 0.0])
-        total[0] += change
-        total[1] += own
-    names = sorted(sums, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
-    return {name: (sums[name][0] / max(sums[name][1], 1e-30)) ** 0.5 for name in names}

@@ -147,6 +147,8 @@ class _Run:
             with trainer.learner.attached():
                 if not trainer.step:
                     self._validate()
+                elif resume and trainer.step % self._plan.save_every == 0:
+                    self._number_late(trainer.step)
                 self._steps()
         finally:
             if trainer.step != self._saved:
@@ -187,12 +189,20 @@ class _Run:
         trainer.share.wait()
         self._saved = trainer.step
 
+    def _numbered(self, step: int) -> Path:
+        learner = self._trainer.learner
+        return self._folder / f"{learner.stem}-{step:06}{learner.suffix}"
+
+    def _number_late(self, step: int) -> None:
+        """Write the checkpoint that a kill between state and checkpoint has prevented."""
+        if not self._numbered(step).exists():
+            self._number(step)
+
     def _number(self, step: int) -> None:
         """A copy of the result under its step's number; the oldest make room."""
         if not self._leads:
             return
-        learner = self._trainer.learner
-        path = self._folder / f"{learner.stem}-{step:06}{learner.suffix}"
+        learner, path = self._trainer.learner, self._numbered(step)
         learner.write(path, {**self._plan.notes, "step": step})
         self._events.on_saved(path, step)
         if not self._plan.keep:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapters.norms import relative_changes
 from ..checkpoints.reader import Checkpoint
 from ..checkpoints.rewrite import Rewrite
 from ..errors import CheckpointError, InputError
@@ -19,7 +20,6 @@ from ..files.published import (
     WEIGHTS_FILE,
 )
 from ..networks.model import SA3Model
-from .learner import relative_changes
 
 _PARTS = (("dit", DIT_PREFIX), ("conditioner", CONDITIONER_PREFIX))
 

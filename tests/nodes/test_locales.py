@@ -71,6 +71,13 @@ def test_every_text_is_there_or_waits_for_its_translation(ours, served, language
     assert not (language == "en" and waiting)
 
 
+def test_no_text_waits_for_its_translation():
+    """`dev.py texts` lists what is missing, or older than its English."""
+    todo = json.loads(TODO.read_text("utf-8"))
+    assert sorted(todo) == sorted(set(LANGUAGES) - {"en"})
+    assert {language: left for language, left in todo.items() if any(left.values())} == {}
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_text_is_left_over(ours, language):
     wanted = _texts(ours)

@@ -32,6 +32,12 @@ def make_patcher(
     return kind(model, load_device=load_device, offload_device=offload_device)
 
 
+def device_for(memory: int) -> torch.device:
+    """Where a small computation goes: the device where it has so many bytes free, else the CPU."""
+    device = mm.get_torch_device()
+    return device if mm.get_free_memory(device) > memory else torch.device("cpu")
+
+
 @contextmanager
 def loaded(patcher: Any, memory: float) -> Iterator[Any]:
     """Load a patcher's model for the duration of a block.

@@ -22,6 +22,7 @@ from ....sa3_core.adapters.build import (
 from ....sa3_core.adapters.changes import WeightChange
 from ....sa3_core.adapters.file import AdapterFile, read_adapter
 from ....sa3_core.adapters.merge import merge_checkpoint
+from ....sa3_core.adapters.norms import adapter_changes, describe_changes
 from ....sa3_core.adapters.use import AdapterUse
 from ....sa3_core.checkpoints.reader import open_checkpoint
 from ....sa3_core.errors import AdapterError, CheckpointError, InputError
@@ -30,7 +31,7 @@ from ....sa3_core.files.states import FileStates
 from ....sa3_core.files.whole_file import FreeName, claim_folder, whole_file, write_failure
 from ....sa3_core.networks.quantised import STORAGES
 from ..host.folders import FileState, file_state, roots
-from ..host.running import check_files, chunk_reporter, watch_files
+from ..host.running import check_files, chunk_reporter, device_for, watch_files
 from ..sockets.lora_patch import SA3Adapter, add_change, add_interval_wrapper
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
@@ -38,6 +39,7 @@ from ..sockets.trained_lora import file_of
 from .names import filled_prefix, output_names, place_inside
 
 FOLDER = "loras"
+_WEIGHT_BYTES = 2**30  # more than the largest weight takes while it is compared
 _KEPT_FILES = 8  # LoRAs remembered, so that a change of strength reads nothing
 
 
@@ -46,6 +48,7 @@ class _Built:
     file: AdapterFile
     report: MatchReport
     weights: dict[str, WeightChange]
+    changes: dict[str, float]
 
 
 def lora_names() -> list[str]:
@@ -177,8 +180,11 @@ def _build(path: Path, state: FileState, model: FileStates, partial: bool) -> _B
     checkpoint = open_checkpoint(weights, need=("dit", "conditioner"))
     report = match(file, checkpoint.adaptable_shapes())
     keys = require_fit(report, partial)
-    weights = build_adapter(file, checkpoint.originals(), keys, chunk_reporter())
-    return _Built(file, report, weights)
+    built = build_adapter(file, checkpoint.originals(), keys, chunk_reporter())
+    changes = adapter_changes(
+        built, checkpoint.originals(), device_for(_WEIGHT_BYTES), chunk_reporter()
+    )
+    return _Built(file, report, built, changes)
 
 
 def _describe(built: _Built, use: AdapterUse[str], active: list[str]) -> list[str]:
@@ -189,6 +195,7 @@ def _describe(built: _Built, use: AdapterUse[str], active: list[str]) -> list[st
         f"{file.name}: {file.adapter_type}{size}",
         f"{layer_count(active)} of {total} layers active, {fit} fit the model",
     ]
+    lines += describe_changes(built.changes)
     if file.adapters:
         lines.append(f"Holds {len(file.adapters)} adapters, all applied: {_listed(file.adapters)}")
     if report.unused:

@@ -8,6 +8,7 @@ from typing import Any
 
 import folder_paths
 
+from ....sa3_core.adapters.norms import describe_changes
 from ....sa3_core.audio.file import write_audio
 from ....sa3_core.audio.formats import FORMATS
 from ....sa3_core.geometry import SAMPLE_RATE
@@ -23,7 +24,6 @@ from ..sockets.vae import SA3VAE
 TRAINING_EVENT = "sa3_training"
 POINTS = 240  # of the curve
 _FORMAT = FORMATS["flac-24"]
-_STILL = 0.001  # relative change of the weights below which nothing has been learnt
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,8 @@ class RunView:
         Args:
             changes: relative change of each block's weights.
         """
-        mean = sum(changes.values()) / max(len(changes), 1)
         last = f", last loss {self._losses[-1]:.4g}" if self._losses else ""
-        lines = [f"{len(self._losses)} steps{last}"]
-        most = max(changes, key=lambda block: changes[block])
-        lines.append(f"weights changed by {mean:.2%}, most in block {most} ({changes[most]:.2%})")
-        if mean < _STILL:
-            lines.append("It has hardly learnt anything yet: train longer, or raise the rate.")
+        lines = [f"{len(self._losses)} steps{last}", *describe_changes(changes)]
         return [*lines, *([self._hint] if self._hint else []), f"state: {self.folder.name}"]
 
     def _state(self) -> dict[str, Any]:
