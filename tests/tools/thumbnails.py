@@ -29,7 +29,7 @@ from tests.demo.studio import Studio, sounding_frames
 from tests.helpers.support import ROOT
 from tests.tools.example_inputs import page_form, workflow_names
 
-SIDE, WAVE, GAP = 600, 250, 10  # pixels
+SIDE, WAVE, GAP = 440, 184, 8  # pixels
 QUALITY = 60
 TRIES = 6
 BACKGROUND, KEPT, MADE, MADE_BACK = "#17181c", "#8f9bb0", "#f0a050", "#3d2a18"
