@@ -35,7 +35,8 @@ def make_patcher(
 def device_for(memory: int) -> torch.device:
     """Where a small computation goes: the device where it has so many bytes free, else the CPU."""
     device = mm.get_torch_device()
-    return device if mm.get_free_memory(device) > memory else torch.device("cpu")
+    free: Any = mm.get_free_memory(device)
+    return device if free > memory else torch.device("cpu")
 
 
 @contextmanager
