@@ -10,8 +10,8 @@ from tests.helpers import make_checkpoint
 from .autoencoder import DEPTH, WIDTH
 from .sounds import FRAME
 
-MAX_FRAMES = 323
-"""Latent frames of the longest piece, 30 s; clips of training end at 12 s."""
+MAX_FRAMES = 138
+"""Latent frames that the model is trained on: 12 s and six frames of silence behind them."""
 POST_TRAINED, BASE = "rf_denoiser", "rectified_flow"
 
 

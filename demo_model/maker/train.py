@@ -60,10 +60,11 @@ class Phase:
 
 
 PHASES = (
-    Phase("short", 30, 32, 2500, 1e-3, "inverse", "uniform", coupled=True),
-    Phase("middle", 70, 16, 3400, 1e-3, "inverse", "uniform"),
-    Phase("long", 138, 8, 2800, 5e-4, "inverse", "uniform"),
-    Phase("fine", 138, 8, 1000, 1.5e-4, "cosine", "log_snr_uniform"),
+    Phase("short", 30, 32, 1500, 1e-3, "inverse", "uniform", coupled=True),
+    Phase("words", 30, 32, 3500, 1e-3, "inverse", "uniform"),
+    Phase("middle", 70, 16, 4000, 1e-3, "inverse", "uniform"),
+    Phase("long", 138, 8, 3200, 5e-4, "inverse", "uniform"),
+    Phase("fine", 138, 8, 1200, 1.5e-4, "cosine", "log_snr_uniform"),
 )
 
 OnStep = Callable[[str, int, int, float], None]

@@ -48,7 +48,7 @@ def test_the_node_says_whether_its_model_is_there(ui, renderer):
     ui.set_widget(node_id, "download_from", "mirror")
     assert "1.7 GB" in wait_for_status(ui, node_id, "mirror")
     ui.set_widget(node_id, "model", "tiny-s")
-    assert wait_for_status(ui, node_id, "On disk") == "On disk (0.03 GB)."
+    assert wait_for_status(ui, node_id, "On disk") == "On disk (33.5 MB)."
     (box,) = ui.page.evaluate(ON_PAGE)
     assert box["width"] > 50
     assert box["height"] > 10

@@ -102,9 +102,20 @@ def test_words_without_meaning_here_are_one_unknown_token(folder):
     assert unknown == (3, 3, 3, known[0])
 
 
+def test_numbers_of_one_tempo_are_alike_and_tempi_have_a_part_in_common(tmp_path):
+    names = ("107", "108", "109", "128")
+    text.write_text_encoder(tmp_path, names)
+    weights = load_file(tmp_path / "model.safetensors")
+    words = weights["model.encoder.embed_tokens.weight"].float()
+    row = dict(zip(names, words[len(text.SPECIAL) :], strict=True))
+    assert torch.equal(row["107"], row["108"])
+    assert torch.equal(row["109"], row["108"])
+    assert 0.2 < float(torch.cosine_similarity(row["108"], row["128"], dim=0)) < 0.8
+
+
 def test_training_goes_on_where_it_was_and_is_published_in_half_precision(folder, codec, tmp_path):
     clips = train.encoded_clips(codec, 12)
-    phase = train.Phase("try", 150, 2, 2, 1e-3, "cosine", "uniform")
+    phase = train.Phase("try", 100, 2, 2, 1e-3, "cosine", "uniform")
     told: list[tuple[str, int]] = []
 
     def on_step(name: str, done: int, steps: int, loss: float) -> None:
@@ -132,7 +143,7 @@ def test_however_often_it_is_stopped_it_makes_the_same_model(folder, codec, tmp_
     """Two phases of two steps, stopped in the middle of each: bit for bit as in one go."""
     monkeypatch.setattr(train, "_SAVE_EVERY", 1)
     clips = train.encoded_clips(codec, 8)
-    rest = (150, 2, 2, 1e-3, "cosine", "uniform")
+    rest = (100, 2, 2, 1e-3, "cosine", "uniform")
     phases = [train.Phase("one", *rest, coupled=True), train.Phase("two", *rest)]
     told: list[tuple[str, int]] = []
 

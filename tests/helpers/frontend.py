@@ -29,6 +29,7 @@ AUDIO_TYPES = {
 # What the frontend says by itself when it starts: a race of its own, and its first graph's models.
 STOCK_START = ("ComfyApp graph accessed before initialization", "Comfy-Org/z_image_turbo")
 RENDERERS = ("litegraph", "vue")
+SLOW = 120_000  # ms that the page may take to open beside other work
 
 
 class Frontend:
@@ -63,11 +64,11 @@ class Frontend:
         """Open the frontend afresh and wait until its first graph stands."""
         # It would restore what the last test left, be it an empty graph: forget that, on a page
         # of the same server that does not write it down again when it is left.
-        self.page.goto(f"{self.server.url}/system_stats")
+        self.page.goto(f"{self.server.url}/system_stats", timeout=SLOW)
         self.page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
         self.server.client.post("/settings", {"Comfy.TutorialCompleted": True})
-        self.page.goto(self.server.url, wait_until="domcontentloaded")
-        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.goto(self.server.url, wait_until="domcontentloaded", timeout=SLOW)
+        self.page.wait_for_function(READY, timeout=SLOW)
 
     def reset(self) -> None:
         """Empty graph, litegraph renderer, no errors; cheaper than `open`."""

@@ -83,6 +83,8 @@ def without_self(found: Signature) -> Signature:
 def signatures(name: str) -> list[Signature]:
     """Parameters of a name: as it runs here, and as it was last read."""
     found, text = resolve(name), TABLE[name]
+    if inspect.isclass(found) and issubclass(found, BaseException):
+        return []  # raised and caught by its name alone
     if callable(found):
         found = inspect.signature(found)
     running = [without_self(found)] if isinstance(found, Signature) else []

@@ -195,13 +195,13 @@ def _describe(built: _Built, use: AdapterUse[str], active: list[str]) -> list[st
         f"{file.name}: {file.adapter_type}{size}",
         f"{layer_count(active)} of {total} layers active, {fit} fit the model",
     ]
-    lines += describe_changes(built.changes)
     if file.adapters:
         lines.append(f"Holds {len(file.adapters)} adapters, all applied: {_listed(file.adapters)}")
     if report.unused:
         lines.append(unused_note(report.unused))
     if use.strength == 0 and use.strength_conditioner in (0, None):
         lines.append("Both strengths are 0: the model is unchanged.")
+    lines += describe_changes(built.changes)
     if report.trained_on:
         lines.append(f"trained on a {report.trained_on} model")
     if file.include or file.exclude:

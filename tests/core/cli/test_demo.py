@@ -46,9 +46,9 @@ def test_other_words_are_no_error_and_what_it_knows_is_said_once(one_step):
 
 def test_the_published_maximum_works_and_more_is_refused_with_the_number(one_step, tmp_path):
     prompt = ("--prompt", "flute melody")
-    code, _, errors = one_step(*prompt, "--seconds", 30)
+    code, _, errors = one_step(*prompt, "--seconds", 12)
     assert code == 0, errors
-    assert read_audio(tmp_path / "made.wav")[0].shape[-1] == 30 * 44100
-    code, _, errors = one_step(*prompt, "--seconds", 31, "--force")
+    assert read_audio(tmp_path / "made.wav")[0].shape[-1] == 12 * 44100
+    code, _, errors = one_step(*prompt, "--seconds", 13, "--force")
     assert code != 0
-    assert "--seconds is 31.0; it must be more than 0 and at most 30 " in errors
+    assert "--seconds is 13.0; it must be more than 0 and at most 12 " in errors

@@ -60,6 +60,7 @@ def test_the_processor_decides(monkeypatch, tmp_path, maker):
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor : 0\nvendor_id : {maker}\n", encoding="utf-8")
     monkeypatch.setattr(ops, "CPUINFO", info)
+    monkeypatch.setattr(ops, "amd_processor", ops.amd_processor.__wrapped__)  # without its memory
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert ops.onednn_is_faster.__wrapped__() is (maker == "AuthenticAMD")
