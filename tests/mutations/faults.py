@@ -10,17 +10,32 @@ from typing import Any
 import torch
 
 
-def _wrapped(module: str, path: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]):
-    """Put `change(original)` in the place of `path` in a module of the core."""
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What puts a fault into the running program.
 
-    def put() -> None:
-        owner: Any = importlib.import_module(f"sa3_core.{module}")
-        *above, name = path.split(".")
+    Attributes:
+        module: of the core, which calls what is changed.
+        path: of a function or class in it, or of a method.
+        change: makes the faulty one from the original.
+    """
+
+    module: str
+    path: str
+    change: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    def place(self) -> tuple[Any, str]:
+        """The owner of what is changed, and its name there."""
+        owner: Any = importlib.import_module(f"sa3_core.{self.module}")
+        *above, name = self.path.split(".")
         for part in above:
             owner = getattr(owner, part)
-        setattr(owner, name, change(getattr(owner, name)))
+        return owner, name
 
-    return put
+    def put(self) -> None:
+        """Put it in; nothing takes it out again."""
+        owner, name = self.place()
+        setattr(owner, name, self.change(getattr(owner, name)))
 
 
 def _result(change: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -81,22 +96,22 @@ def _late_seam(restore: Any) -> Any:
     return restore_source
 
 
-FAULTS: dict[str, Callable[[], None]] = {
-    "wrong shift": _wrapped("sampling.sample", "schedule_for", _result(_mirrored_shift)),
-    "swapped mask": _wrapped("pipeline", "StartLatent", _swapped_mask),
-    "ignored duration": _wrapped("networks.conditioning", "Conditioner.duration", _same_duration),
-    "ignored prompt": _wrapped("text.encoder", "T5Gemma.encode_ids", _same_prompt),
-    "no headroom": _wrapped("pipeline", "target_frames", _no_headroom),
-    "off by one frame in decode": _wrapped("pipeline", "decode", _result(_one_frame_late)),
-    "wrong LoRA scale": _wrapped(
+FAULTS = {
+    "wrong shift": Fault("sampling.sample", "schedule_for", _result(_mirrored_shift)),
+    "swapped mask": Fault("pieces", "StartLatent", _swapped_mask),
+    "ignored duration": Fault("networks.conditioning", "Conditioner.duration", _same_duration),
+    "ignored prompt": Fault("text.encoder", "T5Gemma.encode_ids", _same_prompt),
+    "no headroom": Fault("pieces", "target_frames", _no_headroom),
+    "off by one frame in decode": Fault("pipeline", "decode", _result(_one_frame_late)),
+    "wrong LoRA scale": Fault(
         "adapters.use", "AdapterUse.strength_for", _result(lambda strength: strength * 0.25)
     ),
-    "wrong sigma order": _wrapped(
+    "wrong sigma order": Fault(
         "sampling.sample", "schedule_for", _result(lambda sigmas: sigmas.flip(1))
     ),
-    "padding mask dropped": _wrapped("sampling.plan", "SamplingPlan.mask", _result(lambda _: None)),
-    "wrong cfg sign": _wrapped("sampling.predictor", "guided_velocity", _wrong_sign),
-    "seam misplaced": _wrapped("pipeline", "restore_source", _late_seam),
-    "channels swapped": _wrapped("pipeline", "decode", _result(_other_sides)),
+    "padding mask dropped": Fault("sampling.plan", "SamplingPlan.mask", _result(lambda _: None)),
+    "wrong cfg sign": Fault("sampling.predictor", "guided_velocity", _wrong_sign),
+    "seam misplaced": Fault("pieces", "restore_source", _late_seam),
+    "channels swapped": Fault("pipeline", "decode", _result(_other_sides)),
 }
-"""Name -> what puts the fault in, in the running program."""
+"""By name."""

@@ -10,4 +10,4 @@ VARIABLE = "SA3_FAULT"
 
 
 def pytest_configure() -> None:
-    FAULTS[os.environ[VARIABLE]]()
+    FAULTS[os.environ[VARIABLE]].put()
