@@ -5,7 +5,7 @@ import { fixHeight, placeElement } from "../shared/places.mjs";
 import { after, setHidden } from "../shared/widgets.mjs";
 
 const WIDGET = "message";
-const MOST_LINES = 8; // in sight; the rest is scrolled to
+const MOST_LINES = 6; // in sight; the rest is scrolled to
 const MARGIN = 4;
 const PADDING = 8; // px left and right of the text
 const GAP = 4; // px that both renderers leave below a widget

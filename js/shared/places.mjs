@@ -75,4 +75,6 @@ export function placeElement(node, name, element, options) {
 export function fixHeight(widget, height) {
   widget.computeSize = (width) => [width ?? 0, height()];
   widget.computeLayoutSize = undefined; // else Nodes 2.0 gives it a share of what is left over
+  const widgets = widget.node?.widgets;
+  if (widgets?.at(-1) === widget) widgets.push(widgets.pop()); // which it may have read before
 }

@@ -44,7 +44,7 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
     // Nodes 2.0 makes its nodes taller by these shares.
     const SHARE = { SA3EmptyLatent: 1.3, SA3LoadModel: 1.26, SA3TextEncode: 1 };
     // Pixels of what is said after a run, where it is more than a line.
-    const SAYS = { SA3LoadModel: 64, SA3LoraLoader: 96, SA3InpaintMask: 62, SA3SaveAudio: 166,
+    const SAYS = { SA3LoadModel: 64, SA3LoraLoader: 118, SA3InpaintMask: 62, SA3SaveAudio: 166,
         LoadAudio: 8 };
     const left = [...nodes].sort((a, b) => a.id - b.id);
     const take = (type) => left.splice(left.findIndex((node) => node.type === type), 1)[0];
