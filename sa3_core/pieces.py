@@ -37,6 +37,7 @@ from .geometry import (
     SAMPLE_RATE,
     target_frames,
 )
+from .networks.model import max_seconds
 from .sampling.noise import Seeds, draw_seed, is_random
 from .sampling.settings import SampleSettings, advice
 from .sampling.start import LONGER_SOURCE, StartLatent
@@ -150,11 +151,6 @@ class Nets(Protocol):
         """Longest latent in samples, headroom included."""
         ...
 
-    @property
-    def max_seconds(self) -> float:
-        """Longest piece."""
-        ...
-
     def resolve(self, settings: SampleSettings) -> SampleSettings:
         """Settings without autos."""
         ...
@@ -200,7 +196,7 @@ def make_pieces(
         SA3Error: whatever does not fit; see its children.
     """
     settings = nets.resolve(request.settings)
-    plans = _plan(request, nets.max_seconds)
+    plans = _plan(request, max_seconds(nets.sample_size))
     texts = _texts(nets, request, settings)
     start = _start(nets, plans, request.headroom, on_progress)
     frames = nets.sample(start, settings, texts, request.drawn, on_progress)
@@ -245,7 +241,7 @@ def make_extended(
     waveform, rate = as_source(source[0]), source[1]
     if waveform.shape[0] != 1:
         raise InputError(f"{waveform.shape[0]} sources were given; an edit takes one.")
-    windows = extension.windows(waveform.shape[-1] / rate, nets.max_seconds, rate)
+    windows = extension.windows(waveform.shape[-1] / rate, max_seconds(nets.sample_size), rate)
     positive, negative = _texts(nets, request, settings)
     prompts = broadcast(positive.batch, batch, "prompts")
     against = broadcast(negative.batch if negative else 1, batch, "negative prompts")

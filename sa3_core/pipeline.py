@@ -109,10 +109,6 @@ class _PipelineNets:
     def sample_size(self) -> int:
         return self.pipeline.model.sample_size
 
-    @property
-    def max_seconds(self) -> float:
-        return self.pipeline.model.max_seconds
-
     def resolve(self, settings: SampleSettings) -> SampleSettings:
         return settings.resolve(self.objective)
 

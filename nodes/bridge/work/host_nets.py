@@ -9,7 +9,6 @@ from torch import Tensor
 from ....sa3_core.codec.autoencode import OnProgress
 from ....sa3_core.codec.latent_file import Latents
 from ....sa3_core.geometry import samples_of
-from ....sa3_core.networks.model import max_seconds
 from ....sa3_core.pieces import warn_of_cut_prompts
 from ....sa3_core.sampling.noise import Seeds
 from ....sa3_core.sampling.settings import SampleSettings
@@ -51,11 +50,6 @@ class HostNets:
     def sample_size(self) -> int:
         """Longest latent in samples, headroom included."""
         return self._model.info.sample_size
-
-    @property
-    def max_seconds(self) -> float:
-        """Longest piece."""
-        return max_seconds(self.sample_size)
 
     def resolve(self, settings: SampleSettings) -> SampleSettings:
         """Settings without autos; options that other nodes put on the MODEL count."""
