@@ -64,32 +64,20 @@ def plan(device: str, options: Options) -> list[Question]:
     half = "fp32" if device == "cpu" else "bf16"
     peers = PEERS if options.peers else ()
     for variant, seconds in sizes:
-        make = lambda **how: Question(device=device, precision=half, **how)  # noqa: E731
-        for form in ("ours eager", *peers):
-            what = f"{variant} {seconds:g} s, 8 steps, {form}"
-            found.append(
-                make(
-                    part="speed",
-                    what=what,
-                    work="job",
-                    variant=variant,
-                    seconds_of_audio=seconds,
-                    form=f"generation/{form}",
-                )
+        pieces = [
+            (f"{seconds:g} s, 8 steps, {form}", f"generation/{form}", None)
+            for form in ("ours eager", *peers)
+        ]
+        pieces += [
+            (f"decode {seconds:g} s, {'chunks' if chunk else 'whole'}", "decode/ours eager", chunk)
+            for chunk in (None, 64)
+        ]
+        found += [
+            Question(
+                "speed", f"{variant} {what}", half, "job", device, variant, seconds, form, chunk
             )
-        for chunk in (None, 64):
-            what = f"{variant} decode {seconds:g} s, {'chunks' if chunk else 'whole'}"
-            found.append(
-                make(
-                    part="speed",
-                    what=what,
-                    work="job",
-                    variant=variant,
-                    seconds_of_audio=seconds,
-                    form="decode/ours eager",
-                    chunk=chunk,
-                )
-            )
+            for what, form, chunk in pieces
+        ]
     length = sizes[0][1]
     for kind in ("none", "lora", "dora-rows"):
         found.append(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,13 @@ from sa3_core.checkpoints.load import load_conditioner
 from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.geometry import LATENT_CHANNELS
 from sa3_core.networks.conditioning import Conditioner
-from tests.benchmarks.cases.jobs import Job, generation_inputs, padded_context
+from tests.benchmarks.cases.jobs import (
+    Job,
+    audio_input,
+    generation_inputs,
+    latent_input,
+    padded_context,
+)
 
 Net = Callable[..., Tensor]  # x, t, context, duration, local -> velocity
 
@@ -35,6 +42,11 @@ class Work(NamedTuple):
 
     run: Callable[[], Tensor]
     weights: Callable[[], Iterable[Tensor]]
+
+
+def weights_of(net: nn.Module) -> Callable[[], Iterator[Tensor]]:
+    """All tensors of a net, asked for later."""
+    return lambda: iter(net.state_dict().values())
 
 
 def weights_under(folder: Path, prefix: str) -> dict[str, Tensor]:
@@ -93,3 +105,35 @@ def peer_generation(job: Job, net: Net) -> Callable[[], Tensor]:
         return x.cpu()
 
     return run
+
+
+def peer_work(
+    job: Job,
+    dit: Callable[[], nn.Module],
+    velocity: Callable[..., Tensor],
+    same: Callable[[], nn.Module],
+    code: Callable[[nn.Module, str, Tensor], Tensor] = lambda net, part, given: getattr(net, part)(
+        given
+    ),
+) -> Work:
+    """A peer's work for a generation, or for its autoencoder alone.
+
+    Args:
+        job: what is measured.
+        dit: loads its transformer.
+        velocity: calls it: net, x, t, context, duration, local.
+        same: loads its autoencoder.
+        code: calls that one's `encode` or `decode`.
+
+    Raises:
+        UnableError: the job is about something else.
+    """
+    if job.part == "generation":
+        net = dit()
+        return Work(peer_generation(job, partial(velocity, net)), weights_of(net))
+    if job.part not in ("decode", "encode"):
+        raise UnableError("not measured")
+    net = same()
+    given = (latent_input if job.part == "decode" else audio_input)(job)
+    given = given.to(job.device, job.torch_dtype)
+    return Work(lambda: code(net, job.part, given).float().cpu(), weights_of(net))

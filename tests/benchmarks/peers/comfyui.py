@@ -21,16 +21,15 @@ from torch import Tensor, nn
 
 from sa3_core.networks.config import HEAD_DIM
 from sa3_core.networks.dit import BLOCK_EPS, HEAD_EPS
-from tests.benchmarks.cases.jobs import Job, audio_input, latent_input
+from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.measuring.work import (
     UnableError,
     Work,
     exact_angles,
     fill,
-    peer_generation,
+    peer_work,
     weights_under,
 )
-from tests.benchmarks.peers.ours import weights_of
 
 SDPA = "--use-pytorch-cross-attention"
 
@@ -108,19 +107,13 @@ def _same_config(state: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _velocity(
+    net: nn.Module, x: Tensor, t: Tensor, context: Tensor, duration: Tensor, local: Tensor
+) -> Tensor:
+    return net(x, t, context=context, global_embed=duration, local_add_cond=local)
+
+
 def prepare(job: Job, flags: tuple[str, ...] = ()) -> Work:
     """Load what the job needs (once) and make its inputs."""
-    place = {"device": job.device, "dtype": job.torch_dtype}
-    if job.part == "generation":
-        net = _dit(job.path, job.torch_dtype, job.device, flags)
-        names = ("context", "global_embed", "local_add_cond")
-
-        def velocity(x: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
-            return net(x, t, **dict(zip(names, rest, strict=True)))
-
-        return Work(peer_generation(job, velocity), weights_of(net))
-    if job.part not in ("decode", "encode"):
-        raise UnableError("not measured")
-    net = _same(job.path, job.torch_dtype, job.device, flags)
-    given = (latent_input if job.part == "decode" else audio_input)(job).to(**place)
-    return Work(lambda: getattr(net, job.part)(given).float().cpu(), weights_of(net))
+    place = job.path, job.torch_dtype, job.device, flags
+    return peer_work(job, lambda: _dit(*place), _velocity, lambda: _same(*place))

@@ -18,16 +18,15 @@ from torch import Tensor, nn
 
 from sa3_core.networks.config import HEAD_DIM
 from sa3_core.networks.dit import BLOCK_EPS
-from tests.benchmarks.cases.jobs import Job, audio_input, latent_input, model_config
+from tests.benchmarks.cases.jobs import Job, model_config
 from tests.benchmarks.measuring.work import (
     UnableError,
     Work,
     exact_angles,
     fill,
-    peer_generation,
+    peer_work,
     weights_under,
 )
-from tests.benchmarks.peers.ours import weights_of
 
 _DIT_NAMES = (
     (r"^transformer\.project_(in|out)\.", r"proj_\1."),
@@ -113,20 +112,17 @@ def _rotary(part: nn.Module) -> Callable[[int, torch.device], Tensor]:
     return forward
 
 
+def _velocity(
+    net: nn.Module, x: Tensor, t: Tensor, context: Tensor, duration: Tensor, local: Tensor
+) -> Tensor:
+    return net(x, t, context, duration, local_add_cond=local, return_dict=False)[0]
+
+
+def _code(net: nn.Module, part: str, given: Tensor) -> Tensor:
+    return getattr(net, part)(given, return_dict=False)[0]
+
+
 def prepare(job: Job) -> Work:
     """Load what the job needs (once) and make its inputs."""
-    if job.part == "generation":
-        net = _dit(job.path, job.torch_dtype, job.device)
-
-        def velocity(x: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
-            context, duration, local = rest
-            return net(x, t, context, duration, local_add_cond=local, return_dict=False)[0]
-
-        return Work(peer_generation(job, velocity), weights_of(net))
-    if job.part not in ("decode", "encode"):
-        raise UnableError("not measured")
-    net = _same(job.path, job.torch_dtype, job.device)
-    given = (latent_input if job.part == "decode" else audio_input)(job)
-    given = given.to(job.device, job.torch_dtype)
-    code = getattr(net, job.part)
-    return Work(lambda: code(given, return_dict=False)[0].float().cpu(), weights_of(net))
+    place = job.path, job.torch_dtype, job.device
+    return peer_work(job, lambda: _dit(*place), _velocity, lambda: _same(*place), _code)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sa3_core.checkpoints.library import Library
 from sa3_core.checkpoints.load import load_autoencoder, load_model
@@ -29,7 +29,7 @@ from tests.benchmarks.cases.jobs import (
     latent_input,
     prompt_ids,
 )
-from tests.benchmarks.measuring.work import Work
+from tests.benchmarks.measuring.work import Work, weights_of
 
 PROMPT = "warm analog synth pad, slow attack"
 
@@ -115,11 +115,6 @@ def _whole(job: Job) -> Work:
             yield from weights_of(net)()
 
     return Work(lambda: generate(pipeline, request).takes[0].audio, weights)
-
-
-def weights_of(net: nn.Module) -> Callable[[], Iterator[Tensor]]:
-    """All tensors of a net, asked for later."""
-    return lambda: iter(net.state_dict().values())
 
 
 _PARTS: dict[str, Callable[[Job], Work]] = {

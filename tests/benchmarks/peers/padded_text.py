@@ -9,8 +9,7 @@ from sa3_core.checkpoints.library import Library
 from sa3_core.text.conditioning import TEXT_TOKENS
 from sa3_core.text.encoder import load_t5gemma
 from tests.benchmarks.cases.jobs import Job, prompt_ids
-from tests.benchmarks.measuring.work import UnableError, Work
-from tests.benchmarks.peers.ours import weights_of
+from tests.benchmarks.measuring.work import UnableError, Work, weights_of
 
 
 def prepare(job: Job) -> Work:

@@ -22,16 +22,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.cases.jobs import Job, audio_input, latent_input
+from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.measuring.work import (
     UnableError,
     Work,
     exact_angles,
     fill,
-    peer_generation,
+    peer_work,
     weights_under,
 )
-from tests.benchmarks.peers.ours import weights_of
 
 PATH = "SA3_REFERENCE"  # names the checkout
 PACKAGE = "stable_audio_3"
@@ -98,19 +97,13 @@ def _rotary(part: nn.Module) -> Callable[[Tensor], tuple[Tensor, float]]:
     return forward
 
 
+def _velocity(
+    net: nn.Module, x: Tensor, t: Tensor, context: Tensor, duration: Tensor, local: Tensor
+) -> Tensor:
+    return net(x, t, cross_attn_cond=context, global_embed=duration, local_add_cond=local)
+
+
 def prepare(job: Job) -> Work:
     """Load what the job needs (once) and make its inputs."""
-    if job.part == "generation":
-        net = _dit(job.path, job.torch_dtype, job.device)
-
-        def velocity(x: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
-            context, duration, local = rest
-            return net(x, t, cross_attn_cond=context, global_embed=duration, local_add_cond=local)
-
-        return Work(peer_generation(job, velocity), weights_of(net))
-    if job.part not in ("decode", "encode"):
-        raise UnableError("not measured")
-    net = _same(job.path, job.torch_dtype, job.device)
-    given = (latent_input if job.part == "decode" else audio_input)(job)
-    given = given.to(job.device, job.torch_dtype)
-    return Work(lambda: getattr(net, job.part)(given).float().cpu(), weights_of(net))
+    place = job.path, job.torch_dtype, job.device
+    return peer_work(job, lambda: _dit(*place), _velocity, lambda: _same(*place))
