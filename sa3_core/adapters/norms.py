@@ -36,6 +36,11 @@ def relative_changes(squares: Iterable[tuple[str, float, float]]) -> dict[str, f
     return {name: (sums[name][0] / max(sums[name][1], 1e-30)) ** 0.5 for name in names}
 
 
+def _square(values: Tensor) -> float:
+    """The squared norm, without a copy of the values."""
+    return float(torch.linalg.vector_norm(values)) ** 2
+
+
 @torch.no_grad()
 def adapter_changes(
     built: Mapping[str, WeightChange],
@@ -54,8 +59,8 @@ def adapter_changes(
 
     def squares(key: str, change: WeightChange) -> tuple[str, float, float]:
         weight = originals[key]().to(device, torch.float32)
-        difference = change.apply(weight, 1.0) - weight
-        return key, float(difference.square().sum()), float(weight.square().sum())
+        difference = change.apply(weight, 1.0).sub_(weight)
+        return key, _square(difference), _square(weight)
 
     found = []
     for done, (key, change) in enumerate(built.items(), start=1):
