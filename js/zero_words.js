@@ -18,8 +18,11 @@ function wordsOf({ comfyClass, constructor }) {
   if (!comfyClass?.startsWith("SA3")) return new Map();
   if (!known.has(constructor)) {
     const { required, optional } = constructor.nodeData?.input ?? {};
-    const words = Object.entries({ ...required, ...optional }).map(([name, spec]) => [name, spec[1]?.[OPTION]]);
-    known.set(constructor, new Map(words.filter(([, word]) => word)));
+    const words = new Map();
+    for (const [name, spec] of Object.entries({ ...required, ...optional })) {
+      if (spec[1]?.[OPTION]) words.set(name, spec[1][OPTION]);
+    }
+    known.set(constructor, words);
   }
   return known.get(constructor);
 }

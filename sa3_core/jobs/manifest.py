@@ -142,7 +142,7 @@ def _jsonl_cells(
 
 def _parquet_cells(path: Path, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             f"{path.name}: reading Parquet needs pyarrow. Install the extra with pip install "

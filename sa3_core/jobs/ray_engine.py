@@ -48,8 +48,8 @@ def run_ray(
         InputError: Ray is not installed.
     """
     try:
-        import ray
-        from ray.data import ActorPoolStrategy
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.data import ActorPoolStrategy  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "needs Ray, which is not installed. Run pip install '.[ray]', or use the local engine.",
