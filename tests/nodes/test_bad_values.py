@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from tests.helpers.editing_support import music
+from tests.helpers.support import ROOT
 
-NODES = ("adapters", "editing", "extending", "latent", "latent_files", "listening", "loaders")
-NODES += ("sampling", "saving", "schedule", "text")
 GIVEN = {
+    "SA3AudioDataset": {"folder": "."},
     "SA3SAMEEncode": {"seconds": 0.0},
     "SA3ExtendAudio": {"seconds": 1.0},
     "SA3Loop": {"length_in": "seconds", "seconds": 0.8, "seam_seconds": 0.2},
@@ -74,8 +74,9 @@ BAD = {"AUDIO": audios, "LATENT": latents}
 
 
 def classes(pack) -> dict[str, Any]:
-    modules = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in NODES]
-    return {cls.__name__: cls for module in modules for cls in module.NODES}
+    names = [path.stem for path in (ROOT / "nodes").glob("*.py") if path.stem != "__init__"]
+    modules = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in sorted(names)]
+    return {cls.__name__: cls for module in modules for cls in getattr(module, "NODES", ())}
 
 
 def sockets(pack) -> list[tuple[str, str, str, bool]]:
