@@ -152,3 +152,32 @@ def test_two_axes_are_one_item(pack, good):
             if name == "SA3InpaintMask":
                 values |= {"regions": "0.2-0.4"}
             cls.execute(**values)
+
+
+NAMES = ["../../x", "/etc/passwd", "a\0b", "x" * 300, "\ud800", "not there"]
+
+
+def test_names_are_names_and_stay_in_their_folders(pack, comfyui):
+    """What a saved graph or a program names: refused in words, and the queue's check lives on."""
+    errors = importlib.import_module(f"{pack.__name__}.sa3_core.errors")
+
+    def work(name):
+        return importlib.import_module(f"{pack.__name__}.nodes.bridge.work.{name}")
+
+    finders = {
+        "folder": work("datasets").folder_of,
+        "manifest": work("jobs").manifest_path,
+        "file": work("latent_files").latent_path,
+    }
+    for field, find in finders.items():
+        for name in NAMES:
+            with pytest.raises(errors.InputError, match=f"^{field} is ") as caught:
+                find(name)
+            assert str(comfyui) not in str(caught.value)
+    for name in NAMES:
+        work("datasets").folder_state(name)
+        work("latent_files").fingerprint(name)
+        work("jobs").fingerprint(name, "sa3_jobs")
+        work("loras").lora_fingerprint(name)
+        with pytest.raises((errors.SA3Error, FileNotFoundError)):
+            work("loras").lora_path(name)
