@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _float32_on_every_cpu(core: str) -> None:
     """`auto` is bfloat16 on some CPUs; goldens are float32, and results must not differ by CPU."""
     importlib.import_module(f"{core}.networks.placement").cpu_has_bfloat16 = lambda: False
+    importlib.import_module(f"{core}.networks.attention").BFLOAT16_PAYS = False
 
 
 _float32_on_every_cpu("sa3_core")

@@ -20,6 +20,7 @@ from .attention import (
     attend_valid,
     attend_weighted,
     compute_dtype,
+    frames_dtype,
     heads_first,
     key_mask,
     merge_heads,
@@ -112,7 +113,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, c: DiTConstants) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
-        rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), compute_dtype(x)
+        rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), frames_dtype(x, self.halves)
         q = _norm_and_rotate(rows[:, :, 0::3], self.q_norm, c.rotary).to(dtype)
         k = _norm_and_rotate(rows[:, :, 1::3], self.k_norm, c.rotary).to(dtype)
         v = heads_first(rows[:, :, 2:3].expand(-1, -1, self.halves, -1, -1), dtype)

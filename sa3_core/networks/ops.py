@@ -55,6 +55,14 @@ def amd_processor() -> bool:
         return "AuthenticAMD" in platform.processor()
 
 
+def amx_multiplies_bfloat16() -> bool:
+    """Whether the processor has AMX, several times as fast in bfloat16 as in float32."""
+    named = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
+    if "amx_bf16" in named:
+        return bool(named["amx_bf16"])
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())  # older torch
+
+
 @functools.cache
 def onednn_is_faster() -> bool:
     """True on AMD processors with AVX-512 when torch was built with oneDNN."""

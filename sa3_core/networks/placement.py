@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from .config import DiTConfig
-from .ops import amd_processor
+from .ops import amd_processor, amx_multiplies_bfloat16
 
 
 @dataclass(frozen=True)
 class BlockBytes:
     """Bytes alive per value (token times width) at the widest point of a DiT block.
 
-    Counted by tracing every tensor. On a CPU attention is float32 in half precision too.
+    Counted by tracing every tensor. On a CPU attention is float32 in half precision too, but for
+    processors with AMX, which take a little less.
     """
 
     float32: int
@@ -57,13 +58,13 @@ def cpu_has_bfloat16() -> bool:
     the same at most, and 78 against 127 GFLOP/s at the shapes of a DiT. Where neither is there,
     torch emulates bfloat16, slower than float32 too.
     """
-    named = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
-    if "avx512_bf16" in named or "amx_bf16" in named:
-        return bool(named.get("amx_bf16") or (named.get("avx512_bf16") and amd_processor()))
-    has = lambda name: bool(getattr(torch.cpu, name, lambda: False)())  # noqa: E731 - older torch
-    if has("_is_amx_tile_supported"):
+    if amx_multiplies_bfloat16():
         return True
-    return has("_is_avx512_bf16_supported") and amd_processor()
+    named = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
+    if "avx512_bf16" in named:
+        return bool(named["avx512_bf16"]) and amd_processor()
+    older = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(older()) and amd_processor()
 
 
 def dit_dtype(

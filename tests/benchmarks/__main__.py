@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora", "quality", "int8", "train", "checks")
-ASKED_FOR = ("card",)  # not among all: for a machine with a card
+BENCHMARKS = ("speed", "memory", "lora", "quality", "int8", "budget", "codec", "train", "checks")
+ASKED_FOR = ("card", "ratios")  # not among all: for a machine with a card, for CI
 NAMES = (*BENCHMARKS, *ASKED_FOR)
 
 

@@ -14,6 +14,11 @@ import torch.nn.functional as F
 
 from sa3_core.checkpoints.load import load_model
 from sa3_core.networks import attention
+from sa3_core.sampling.noise import Seeds
+from sa3_core.sampling.sample import sample_latent
+from sa3_core.sampling.settings import SampleSettings
+from sa3_core.sampling.start import StartLatent
+from sa3_core.text.conditioning import TextConditioning
 from tests.helpers.support import rel_l2
 
 
@@ -153,3 +158,39 @@ def test_a_whole_forward_agrees(request, monkeypatch, flash_calls, variant):
     assert len(flash_calls) == 2 * model.config.dit.depth  # self- and cross-attention
     monkeypatch.setattr(attention, "flash_usable", lambda q: False)
     assert rel_l2(with_flash, model.dit.velocity(x, t, constants)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("dtype", "halves", "learning", "expected"),
+    [
+        (torch.bfloat16, 1, False, torch.bfloat16),
+        (torch.bfloat16, 2, False, torch.float32),  # a difference keeps its digits
+        (torch.bfloat16, 1, True, torch.float32),
+        (torch.float16, 1, False, torch.float32),
+        (torch.float32, 1, False, torch.float32),
+    ],
+)
+def test_with_amx_frames_attend_in_bfloat16(monkeypatch, dtype, halves, learning, expected):
+    monkeypatch.setattr(attention, "BFLOAT16_PAYS", True)
+    with torch.set_grad_enabled(learning):
+        assert attention.frames_dtype(torch.zeros(1, 2, dtype=dtype), halves) == expected
+    monkeypatch.setattr(attention, "BFLOAT16_PAYS", False)
+    with torch.no_grad():
+        assert attention.frames_dtype(torch.zeros(1, 2, dtype=dtype), halves) == torch.float32
+
+
+def test_attention_in_bfloat16_keeps_the_latents_as_near_to_float32(monkeypatch, tiny_s):
+    exact, model = _latents(load_model(tiny_s)), load_model(tiny_s, dtype=torch.bfloat16)
+    wide = _latents(model)
+    monkeypatch.setattr(attention, "BFLOAT16_PAYS", True)
+    narrow = _latents(model)
+    assert not torch.equal(narrow, wide)
+    assert rel_l2(narrow, exact) < 1.15 * rel_l2(wide, exact)
+
+
+def _latents(model) -> torch.Tensor:
+    """Of two pieces of unequal length, so that attention is masked."""
+    tokens = torch.randn(2, 6, 768, generator=torch.Generator().manual_seed(1))
+    prompt = TextConditioning(tokens, torch.ones(2, 6, dtype=torch.bool))
+    start = StartLatent(torch.zeros(2, 256, 100), (4.0, 2.0))
+    return sample_latent(model, start, SampleSettings(steps=4), prompt, None, Seeds(3))

@@ -22,6 +22,7 @@ LEAST_DB = 30.0  # of latents against float32, on random weights
 def _in_integers(monkeypatch) -> None:
     """Every processor can, if not fast."""
     monkeypatch.setattr(integer, "IN_INTEGERS", True)
+    monkeypatch.setattr(integer, "BFLOAT16_IS_FASTER", False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -111,3 +112,11 @@ def test_only_instructions_for_it_turn_it_on(monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True, raising=False)
     assert cpu_multiplies_integers() is True
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_with_amx_bfloat16_is_left_to_widened_weights(monkeypatch, amx: bool) -> None:
+    monkeypatch.setattr(integer, "BFLOAT16_IS_FASTER", amx)
+    weight = torch.zeros(8, 16, dtype=torch.int8)
+    assert integers_pay(torch.zeros(40, 16), weight)
+    assert integers_pay(torch.zeros(40, 16, dtype=torch.bfloat16), weight) is not amx

@@ -145,6 +145,7 @@ def test_a_processor_for_integers_multiplies_int8_as_it_lies(
     narrowed = bridge.model.load_patcher(str(tiny_s), "tiny-s", "int8", "auto")
     widened, plain = sample(bridge, narrowed, prompt), sample(bridge, patcher, prompt)
     monkeypatch.setattr(integers, "IN_INTEGERS", True)
+    monkeypatch.setattr(integers, "BFLOAT16_IS_FASTER", False)
     seen, product = [], torch._int_mm
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (seen.append(1), product(a, b))[1])
     found = sample(bridge, narrowed, prompt)
