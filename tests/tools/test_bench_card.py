@@ -14,7 +14,7 @@ import torch
 
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import card, card_work
-from tests.benchmarks.cases.card_plan import Question, plan
+from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
 from tests.benchmarks.cases.card_work import QUESTIONS, parity
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring.ask import ask
@@ -33,6 +33,14 @@ def test_everything_is_asked_on_every_device(device: str) -> None:
     assert ("8 bits" in unable) == (device == "mps")
     lengths = {(q.variant, q.seconds_of_audio) for q in questions if q.part == "speed"}
     assert {("medium", 380.0), ("medium", 120.0), ("small-music", 30.0)} <= lengths
+
+
+def test_the_whole_plan_fits_the_time_of_a_card() -> None:
+    questions = plan("cuda", Options())
+    assert 10 < expected_seconds(questions) / 60 < card.MINUTES
+    longest = max(questions, key=lambda q: expected_seconds([q]))
+    assert expected_seconds([longest]) < 90
+    assert expected_seconds([replace(longest, unable="no card")]) == 0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.cases.card_plan import Question, plan
+from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.ask import ask
@@ -61,6 +61,8 @@ def run(options: Options) -> str:
     """
     device = chosen_device(options.device)
     questions = [q for q in plan(device, options) if not options.only or q.part in options.only]
+    minutes = expected_seconds(questions) / 60
+    print(f"{len(questions)} questions, on a card about {minutes:.0f} minutes", flush=True)
     end = time.monotonic() + 60 * MINUTES
     found: list[tuple[Question, Answer]] = []
     for question in questions:

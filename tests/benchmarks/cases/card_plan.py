@@ -13,6 +13,12 @@ from tests.benchmarks.cases.jobs import NO_FLASH
 from tests.benchmarks.cases.options import Options
 
 PEERS = ("comfyui-sdpa", "diffusers")
+# Seconds that a question may take on a card four times as slow as an H200, of which the original's
+# times are published: its process and the card's start, the weights, the work with its repetitions.
+START = 8.0
+WEIGHTS = {"small-music": 3.0, "medium": 8.0}
+WORK = {"forms": 45.0, "lora": 8.0, "storage": 12.0, "training": 15.0, "limits": 25.0}
+PER_SECOND_OF_AUDIO = {"small-music": 0.03, "medium": 0.055}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,18 @@ class Question:
     def dtype(self) -> torch.dtype:
         """Of the computation."""
         return DTYPES.get(self.precision, torch.float32)
+
+
+def expected_seconds(questions: Iterable[Question]) -> float:
+    """What all of them may take on a card; an estimate, nothing is known of the card."""
+    return sum(
+        START
+        + WEIGHTS.get(q.variant, 0.0)
+        + WORK.get(q.work, 0.0)
+        + PER_SECOND_OF_AUDIO.get(q.variant, 0.0) * q.seconds_of_audio
+        for q in questions
+        if not q.unable
+    )
 
 
 def plan(device: str, options: Options) -> list[Question]:
