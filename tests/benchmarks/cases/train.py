@@ -39,6 +39,7 @@ from tests.benchmarks.measuring.machine import (
     peak_resident,
     reset_peak,
     resident,
+    return_memory_when_freed,
 )
 from tests.benchmarks.measuring.peak import Clock, rates
 
@@ -220,6 +221,7 @@ def run(options: Options) -> str:
     device = torch.device("cuda" if cuda else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    return_memory_when_freed()
     try:
         return _table(options, device)
     finally:

@@ -32,6 +32,18 @@ def give_back_free_memory() -> None:
         getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: None)(0)
 
 
+_MMAP_THRESHOLD = -3  # malloc.h, M_MMAP_THRESHOLD
+
+
+def return_memory_when_freed(least: int = 2**20) -> None:
+    """Make glibc map every block from `least` bytes on by itself: a peak is of what is in use.
+
+    It cannot be undone: glibc's own choice is a threshold that moves.
+    """
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)(_MMAP_THRESHOLD, least)
+
+
 def resident() -> float | None:
     """Bytes of this process in memory, None where that cannot be told."""
     return _status("VmRSS")
