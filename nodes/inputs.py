@@ -21,6 +21,7 @@ from ..sa3_core.sampling.settings import KEEP_MODES, MAX_STEPS, NOISE_SCHEDULES
 CATEGORY = "audio/stable audio 3"
 PRECISIONS = [AUTO, *DTYPES]
 END, START = "at the end", "before the start"
+BPM_MAX = 1000.0
 SECONDS_MAX = 100_000.0  # the model's own limit is checked when sampling, with its name
 
 Regions = io.Custom("SA3_REGIONS")
@@ -134,7 +135,7 @@ def bars_input(default: float, least: float, tooltip: str) -> Any:
 def bpm_input(
     default: float = 120.0,
     least: float = 1.0,
-    most: float = 1000.0,
+    most: float = BPM_MAX,
     step: float = 0.1,
     tooltip: str = "Beats per minute.",
 ) -> Any:

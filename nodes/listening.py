@@ -6,12 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..sa3_core.checks import check_number
 from .bridge.host.running import show
 from .bridge.work.compare import MAX_TAKES, compare
 from .bridge.work.look import look
 from .bridge.work.measuring import measure_audio
 from .bridge.work.names import prefix_error
-from .inputs import CATEGORY, OFF_AT_ZERO, SECONDS_MAX, Regions, bpm_input, prefix_input
+from .inputs import BPM_MAX, CATEGORY, OFF_AT_ZERO, SECONDS_MAX, Regions, bpm_input, prefix_input
 
 
 class SA3LookAudio(io.ComfyNode):
@@ -209,6 +210,8 @@ class SA3MeasureAudio(io.ComfyNode):
         loop: bool = False,
     ) -> io.NodeOutput:
         """Measure."""
+        seconds = check_number("seconds", seconds, 0.0, SECONDS_MAX)
+        bpm = check_number("bpm", bpm, 0.0, BPM_MAX)
         found = measure_audio(audio, regions, prompt, seconds or None, bpm or None, loop)
         ui = {"images": [found.file], **show(cls, found.notes)}
         numbers = (found.lufs, found.true_peak, found.bpm, found.sound_end)

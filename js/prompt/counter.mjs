@@ -28,22 +28,25 @@ async function describe({ counts, limit, exact }) {
   return text(longest > limit ? "tokensCut" : "tokensCounted", values);
 }
 
-/** What the line says, and whether the prompt is longer than what counts of it. */
+/** What the line says, what more there is to it, and whether the prompt is longer than what counts. */
 async function look(node) {
-  if (isLinked(node, PROMPT)) return { text: (await texts())("tokensLinked"), isTooLong: false };
+  const text = await texts();
+  if (isLinked(node, PROMPT)) return { said: text("tokensLinked"), more: "", isTooLong: false };
   try {
     const found = await count(node);
-    return { text: await describe(found), isTooLong: Math.max(...found.counts) > found.limit };
+    const more = found.exact ? "" : text("tokensWords");
+    return { said: await describe(found), more, isTooLong: Math.max(...found.counts) > found.limit };
   } catch (error) {
-    return { text: String(error.message ?? error), isTooLong: false };
+    return { said: String(error.message ?? error), more: "", isTooLong: false };
   }
 }
 
 async function update(node) {
   const asked = (node.sa3TokensAsked = (node.sa3TokensAsked ?? 0) + 1);
-  const { text, isTooLong } = await look(node);
+  const { said, more, isTooLong } = await look(node);
   if (asked !== node.sa3TokensAsked) return; // a later answer is on its way
-  node.sa3Tokens.textContent = text;
+  node.sa3Tokens.textContent = said;
+  node.sa3Tokens.title = more ? `${said} (${more})` : said; // the line may be too short for it
   node.sa3Tokens.style.color = isTooLong ? "var(--error-text, #f55)" : "var(--descrip-text)";
 }
 
@@ -57,6 +60,7 @@ export function countSoon(node) {
 export function addCounter(node) {
   const place = { widget: "tokens", className: "sa3-tokens", lines: 1, margin: 2 };
   node.sa3Tokens = addStatusLine(node, place);
+  Object.assign(node.sa3Tokens.style, { whiteSpace: "nowrap", textOverflow: "ellipsis" });
   for (const name of [PROMPT, PER_LINE]) {
     const widget = findWidget(node, name);
     if (widget) after(widget, "callback", () => countSoon(node));

@@ -75,8 +75,8 @@ def list_recordings(folder: Path, rule: CaptionRule = CaptionRule()) -> list[Rec
     paths = sorted(_paths(folder), key=lambda path: path.relative_to(folder).as_posix())
     if not paths:
         raise InputError(
-            f"{folder} holds no sound files ({', '.join(sorted(SUFFIXES))}). Choose the folder "
-            "that the recordings are in."
+            f"{folder.resolve().name} holds no sound files ({', '.join(sorted(SUFFIXES))}). "
+            "Choose the folder that the recordings are in."
         )
     names = [path.relative_to(folder).as_posix() for path in paths]
     return [

@@ -142,6 +142,21 @@ def test_tags_are_completed_and_tokens_counted(ui, renderer):
     assert "tokens" not in ui.api_graph()[str(node_id)]["inputs"]
 
 
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_an_estimate_of_tokens_is_readable_whole(ui, renderer):
+    """Without a tokenizer on disk the line is short, and says why it is an estimate when asked."""
+    answer = {"counts": [9], "limit": 256, "exact": False}
+    ui.page.route("**/sa3/tokens", lambda route: route.fulfill(json=answer))
+    ui.use_renderer(renderer)
+    ui.add_node("SA3TextEncode")
+    line = ui.page.locator(".sa3-tokens").filter(has_text="about 9 of 256 tokens")
+    line.wait_for(state="attached", timeout=10_000)
+    assert line.evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight")
+    said = "about 9 of 256 tokens (words counted: no text encoder on disk)"
+    assert line.get_attribute("title") == said
+    ui.page.unroute("**/sa3/tokens")
+
+
 def test_the_token_route_refuses_what_is_no_text(ui, comfy):
     statuses = ui.page.evaluate(
         """async () => Promise.all(['{"text": 3}', '[]', 'x', '{"text": "a"}'].map(async (body) =>

@@ -6,6 +6,7 @@ import json
 import uuid
 
 import pytest
+from playwright.sync_api import TimeoutError as PageTimeoutError
 
 from tests.helpers.frontend import RENDERERS
 from tests.tools.example_inputs import page_form
@@ -42,7 +43,10 @@ def prepare(ui, renderer) -> None:
 
 def wait_for(ui, *parts) -> None:
     script = f"parts => parts.every(part => ({SEEN})().some(text => text.includes(part)))"
-    ui.page.wait_for_function(script, arg=list(parts), timeout=60_000)
+    try:
+        ui.page.wait_for_function(script, arg=list(parts), timeout=60_000)
+    except PageTimeoutError as error:
+        raise AssertionError(f"waited for {parts}, seen: {ui.page.evaluate(SEEN)}") from error
 
 
 def sizes_of(ui) -> dict[int, list[float]]:

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from tests.helpers.editing_support import music
+from tests.helpers.support import ROOT
 
-NODES = ("adapters", "editing", "extending", "latent", "latent_files", "listening", "loaders")
-NODES += ("sampling", "saving", "schedule", "text")
 GIVEN = {
+    "SA3AudioDataset": {"folder": "."},
     "SA3SAMEEncode": {"seconds": 0.0},
     "SA3ExtendAudio": {"seconds": 1.0},
     "SA3Loop": {"length_in": "seconds", "seconds": 0.8, "seam_seconds": 0.2},
@@ -74,8 +74,9 @@ BAD = {"AUDIO": audios, "LATENT": latents}
 
 
 def classes(pack) -> dict[str, Any]:
-    modules = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in NODES]
-    return {cls.__name__: cls for module in modules for cls in module.NODES}
+    names = [path.stem for path in (ROOT / "nodes").glob("*.py") if path.stem != "__init__"]
+    modules = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in sorted(names)]
+    return {cls.__name__: cls for module in modules for cls in getattr(module, "NODES", ())}
 
 
 def sockets(pack) -> list[tuple[str, str, str, bool]]:
@@ -151,3 +152,32 @@ def test_two_axes_are_one_item(pack, good):
             if name == "SA3InpaintMask":
                 values |= {"regions": "0.2-0.4"}
             cls.execute(**values)
+
+
+NAMES = ["../../x", "/etc/passwd", "a\0b", "x" * 300, "\ud800", "not there"]
+
+
+def test_names_are_names_and_stay_in_their_folders(pack, comfyui):
+    """What a saved graph or a program names: refused in words, and the queue's check lives on."""
+    errors = importlib.import_module(f"{pack.__name__}.sa3_core.errors")
+
+    def work(name):
+        return importlib.import_module(f"{pack.__name__}.nodes.bridge.work.{name}")
+
+    finders = {
+        "folder": work("datasets").folder_of,
+        "manifest": work("jobs").manifest_path,
+        "file": work("latent_files").latent_path,
+    }
+    for field, find in finders.items():
+        for name in NAMES:
+            with pytest.raises(errors.InputError, match=f"^{field} is ") as caught:
+                find(name)
+            assert str(comfyui) not in str(caught.value)
+    for name in NAMES:
+        work("datasets").folder_state(name)
+        work("latent_files").fingerprint(name)
+        work("jobs").fingerprint(name, "sa3_jobs")
+        work("loras").lora_fingerprint(name)
+        with pytest.raises((errors.SA3Error, FileNotFoundError)):
+            work("loras").lora_path(name)

@@ -11,6 +11,9 @@ import folder_paths
 
 from ....sa3_core.checkpoints.bundled import bundled_loras
 from ....sa3_core.checkpoints.library import Library
+from ....sa3_core.checks import shown
+from ....sa3_core.errors import InputError
+from ....sa3_core.files.names import name_fault
 from ....sa3_core.files.published import MODEL_FOLDERS, OWN_FOLDER
 from ....sa3_core.files.states import state_of
 
@@ -40,6 +43,26 @@ def roots(kind: str) -> list[Path]:
     if kind not in folder_paths.folder_names_and_paths:
         return []
     return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+def path_below(root: Path, name: str, field: str) -> Path:
+    """What a user names in one of ComfyUI's folders, there or not, links followed.
+
+    Args:
+        root: the folder.
+        name: the path in it.
+        field: the input that holds it.
+
+    Raises:
+        InputError: a name that no file can have, or one that leads out of the folder.
+    """
+    if fault := name_fault(Path(name)):
+        raise InputError(f"is {shown(name)}, which {fault}. Choose one of the list.", field)
+    base = root.resolve()
+    path = (base / name).resolve()
+    if not path.is_relative_to(base):
+        raise InputError(f"is {shown(name)}, which lies outside of the {root.name} folder.", field)
+    return path
 
 
 def file_state(path: Path) -> FileState:

@@ -17,7 +17,7 @@ from ....sa3_core.errors import InputError
 from ....sa3_core.files.json_text import parse_json
 from ....sa3_core.geometry import HOP, samples_of
 from ....sa3_core.text.prompts import split_prompts
-from ..host.folders import states_mark
+from ..host.folders import path_below, states_mark
 from ..host.running import chunk_reporter
 from ..sockets.riding import audio_batch
 from ..sockets.vae import require_same
@@ -67,12 +67,15 @@ def folder_of(name: str) -> Path:
     """A folder below ComfyUI's input folder.
 
     Raises:
-        InputError: it leads out of it.
+        InputError: it leads out of it, or there is none.
     """
-    base = Path(folder_paths.get_input_directory()).resolve()
-    path = (base / name).resolve()
-    if not path.is_relative_to(base):
-        raise InputError(f"is {name!r}, which lies outside of the input folder.", "folder")
+    path = path_below(Path(folder_paths.get_input_directory()), name, "folder")
+    if not path.is_dir():
+        raise InputError(
+            f"is {name!r}, which is not there. Put the recordings into a folder below the input "
+            "folder, and refresh the node list.",
+            "folder",
+        )
     return path
 
 

@@ -27,7 +27,7 @@ from ....sa3_core.jobs.row import Row
 from ....sa3_core.jobs.run import Summary, run_job
 from ....sa3_core.jobs.spec import Computing, JobSpec, ModelFiles, source_mark
 from ....sa3_core.jobs.worker import Worker
-from ..host.folders import library, states_mark
+from ..host.folders import library, path_below, states_mark
 from ..sockets.model import require_sa3
 from ..sockets.stock_run import LORAS
 from ..sockets.vae import require_same
@@ -55,10 +55,7 @@ def manifest_path(name: str) -> Path:
     Raises:
         InputError: outside of the input folder, or not there.
     """
-    base = Path(folder_paths.get_input_directory()).resolve()
-    path = (base / name).resolve()
-    if not path.is_relative_to(base):
-        raise InputError(f"is {name!r}, which lies outside of the input folder.", "manifest")
+    path = path_below(Path(folder_paths.get_input_directory()), name, "manifest")
     if not path.is_file():
         raise InputError(
             f"is {name!r}, which is not there. Put it into the input folder, and refresh the node "

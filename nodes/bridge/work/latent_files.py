@@ -5,11 +5,11 @@ from typing import Any
 
 import folder_paths
 
-from ....sa3_core.checks import check_seconds
+from ....sa3_core.checks import check_seconds, shown
 from ....sa3_core.codec.latent_file import SUFFIXES, Latents, read_latents, write_latents
 from ....sa3_core.errors import InputError
 from ....sa3_core.geometry import seconds_of_frames
-from ..host.folders import file_state
+from ..host.folders import file_state, path_below
 from ..host.running import intermediate
 from ..sockets.riding import audio_batch, latent_value, settled
 from ..sockets.values import Audio, Latent, durations
@@ -86,14 +86,12 @@ def latent_path(file: str) -> Path:
     for word in ("input", "output", "temp"):
         if name.endswith(f"[{word}]"):
             name, kind = name[: -len(word) - 2].strip(), word
-    root = _roots()[kind].resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root) or path == root:
-        raise InputError(f"file {file!r} lies outside ComfyUI's {kind} folder.")
+    path = path_below(_roots()[kind], name, "file")
     if not path.is_file():
         raise InputError(
-            f"file {file!r} is not there. Put latents into input, input/{SUBFOLDER} or "
-            f"output/{SUBFOLDER}, and refresh the node list."
+            f"is {shown(file)}, which is not there. Put latents into input, input/{SUBFOLDER} or "
+            f"output/{SUBFOLDER}, and refresh the node list.",
+            "file",
         )
     return path
 

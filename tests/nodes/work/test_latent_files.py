@@ -78,10 +78,10 @@ def test_saving_an_edit_says_what_is_not_stored(small, nodes):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("missing.safetensors", "is not there"),
+        ("missing.safetensors", "which is not there"),
         ("../../etc/passwd", "outside"),
         ("../x.npy [output]", "outside"),
-        ("", "outside"),
+        ("", "which is not there"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_before_running(nodes, file, message):
