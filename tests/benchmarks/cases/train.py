@@ -34,12 +34,14 @@ from tests.benchmarks.cases.options import Options
 from tests.benchmarks.checkpoints import filled
 from tests.benchmarks.measuring.flops import dit_step
 from tests.benchmarks.measuring.machine import (
+    LARGE_BLOCKS,
+    SMALL_BLOCKS,
     describe,
     give_back_free_memory,
+    map_blocks_from,
     peak_resident,
     reset_peak,
     resident,
-    return_memory_when_freed,
 )
 from tests.benchmarks.measuring.peak import Clock, rates
 
@@ -138,24 +140,31 @@ def clock_of(device: torch.device) -> Clock:
 
 def measured(step: Callable[[], None], device: torch.device, rounds: int) -> tuple[float, float]:
     """Median seconds of a step, and the peak of its memory beside what was there, in bytes."""
-    clock = clock_of(device)
+    clock, times = clock_of(device), list[float]()
     step()
-    gc.collect()
-    give_back_free_memory()
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = float(torch.cuda.memory_allocated())
-    else:
-        reset_peak()
-        before = resident() or 0.0
-    times = []
     for _ in range(rounds):
         start = clock()
         step()
         times.append(clock() - start)
-    peak = float(torch.cuda.max_memory_allocated()) if cuda else (peak_resident() or before)
-    return statistics.median(times), max(0.0, peak - before)
+    return statistics.median(times), peak_of(step, device)
+
+
+def peak_of(step: Callable[[], None], device: torch.device) -> float:
+    """The peak of a step's memory beside what was there, in bytes."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = float(torch.cuda.memory_allocated())
+        step()
+        return float(torch.cuda.max_memory_allocated()) - before
+    map_blocks_from(SMALL_BLOCKS)
+    give_back_free_memory()
+    reset_peak()
+    before = resident() or 0.0
+    step()
+    peak = peak_resident() or before
+    map_blocks_from(LARGE_BLOCKS)
+    return max(0.0, peak - before)
 
 
 def rebuilt_step(
@@ -221,7 +230,6 @@ def run(options: Options) -> str:
     device = torch.device("cuda" if cuda else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return_memory_when_freed()
     try:
         return _table(options, device)
     finally:

@@ -33,12 +33,13 @@ def give_back_free_memory() -> None:
 
 
 _MMAP_THRESHOLD = -3  # malloc.h, M_MMAP_THRESHOLD
+SMALL_BLOCKS, LARGE_BLOCKS = 2**20, 2**25  # the second is glibc's own most
 
 
-def return_memory_when_freed(least: int = 2**20) -> None:
-    """Make glibc map every block from `least` bytes on by itself: a peak is of what is in use.
+def map_blocks_from(least: int) -> None:
+    """Have glibc map larger blocks by themselves, so that a peak is of what is in use.
 
-    It cannot be undone: glibc's own choice is a threshold that moves.
+    That takes time at each block: of the rest of a measurement it is left out by LARGE_BLOCKS.
     """
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)(_MMAP_THRESHOLD, least)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -38,6 +39,7 @@ def values(state: Path, part: str) -> torch.Tensor:
     return torch.cat([tensors[k].flatten() for k in names if not k.startswith("exp_avg_sq")])
 
 
+@pytest.mark.soak  # its short form, without the command line: tests/core/training/test_share.py
 def test_torchrun_gives_what_one_process_gives_with_the_double_batch(tmp_path):
     command = ["train", "--model", str(tiny_checkpoint("tiny-s")), "--data", str(encoded(tmp_path))]
     command += ["--allow-post-trained", "--device", "cpu", *LEAST]
