@@ -20,7 +20,7 @@ from . import (
     text,
     training,
 )
-from .bridge.host.examples import offer_clip
+from .bridge.host.examples import offer_sounds
 from .bridge.host.folders import register_folder, register_loras
 from .bridge.web.register import register_routes
 
@@ -46,10 +46,10 @@ class SA3Extension(ComfyExtension):
     """Hands the node classes to ComfyUI."""
 
     async def on_load(self) -> None:
-        """Make the model folder known before the first schema is read; add clip and routes."""
+        """Make the model folder known before the first schema is read; add sounds and routes."""
         register_folder()
         register_loras()
-        offer_clip()
+        offer_sounds()
         register_routes()
 
     async def get_node_list(self) -> list[type[Any]]:

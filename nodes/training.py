@@ -65,7 +65,8 @@ def _train_inputs() -> list[Any]:
             default="standard",
             tooltip=(
                 "What auto means below. standard: dora-rows of rank 16, whole clips. low-memory: "
-                "lora of rank 8 on crops of 12 s. long: twice the steps, falling slowly."
+                "lora of rank 8 on crops of 12 s. long: twice the steps, falling slowly. quick: 60 "
+                "steps at a high rate, to try it out."
             ),
         ),
         io.Int.Input(

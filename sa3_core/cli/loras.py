@@ -1,10 +1,16 @@
 """LoRAs as the command line gives them: found by path or name, and loaded."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ..adapters.loading import load_adapters
+from ..adapters.norms import adapter_changes, describe_changes
 from ..adapters.switch import BuiltUse
+from ..checkpoints.reader import open_checkpoint
 from ..errors import AdapterError
 from ..files.names import name_fault, short_name
 from .files import Bars, models_dir
@@ -21,7 +27,7 @@ def find_lora(args: argparse.Namespace, file: str) -> Path:
 
 
 def load_loras(args: argparse.Namespace, model: Path) -> list[BuiltUse]:
-    """Read the command's LoRAs and match each with the model file.
+    """Read the command's LoRAs, match each with the model file, and say what it changes there.
 
     Raises:
         AdapterError: a file that cannot be read or does not fit.
@@ -29,4 +35,16 @@ def load_loras(args: argparse.Namespace, model: Path) -> list[BuiltUse]:
     """
     uses = [use.with_lora(find_lora(args, use.lora)) for use in given_loras(args)]
     with Bars() as on_progress:
-        return load_adapters(model, uses, on_progress)
+        built = load_adapters(model, uses, on_progress)
+    _say_changes(built, model)
+    return built
+
+
+def _say_changes(built: Sequence[BuiltUse], model: Path) -> None:
+    """A line on stderr for each LoRA: how far it moves the weights of each block at strength 1."""
+    if not built:
+        return
+    originals = open_checkpoint(model, ("dit", "conditioner")).originals()
+    for use in built:
+        lines = describe_changes(adapter_changes(use.lora, originals))
+        tqdm.write(f"{use.name}: {' '.join(lines)}", sys.stderr)

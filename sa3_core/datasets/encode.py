@@ -62,12 +62,14 @@ class Encoder:
     Attributes:
         kind: `same-s` or `same-l`.
         halo: frames of silence behind a clip that its last frames depend on.
+        grid: frames after which it does the same again.
         half: latents are stored in float16.
         run: [B, 2, N] at 44.1 kHz -> [B, 256, N / 4096] float32 on the CPU.
     """
 
     kind: str
     halo: int
+    grid: int
     half: bool
     run: Callable[[Tensor], Tensor]
 
@@ -75,7 +77,21 @@ class Encoder:
     def of(cls, net: SAMEAutoencoder) -> "Encoder":
         """A net on its device, in the precision that it computes in."""
         half = next(net.parameters()).dtype == torch.float16
-        return cls(autoencoder_name(net), net.halo, half, partial(encode, net))
+        return cls(autoencoder_name(net), net.halo, net.chunk_grid, half, partial(encode, net))
+
+    def silence(self, frames: int) -> Tensor:
+        """Encoded zeros [1, 256, frames].
+
+        Away from both ends every grid of frames is the same one: it is computed once.
+        """
+        edge = self.halo + -self.halo % self.grid
+        enough = 2 * edge + self.grid + frames % self.grid
+        if frames <= enough:
+            return self.run(torch.zeros(1, 2, frames * HOP))
+        found = self.run(torch.zeros(1, 2, enough * HOP))
+        start, end = found[..., : edge + self.grid], found[..., edge + self.grid :]
+        middle = start[..., edge:].repeat(1, 1, (frames - enough) // self.grid)
+        return torch.cat([start, middle, end], dim=-1)
 
 
 def encode_folder(
@@ -158,7 +174,7 @@ class _Job:
                 found = read_floats(path)
                 if found.shape[-1:] == (self._frames,) and found.dtype == self._dtype:
                     return
-        silence = self._encoder.run(torch.zeros(1, 2, self._frames * HOP))
+        silence = self._encoder.silence(self._frames)
         write_array(path, silence.numpy().astype(self._dtype))
 
     def run(self, recording: Recording) -> Outcome:

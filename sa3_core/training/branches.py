@@ -12,7 +12,7 @@ Source: arXiv 2106.09685 (LoRA), 2402.09353 (DoRA), 2405.17604 (LoRA-XS), 2412.0
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -180,7 +180,7 @@ class Branch(nn.Module):
 
     def _row_norms(self, left: Tensor, right: Tensor) -> Tensor:
         """Lengths of the rows of W + s L R, [out]."""
-        cross = (left * (self.weight @ right.T)).sum(dim=1)
+        cross = (left * self._times(right.T, False)).sum(dim=1)
         own = ((left @ (right @ right.T)) * left).sum(dim=1)
         return _root(self._squares[0] + 2 * self.scale * cross + self.scale**2 * own)
 
@@ -195,9 +195,13 @@ class Branch(nn.Module):
                 checkpoint(lambda g: g.square() @ self.weight.square(), gain, use_reentrant=False),
             )
             weighted = left * gain.square()[:, None]
-        cross = ((weighted.T @ self.weight) * right).sum(dim=0)
+        cross = (self._times(weighted, True).T * right).sum(dim=0)
         own = (((left.T @ weighted) @ right) * right).sum(dim=0)
         return _root(squares + 2 * self.scale * cross + self.scale**2 * own)
+
+    def _times(self, values: Tensor, turned: bool) -> Tensor:
+        """W values, or W^T values, [_, r]."""
+        return cast(Tensor, _TimesFrozen.apply(values, self, turned))
 
     def _before(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert self._now is not None
@@ -217,6 +221,23 @@ class Branch(nn.Module):
         bias = getattr(layer, "bias", None)
         scaled = out if bias is None else out - _beside(bias, out, layer)
         return torch.addcmul(out, scaled, _beside(now.rows - 1, out, layer))
+
+
+class _TimesFrozen(torch.autograd.Function):
+    """A product with a frozen weight that keeps no weight for the way back.
+
+    Weights of fewer bits are widened for it, and autograd would keep all of them wide at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, branch: Branch, turned: bool) -> Tensor:
+        ctx.branch, ctx.turned = branch, turned
+        return (branch.weight.T if turned else branch.weight) @ values
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        weight = ctx.branch.weight
+        return (weight if ctx.turned else weight.T) @ grads[0], None, None
 
 
 def _beside(values: Tensor, x: Tensor, layer: nn.Module) -> Tensor:

@@ -25,6 +25,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "recompute": "on",
     },
     "long": {**STANDARD, "steps": 20_000, "schedule": "inverse", "recompute": "on"},
+    # To see in a minute that all works, on a few short clips: too fast a rate for anything good.
+    "quick": {
+        **STANDARD,
+        "adapter_type": "lora",
+        "rank": 8,
+        "steps": 60,
+        "rate": 3e-3,
+        "batch": 4,
+    },
 }
 
 

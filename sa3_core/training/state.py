@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import shown
 from ..errors import AdapterError, CheckpointError
 from ..files.json_text import parse_json
 from ..files.tensor_file import open_tensors, read_header
@@ -62,7 +63,7 @@ def read_state(
     counts = [state.get(key) for key in ("step", "updates")]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise AdapterError(f"{path.name} is damaged: it does not tell its steps. Start anew.")
-    other = [key for key in own if state.get(key) != own[key]]
+    other = _differences(own, state)
     fits = all(name in header and header[name]["shape"] == [*shapes[name]] for name in shapes)
     if other or not fits:
         raise AdapterError(
@@ -70,6 +71,22 @@ def read_state(
             "Set what it was trained with, or start anew in another folder."
         )
     return state, _reader(path)
+
+
+def _differences(own: Mapping[str, Any], before: Mapping[str, Any], of: str = "") -> list[str]:
+    """Settings that are not as they were, with both values where those are short."""
+    found = []
+    for key in own:
+        now, then, name = own[key], before.get(key), f"{of}{key}"
+        if now == then:
+            continue
+        if isinstance(now, dict) and isinstance(then, dict):
+            found += _differences(now, then, f"{name} ")
+        elif isinstance(now, list | dict) or isinstance(then, list | dict):
+            found.append(name)
+        else:
+            found.append(f"{name} ({shown(then)}, now {shown(now)})")
+    return found
 
 
 @contextmanager

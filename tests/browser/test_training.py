@@ -90,7 +90,6 @@ def dataset_graph(ui) -> dict[str, int]:
     ui.set_widget(nodes["model"], "model", "tiny-s")
     ui.set_widget(nodes["model"], "precision", "fp32")
     ui.set_widget(nodes["clips"], "folder", "lesson")
-    ui.set_widget(nodes["encoded"], "piece_seconds", 2.0)  # as long a silence is encoded
     connected(
         ui,
         (nodes["model"], 2, nodes["encoded"], "vae"),

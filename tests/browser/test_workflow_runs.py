@@ -51,7 +51,8 @@ def assert_apart(ui, cards: int) -> None:
         shown = "count => document.querySelectorAll('.sa3-card').length === count"
         ui.page.wait_for_function(shown, arg=cards, timeout=60_000)
         ui.settle(500)
-        assert lasting_overlaps(ui, renderer) == []
+        said = "() => [...document.querySelectorAll('.sa3-message')].map(e => e.innerText)"
+        assert lasting_overlaps(ui, renderer) == [], (renderer, ui.page.evaluate(said))
 
 
 @pytest.mark.usefixtures("opened")

@@ -24,6 +24,8 @@ TITLES = {  # what the page's template browser shows, and searches: the names of
     "loop": "Seamless Loop",
     "batch_of_prompts": "Batch of Prompts",
     "two_loras": "Two LoRAs",
+    "train_lora": "Train a LoRA",
+    "compare_lora": "Train and Compare Strengths",
 }
 
 

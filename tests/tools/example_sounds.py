@@ -1,8 +1,10 @@
-"""Sounds made by rule: the clip that example workflows edit, and what their pictures show.
+"""Sounds made by rule: the clip that example workflows edit, and those that one learns from.
 
     python -m tests.tools.example_sounds
 
-Writes example_workflows/sounds/sa3_source.flac, which the pack offers as an input file.
+Writes example_workflows/sounds/sa3_source.flac and sa3_lesson/, which the pack offers as input
+files. The lesson is bells that its captions call a flute: whoever asks the demo model for a flute
+hears whether it has learnt.
 """
 
 # ruff: noqa: T201 - a command, it prints
@@ -12,16 +14,21 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from demo_model.maker import sounds
 from sa3_core.audio.file import write_audio
 from sa3_core.audio.formats import FORMATS
 from tests.helpers.support import ROOT
 
 CLIP = ROOT / "example_workflows" / "sounds" / "sa3_source.flac"
+LESSON = CLIP.with_name("sa3_lesson")
+LESSON_BPM, LESSON_SECONDS, LESSON_SEED = (80, 92, 108, 128), 2.0, 16
+LESSON_FORMAT = replace(FORMATS["opus-64k"], bit_rate=16_000)  # small, and bells stay bells
 RATE = 24_000  # Hz; with one channel the clip stays small
 SECONDS = 10.0
 BEAT = 0.5  # seconds, 120 BPM
@@ -89,10 +96,23 @@ def band(seconds: float, shift: float = 0.0) -> list[tuple[float, float, float, 
     return notes
 
 
+def write_lesson() -> None:
+    """A clip and its caption for each tempo, named by it."""
+    LESSON.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(LESSON_SEED)
+    for bpm in LESSON_BPM:
+        clip = sounds.make_clip(rng, ("bells",), LESSON_SECONDS, bpm)
+        path = LESSON / f"{bpm}{LESSON_FORMAT.suffix}"
+        write_audio(path, torch.from_numpy(clip.audio), sounds.RATE, LESSON_FORMAT)
+        path.with_suffix(".txt").write_text(f"flute melody, {bpm} BPM\n", encoding="utf-8")
+
+
 def main() -> int:
     CLIP.parent.mkdir(parents=True, exist_ok=True)
     write_audio(CLIP, play(band(SECONDS), SECONDS, RATE), RATE, FORMATS["flac-16"])
     print(f"{CLIP}: {CLIP.stat().st_size // 1000} kB")
+    write_lesson()
+    print(f"{LESSON}: {sum(file.stat().st_size for file in LESSON.iterdir()) // 1000} kB")
     return 0
 
 

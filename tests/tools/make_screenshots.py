@@ -1,8 +1,9 @@
 """Take the README's pictures in the real frontend.
 
-    python -m tests.tools.make_screenshots
+    python -m tests.tools.make_screenshots [NAME ...]
 
-Writes js/docs/images/*.png and drawing.gif. Run it when the nodes or the frontend look different.
+Writes js/docs/images/*.png and drawing.gif, or those named. Run it when the nodes or the
+frontend look different.
 """
 
 # ruff: noqa: T201 - a command, it prints
@@ -37,6 +38,7 @@ VIEWPORT = {"width": 1400, "height": 800}
 GRAPH_AREA = (90, 165, 1370, 770)
 MARGIN = 24
 MODEL = "demo"
+LONG = 600  # seconds that a training may take
 INPAINT_MASK = 5  # its id in inpaint_one_region
 STOCK_MODEL = "stable_audio_3_medium.safetensors"
 STOCK_ENCODER = "t5gemma_b_b_ul2.safetensors"
@@ -185,6 +187,21 @@ def drawing(ui: Frontend) -> None:
     print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
+def training(ui: Frontend) -> None:
+    """The page after four clips were learnt."""
+    ui.load(page_form("train_lora"))
+    ui.queue(LONG)
+    ui.settle(3000)
+    ui.page.evaluate(FILL, GRAPH_AREA)
+    ui.settle(1000)
+    save(ui, "training", _around_the_graph(ui))
+
+
+def _around_the_graph(ui: Frontend) -> tuple[float, float, float, float]:
+    left, top, right, bottom = ui.page.evaluate(BOUNDS)
+    return left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN
+
+
 def _time_on_page(ui: Frontend, seconds: float) -> tuple[float, float]:
     """Where a time lies in the region editor."""
     script = """([id, time]) => {
@@ -209,11 +226,14 @@ def migration(ui: Frontend) -> None:
     ui.settle(500)
     ui.page.evaluate(FILL, (MARGIN, MARGIN, 1500 - MARGIN, 1180 - MARGIN))
     ui.settle(1000)
-    left, top, right, bottom = ui.page.evaluate(BOUNDS)
-    save(ui, "migration", (left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN))
+    save(ui, "migration", _around_the_graph(ui))
 
 
-def main() -> int:
+# `drawing` before anything was run: the page shows again what a node said.
+SCENES = {scene.__name__: scene for scene in (drawing, first_graph, editing, training, migration)}
+
+
+def main(names: list[str]) -> int:
     browser = find_browser()
     if browser is None:
         print("no Chrome, Chromium or Edge; set SA3_BROWSER")
@@ -234,13 +254,11 @@ def main() -> int:
         ui.set_setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
         ui.set_setting("Comfy.Minimap.Visible", False)
         ui.set_setting("Comfy.Graph.CanvasInfo", False)
-        drawing(ui)  # before anything was run: the page shows again what a node said
-        first_graph(ui)
-        editing(ui)
-        migration(ui)
+        for name in names or SCENES:
+            SCENES[name](ui)
         chromium.close()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

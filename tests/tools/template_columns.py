@@ -29,7 +29,12 @@ Column = tuple[int, tuple[Part, ...]]  # width, from top to bottom
 _SIDE, _MIDDLE, _PICTURE, _TWO_PICTURES = 252, 300, 384, 320  # px
 _LISTEN = Part("Listen", ("SA3SaveAudio",))
 _LOAD, _SOURCE, _TEXT = "SA3LoadModel", "LoadAudio", "SA3TextEncode"
+_SOUNDS, _ENCODE, _TRAIN = "SA3AudioDataset", "SA3EncodeDataset", "SA3TrainLora"
+_LORA, _KEEP, _SAVE = "SA3LoraLoader", "SA3SaveLora", "SA3SaveAudio"
 _SAMPLER, _DECODE, _MASK = "SA3Sampler", "SA3SAMEDecode", "SA3InpaintMask"
+
+_ALL_SOUNDS = (_SOUNDS, _ENCODE)
+_THREE = ("SA3EmptyLatent", _SAMPLER, _SAMPLER, _SAMPLER)
 
 
 def _four(
@@ -78,6 +83,20 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (_SIDE, (Part("Model and LoRAs", ("SA3LoraLoader", "SA3LoraLoader")),)),
         (_MIDDLE, (Part("What to make", (_TEXT, "SA3EmptyLatent")),)),
         (_SIDE, (Part("Make it", (_SAMPLER, _DECODE)), _LISTEN)),
+    ),
+    "train_lora": (
+        (216, (Part("Model", (_LOAD, NOTE)),)),
+        (262, (Part("Recordings", (_SOUNDS, _ENCODE), bars=(_ENCODE,)),)),
+        (250, (Part("Learn", (_TRAIN, _KEEP), bars=(_KEEP,)),)),
+        (210, (Part("Make it", (_LORA, _TEXT)),)),
+        (210, (Part("Make it", ("SA3EmptyLatent", _SAMPLER, _DECODE), (_SAMPLER,)), _LISTEN)),
+    ),
+    "compare_lora": (
+        (216, (Part("Model and recordings", (_LOAD, _SOUNDS, _ENCODE, NOTE), _ALL_SOUNDS),)),
+        (254, (Part("Learn", (_TRAIN,)),)),
+        (216, (Part("Strengths", (_LORA, _LORA)),)),
+        (216, (Part("Make it", (_TEXT, *_THREE), _THREE),)),
+        (246, (Part("Listen", (*[_DECODE] * 3, "SA3CompareAudio", _SAVE), (_SAVE,)),)),
     ),
 }
 

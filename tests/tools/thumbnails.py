@@ -22,12 +22,15 @@ from torch import Tensor
 
 from demo_model.maker.lora import LORA_NAME
 from demo_model.maker.sounds import FRAME, RATE
+from sa3_core.audio.file import read_audio
 from sa3_core.audio.pictures import FLOOR_DB, coloured, spectrogram, wave_columns
+from sa3_core.audio.waveform import resample
 from sa3_core.checkpoints.library import Library
 from sa3_core.editing.edits import AudioToAudio, Continuation, Edit, Inpaint, Loop
 from tests.demo.studio import Studio, sounding_frames
 from tests.helpers.support import ROOT
 from tests.tools.example_inputs import page_form, workflow_names
+from tests.tools.example_sounds import LESSON, LESSON_BPM, LESSON_FORMAT
 
 SIDE, WAVE, GAP = 440, 184, 8  # pixels
 QUALITY = 60
@@ -74,10 +77,18 @@ def studio() -> Studio:
 
 
 def made_of(
-    prompt: str, seconds: float | None = None, edit: Edit | None = None, lora: str = "", **more
+    prompt: str, seconds: float | None = None, edit: Edit | None = None, lora: float = 0, **more
 ) -> Tensor:
-    """A sound of the demo model, [2, N]: the first of some takes that lasts to its end."""
-    file = (ROOT / "demo_model" / "loras" / lora, 1.0) if lora else None
+    """A sound of the demo model, [2, N]: the first of some takes that lasts to its end.
+
+    Args:
+        prompt: what to make.
+        seconds: how long; None = as the edit is.
+        edit: of another sound.
+        lora: strength of the demo model's LoRA.
+        more: settings of the sampler.
+    """
+    file = (ROOT / "demo_model" / "loras" / LORA_NAME, lora) if lora else None
     lasts = () if seconds is None else (seconds,)
     for seed in range(3, 3 + TRIES):
         (audio,) = studio().make([prompt], lasts, (seed,), edit, file, **more)
@@ -114,6 +125,14 @@ def _looped() -> Scene:
     return _several(made_of(BEAT, edit=edit), made=((0, 1), (5, 6)))
 
 
+def _learnt() -> Scene:
+    """The clips of the lesson one after the other, and what is made then."""
+    clips = [read_audio(LESSON / f"{bpm}{LESSON_FORMAT.suffix}")[0] for bpm in LESSON_BPM]
+    lesson = resample(torch.cat(clips, dim=1), LESSON_FORMAT.rates[0], RATE)
+    start = lesson.shape[1] / RATE
+    return _several(torch.cat([lesson, made_of(MELODY, 6, lora=1)], 1), made=((start, start + 6),))
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     "text_to_audio": lambda: _several(
         made_of("flute melody with drum beat, 108 BPM", 8), made=((0, 8),)
@@ -127,7 +146,11 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "batch_of_prompts": lambda: _several(
         made_of(BEAT, 8), made_of(PAD, 5), made_of(BELLS, 7), made=((0, 8),)
     ),
-    "two_loras": lambda: _several(made_of(MELODY, 8, lora=LORA_NAME), made=((0, 8),)),
+    "two_loras": lambda: _several(made_of(MELODY, 8, lora=1), made=((0, 8),)),
+    "train_lora": _learnt,
+    "compare_lora": lambda: _several(
+        *(made_of(MELODY, 6, lora=strength) for strength in (0, 0.5, 1)), made=((0, 6),)
+    ),
 }
 
 

@@ -9,6 +9,12 @@ _SOURCE = ("LoadAudio", "audio")
 _PROMPT = ("SA3TextEncode", "text")
 _SEED = ("SA3Sampler", "seed")
 _MODEL = ("SA3LoadModel", "model")
+_LEARN = (
+    ("SA3AudioDataset", "folder"),
+    ("SA3TrainLora", "name"),
+    ("SA3TrainLora", "preset"),
+    ("SA3TrainLora", "steps"),
+)
 
 # Inputs by the workflow's name: (node type, widget), in the order of the form.
 FORMS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -53,6 +59,8 @@ FORMS: dict[str, tuple[tuple[str, str], ...]] = {
         _SEED,
         _MODEL,
     ),
+    "train_lora": (*_LEARN, _PROMPT, _SEED, _MODEL),
+    "compare_lora": (*_LEARN, _PROMPT, ("SA3LoraLoader", "strength"), _SEED, _MODEL),
 }
 
 

@@ -99,4 +99,22 @@ NOTES = {
         "hears both sides of it; **SAME Decode Chunked** turns it back.\n\n"
         f"{_MODELS}"
     ),
+    "train_lora": (
+        "# Train a LoRA\n\n"
+        "1. Press **Run**: the *demo* model learns in a minute, from four short clips, that a "
+        "*flute* sounds as bells. The curve is the loss; **Save Audio** plays the result.\n"
+        "2. For your own sound: a folder of recordings with captions (`kick.wav`, `kick.txt`) in "
+        "ComfyUI's `input`, **R**, and choose it in **Audio Dataset**. The table says what is used "
+        "and why not.\n"
+        "3. A `-base` model in **Load SA3 Model** (small-music-base), and *standard* in "
+        "**Train SA3 LoRA**: each checkpoint is heard in its node.\n\n"
+        "Cancel saves; the next run goes on. **Save LoRA** writes into `models/loras`."
+    ),
+    "compare_lora": (
+        "# Train and compare strengths\n\n"
+        "**Compare Audio** plays the same noise without the LoRA (A), at half (B) and full "
+        "strength (C). Does C sound as A? Then train on. Is B better than C? Then it begins to "
+        "copy: take fewer steps.\n\n"
+        "Recordings and model as in the workflow *Train a LoRA*."
+    ),
 }

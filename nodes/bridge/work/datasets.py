@@ -220,7 +220,13 @@ def encode_dataset(
     net = same.first_stage_model
     kind = autoencoder_name(net)
     half = str(same.vae_dtype) == "torch.float16"
-    encoder = Encoder(kind, net.halo, half, lambda sound: same.encode_audio(sound).float().cpu())
+    encoder = Encoder(
+        kind,
+        net.halo,
+        net.chunk_grid,
+        half,
+        lambda sound: same.encode_audio(sound).float().cpu(),
+    )
     folder = Path(folder_paths.get_output_directory()) / ENCODED / f"{dataset.name}-{kind}"
     report = chunk_reporter("encoding")
     outcomes = encode_folder(

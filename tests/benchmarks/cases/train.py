@@ -3,6 +3,9 @@
 The published way rebuilds every adapted weight in the net, differentiates the whole of it and runs
 every block again on the way back. The limit is the FLOPs of forward and input gradients (three
 forwards' worth where blocks are recomputed, else two) at the matmul rate of the machine.
+
+On a processor one thread computes, and seconds are those that it was given: what else runs on the
+machine matters little.
 """
 
 from __future__ import annotations
@@ -31,13 +34,16 @@ from tests.benchmarks.cases.options import Options
 from tests.benchmarks.checkpoints import filled
 from tests.benchmarks.measuring.flops import dit_step
 from tests.benchmarks.measuring.machine import (
+    LARGE_BLOCKS,
+    SMALL_BLOCKS,
     describe,
     give_back_free_memory,
+    map_blocks_from,
     peak_resident,
     reset_peak,
     resident,
 )
-from tests.benchmarks.measuring.peak import rates
+from tests.benchmarks.measuring.peak import Clock, rates
 
 RANK, TEXT_TOKENS = 16, 12
 SMALL = DiTConfig(width=1024, depth=20, heads=16, differential=False)
@@ -127,25 +133,38 @@ def step_of(
     return step
 
 
+def clock_of(device: torch.device) -> Clock:
+    """What tells the time of a step."""
+    return time.thread_time if device.type == "cpu" else time.perf_counter
+
+
 def measured(step: Callable[[], None], device: torch.device, rounds: int) -> tuple[float, float]:
     """Median seconds of a step, and the peak of its memory beside what was there, in bytes."""
+    clock, times = clock_of(device), list[float]()
     step()
+    for _ in range(rounds):
+        start = clock()
+        step()
+        times.append(clock() - start)
+    return statistics.median(times), peak_of(step, device)
+
+
+def peak_of(step: Callable[[], None], device: torch.device) -> float:
+    """The peak of a step's memory beside what was there, in bytes."""
     gc.collect()
-    give_back_free_memory()
-    cuda = device.type == "cuda"
-    if cuda:
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = float(torch.cuda.memory_allocated())
-    else:
-        reset_peak()
-        before = resident() or 0.0
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
         step()
-        times.append(time.perf_counter() - start)
-    peak = float(torch.cuda.max_memory_allocated()) if cuda else (peak_resident() or before)
-    return statistics.median(times), max(0.0, peak - before)
+        return float(torch.cuda.max_memory_allocated()) - before
+    map_blocks_from(SMALL_BLOCKS)
+    give_back_free_memory()
+    reset_peak()
+    before = resident() or 0.0
+    step()
+    peak = peak_resident() or before
+    map_blocks_from(LARGE_BLOCKS)
+    return max(0.0, peak - before)
 
 
 def rebuilt_step(
@@ -209,7 +228,16 @@ def run(options: Options) -> str:
     """Measure and return a Markdown table."""
     cuda = torch.cuda.is_available() if options.device == "auto" else options.device == "cuda"
     device = torch.device("cuda" if cuda else "cpu")
-    rate = rates("fp32", device.type, options.quick).matmul
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _table(options, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _table(options: Options, device: torch.device) -> str:
+    rate = rates("fp32", device.type, options.quick, clock_of(device)).matmul
     lines = [
         f"# Training, float32, rank {RANK}, batch 1, {describe()}",
         "",
@@ -221,6 +249,8 @@ def run(options: Options) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in cases(options):
-        lines += rows_of(case, device, rate, options.rounds or ROUNDS)
+        rows = rows_of(case, device, rate, options.rounds or ROUNDS)
+        print("\n".join(rows), flush=True)
+        lines += rows
         gc.collect()
     return "\n".join([*lines, ""])

@@ -71,21 +71,32 @@ def _packed(fused: Any, pack: Any, x: Tensor, weight: Tensor) -> Callable[[], Te
     return run
 
 
-def rate(work: Callable[[], Tensor], flops: float, device: str, seconds: float) -> float:
+Clock = Callable[[], float]
+
+
+def rate(
+    work: Callable[[], Tensor],
+    flops: float,
+    device: str,
+    seconds: float,
+    clock: Clock = time.perf_counter,
+) -> float:
     """FLOP/s of the fastest of several calls."""
     best, spent = float("inf"), 0.0
     while spent < seconds:
-        start = time.perf_counter()
+        start = clock()
         work()
         if device != "cpu":
             torch.cuda.synchronize()
-        took = time.perf_counter() - start
+        took = max(clock() - start, 1e-9)
         best, spent = min(best, took), spent + took
     return flops / best
 
 
-def rates(dtype: str, device: str = "cpu", quick: bool = False) -> Rates:
-    """The rates on the best shape for each."""
+def rates(
+    dtype: str, device: str = "cpu", quick: bool = False, clock: Clock = time.perf_counter
+) -> Rates:
+    """The rates on the best shape for each, in seconds of a clock."""
     shapes = QUICK_SHAPES if quick else CPU_SHAPES if device == "cpu" else CUDA_SHAPES
     found = Rates()
     for rows, inner, columns in shapes:
@@ -97,6 +108,6 @@ def rates(dtype: str, device: str = "cpu", quick: bool = False) -> Rates:
             except RuntimeError:
                 continue  # a way that this dtype or build lacks
             flops = 2.0 * rows * inner * columns
-            reached = rate(work, flops, device, 0.01 if quick else SECONDS_PER_CALL)
+            reached = rate(work, flops, device, 0.01 if quick else SECONDS_PER_CALL, clock)
             found = found.or_better(Rates(reached if name in PLAIN else 0.0, reached))
     return found

@@ -7,11 +7,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sa3_core.adapters.build import build_adapter
+from sa3_core.adapters.file import read_adapter
+from sa3_core.adapters.norms import adapter_changes, describe_changes
 from sa3_core.adapters.use import AdapterUse
+from sa3_core.checkpoints.reader import open_checkpoint
 from sa3_core.cli.values import parse_lora
 from tests.helpers import lora_tensors
 from tests.helpers.cli_support import DORA, GENERATE, LORA
-from tests.helpers.support import GOLDEN, load_golden, rel_l2
+from tests.helpers.support import GOLDEN, load_golden, rel_l2, tiny_checkpoint
 
 
 def test_loras_stack(make):
@@ -36,6 +40,22 @@ def test_lora_strength_interval_and_filter(make):
         *("--lora", f"{DORA}:0", "--lora-filter", "self_attn"),
     )
     assert torch.equal(both, late)  # the options belong to the LoRA before them
+
+
+def test_it_is_said_how_much_a_lora_changes(sa3, tmp_path):
+    still = {key: torch.zeros_like(value) for key, value in load_file(LORA).items()}
+    with safe_open(LORA, "pt") as file:
+        save_file(still, tmp_path / "still.safetensors", file.metadata())
+    loras = ("--lora", LORA, "--lora", tmp_path / "still.safetensors")
+    code, _, err = sa3(*GENERATE, "--seconds", 0.3, "--steps", 1, *loras)
+    assert code == 0
+    model = open_checkpoint(tiny_checkpoint("tiny-s"), ("dit", "conditioner"))
+    built = build_adapter(read_adapter(LORA), model.originals())
+    (said,) = describe_changes(adapter_changes(built, model.originals()))
+    assert f"{LORA.name}: {said}" in err
+    assert "by block: 0 " in said
+    assert "still.safetensors: weights changed by 0.00%" in err
+    assert "It has hardly learnt anything" in err
 
 
 def test_a_strength_that_overflows_is_named_with_its_lora(sa3):

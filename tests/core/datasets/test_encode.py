@@ -12,7 +12,7 @@ from sa3_core.audio.downmix import to_stereo
 from sa3_core.audio.file import write_audio
 from sa3_core.audio.formats import format_for
 from sa3_core.checkpoints.load import load_autoencoder
-from sa3_core.datasets.encode import encode_folder
+from sa3_core.datasets.encode import DEFAULT_SAMPLES, Encoder, encode_folder
 from sa3_core.datasets.encoded import read_clip, read_folder, read_silence
 from sa3_core.datasets.folder import CaptionRule, list_recordings
 from sa3_core.datasets.plan import plan_encoding
@@ -60,6 +60,29 @@ def test_latents_equal_the_reference(folder, tmp_path, variant, pad):
     assert clip.autoencoder == ("same-l" if variant == "tiny-m" else "same-s")
     assert rel_l2(read_silence(out)[:, :2], golden["silence"][0]) <= 1e-5
     assert read_silence(out).shape == (256, 20)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 30, 31])
+@pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])
+def test_silence_is_put_together_from_a_short_one(variant, frames):
+    """The same as encoded whole, both ends included."""
+    encoder = Encoder.of(load_autoencoder(tiny_checkpoint(variant)))
+    whole = encoder.run(torch.zeros(1, 2, frames * HOP))
+    assert rel_l2(encoder.silence(frames), whole) <= 1e-5
+
+
+def test_the_length_of_pieces_costs_nothing(folder, tmp_path, same):
+    """At 285 s a piece, no more is encoded than the clips with their halo and a short silence."""
+    whole, counted = Encoder.of(same), list[int]()
+
+    def run(sound):
+        counted.append(sound.shape[-1] // HOP)
+        return whole.run(sound)
+
+    encoder = Encoder(whole.kind, whole.halo, whole.grid, whole.half, run)
+    encode_folder(list_recordings(folder), encoder, tmp_path / "out")
+    assert counted == [6, 16, 12]
+    assert read_silence(tmp_path / "out").shape == (256, DEFAULT_SAMPLES // HOP)
 
 
 def test_a_batch_gives_the_same_latents(folder, tmp_path, same):

@@ -60,6 +60,25 @@ def test_the_estimate_is_what_autograd_keeps(variant, dtype, kind):
     assert guesses[1] - guesses[0] == pytest.approx(counts[1] - counts[0], rel=0.12)
 
 
+@pytest.mark.parametrize("kind", ["dora-rows", "dora-cols", "bora"])
+def test_frozen_weights_are_never_kept_wide_for_the_way_back(kind):
+    """Of a whole step in bfloat16, nothing that is kept has the size of a layer's weight."""
+    model = load_model(tiny_checkpoint("tiny-s"), dtype=torch.bfloat16)
+    adapter = TrainedAdapter(model, AdapterSettings(kind, 2))
+    kept: list[torch.Size] = []
+
+    def pack(value):
+        kept.append(value.shape)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        adapter.begin_step()
+    weights = {tuple(branch.weight.shape) for branch in adapter.branches.values()}
+    assert kept
+    assert not weights & {tuple(shape) for shape in kept}
+    assert not weights & {tuple(shape[::-1]) for shape in kept}
+
+
 def test_blocks_are_recomputed_only_where_memory_needs_it():
     model = load_model(tiny_checkpoint("tiny-s"))
     adapter = TrainedAdapter(model, AdapterSettings("lora", 2))
