@@ -11,6 +11,7 @@ import pytest
 
 from sa3_core.cli.arguments import build_parser
 from tests.helpers.support import ROOT, assert_none
+from tests.tools.example_inputs import TITLES, workflow_names
 
 PAGES = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = {path: path.read_text("utf-8") for path in PAGES}
@@ -111,5 +112,6 @@ def test_pictures_are_small_and_used(folder):
 
 
 def test_every_example_workflow_is_shown():
-    names = sorted(path.stem for path in (ROOT / "example_workflows" / "api").glob("*.json"))
-    assert_none([name for name in names if f"**{name}**" not in README])
+    """By the name that the page shows."""
+    assert sorted(TITLES) == workflow_names()
+    assert_none([title for title in TITLES.values() if f"**{title}**" not in README])
