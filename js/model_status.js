@@ -2,7 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { addStatusLine } from "./shared/elements.mjs";
+import { addStatusLine, make } from "./shared/elements.mjs";
 import { texts } from "./shared/texts.mjs";
 import { after, findWidget, growToFit, setAdvanced, valueOf } from "./shared/widgets.mjs";
 
@@ -12,7 +12,7 @@ const LOADERS = {
   SA3LoadSAME: { combo: "autoencoder", list: "autoencoders", needsText: false },
 };
 const SOURCE = "download_from"; // the widget that chooses where a download comes from
-const PLACE = { widget: "status", className: "sa3-status", lines: 4, margin: 4 };
+const PLACE = { widget: "status", className: "sa3-status", lines: 5, margin: 4 };
 
 let states = null; // a promise of the route's answer, shared by all nodes until a run ends
 
@@ -32,30 +32,40 @@ function sourceFacts(source, isLoggedIn, text) {
   return { size: sizeOf(source.bytes), precision: source.precision, access: text(access) };
 }
 
+/** A sentence whose name of a source leads to its files; where they belong is said at the link. */
+function withLink(sentence, name, url, folder) {
+  const [before, ...rest] = sentence.split(name);
+  const link = make("a", { href: url, target: "_blank", rel: "noopener", title: `${url} → ${folder}` }, name);
+  link.style.cssText = "color: inherit; text-decoration: underline;";
+  link.addEventListener("pointerdown", (event) => event.stopPropagation()); // else it drags the node
+  return [before, link, rest.join(name)];
+}
+
 /** What a run will download, and what the other sources would bring, the best of them first. */
 function describeDownload(state, chosen, found, text) {
   const { [chosen]: taken = state.sources.upstream, ...others } = state.sources;
   const name = chosen === "mirror" ? chosen : state.repo;
   const facts = (source) => sourceFacts(source, found.logged_in, text);
   const names = Object.keys(others).sort((a) => (a === state.preferred ? -1 : 1));
+  const linked = (key, source, of) => withLink(text(key, { source, ...facts(of) }), source, of.url, state.folder);
   return [
-    text("modelWillDownload", { source: name, ...facts(taken) }),
-    ...names.map((other) => text("modelOtherSource", { source: other, ...facts(others[other]) })),
-  ].join("\n");
+    ...linked("modelWillDownload", name, taken),
+    ...names.flatMap((other) => ["\n", ...linked("modelOtherSource", other, others[other])]),
+  ];
 }
 
-/** Sentences about a node's choice, one per line. */
+/** Sentences about a node's choice, one per line, as text and links. */
 function describe(node, loader, found, text) {
   const state = found[loader.list][valueOf(node, loader.combo)];
-  if (!state) return text("modelUnknown");
+  if (!state) return [text("modelUnknown")];
   if (state.sources) return describeDownload(state, valueOf(node, SOURCE), found, text);
-  if (state.bundled) return text("modelBundled", { size: sizeOf(state.bytes) });
+  if (state.bundled) return [text("modelBundled", { size: sizeOf(state.bytes) })];
   const lines = [text("modelOnDisk", { size: sizeOf(state.bytes) })];
   const chosen = valueOf(node, "text_encoder");
   if (loader.needsText && chosen === found.with_model && !found.text_encoders.length) {
     lines.push(text("textEncoderMissing"));
   }
-  return lines.join("\n");
+  return [lines.join("\n")];
 }
 
 /** The choice of the source is in sight where something will be downloaded, else advanced. */
@@ -72,7 +82,7 @@ async function update(node) {
   const loader = LOADERS[node.comfyClass];
   try {
     const [found, text] = await Promise.all([loadStates(), texts()]);
-    node.sa3Status.textContent = describe(node, loader, found, text);
+    node.sa3Status.replaceChildren(...describe(node, loader, found, text));
     showSource(node, Boolean(found[loader.list][valueOf(node, loader.combo)]?.sources));
   } catch (error) {
     node.sa3Status.textContent = String(error);

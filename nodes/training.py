@@ -218,7 +218,7 @@ class SA3TrainLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
         """A name that makes a valid folder."""
-        return prefix_error(name)
+        return prefix_error(name, "name")
 
     @classmethod
     @naming_inputs()

@@ -38,7 +38,7 @@ export function setStyle(id, rules) {
 export function addStatusLine(node, { widget, className, lines, margin }) {
   const element = make("div", { className, role: "status" });
   element.style.cssText = `box-sizing: border-box; width: 100%; height: 100%;
-    min-height: ${lines * LINE_HEIGHT}px; padding: 0 8px; overflow: hidden; white-space: pre-line;
+    min-height: ${lines * LINE_HEIGHT}px; padding: 0 8px; overflow: hidden auto; white-space: pre-line;
     font: 12px/${LINE_HEIGHT}px sans-serif; color: var(--descrip-text);`;
   const height = lines * LINE_HEIGHT + 2 * margin;
   fixHeight(placeElement(node, widget, element, { margin }), () => height);

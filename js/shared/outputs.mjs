@@ -5,6 +5,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { broughtAlong, leave, remember } from "./moves.mjs";
 import { nodeAt } from "./runs.mjs";
 import { after } from "./widgets.mjs";
 
@@ -33,6 +34,16 @@ function knownOutput(node) {
   return app.nodeOutputs?.[locator] ?? fromHistory.get(app.rootGraph.id)?.get(locator);
 }
 
+/** Keep, under its new name, what a node put out before it was moved into a subgraph or out of one. */
+function movedOutput(node) {
+  const output = broughtAlong(node);
+  if (!output) return undefined;
+  const { id } = app.rootGraph;
+  if (!fromHistory.has(id)) fromHistory.set(id, new Map());
+  fromHistory.get(id).set(locatorOf(node), output);
+  return output;
+}
+
 /** The outputs of the newest run of this graph that the server remembers. */
 async function readHistory(graphId) {
   const answer = await api.fetchApi(`/history?max_items=${RUNS}`);
@@ -46,7 +57,7 @@ async function readHistory(graphId) {
       if (node && !found.has(locatorOf(node))) found.set(locatorOf(node), output);
     }
   }
-  fromHistory.set(graphId, found);
+  fromHistory.set(graphId, new Map([...(fromHistory.get(graphId) ?? []), ...found]));
 }
 
 function askHistory() {
@@ -80,13 +91,15 @@ export function followOutputs(node, then) {
   entry.end = end;
   const give = () => {
     if (isKnown || !node.graph) return;
-    const output = knownOutput(node);
+    const output = knownOutput(node) ?? movedOutput(node);
     if (!output) return;
     end();
+    remember(node, output);
     then(output);
   };
   after(node, "onExecuted", (output) => {
     end();
+    if (output) remember(node, output);
     then(output ?? {});
   });
   after(node, "onConfigure", () => {
@@ -97,5 +110,8 @@ export function followOutputs(node, then) {
     };
     timers.add(setTimeout(last, TRIES.at(-1)));
   });
-  after(node, "onRemoved", stop);
+  after(node, "onRemoved", () => {
+    leave(node);
+    stop();
+  });
 }

@@ -34,10 +34,10 @@ def put(ui: Frontend, title: str) -> int:
     """Search the node library for a box and put it on the canvas, as a person does."""
     ui.page.mouse.dblclick(900, 300)
     field = "() => document.activeElement instanceof HTMLInputElement"
-    ui.page.wait_for_function(field, timeout=10_000)
+    ui.page.wait_for_function(field, timeout=60_000)
     ui.page.keyboard.type(title)
     found = ui.page.get_by_role("dialog").get_by_text(title).first
-    found.wait_for(timeout=10_000)
+    found.wait_for(timeout=60_000)
     ui.settle(600)  # the list is searched anew as one types
     ui.page.keyboard.press("Enter")
     ui.settle(600)

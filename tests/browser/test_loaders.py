@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
@@ -73,6 +74,37 @@ def test_a_first_run_offers_what_is_smallest_and_open(ui, renderer):
     ui.set_widget(node_id, "model", "tiny-s")
     wait_for_status(ui, node_id, "On disk")
     assert not source_in_sight(ui, renderer, node_id)
+
+
+DIALOGS = "[role=dialog], .p-dialog, [data-testid=error-overlay]"
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_template_without_its_weights_links_to_them_in_the_node(ui, renderer):
+    """The page lists only combos that hold a file's name as missing: ours is never among them."""
+    ui.use_renderer(renderer)
+    graph = json.loads(page_form("audio_to_audio").read_text("utf-8"))
+    ui.load({**graph, "id": str(uuid.uuid4())})
+    (loader,) = [node["id"] for node in graph["nodes"] if node["type"] == "SA3LoadModel"]
+    wait_for_status(ui, loader, "1.7 GB")
+    ui.page.evaluate("id => app.canvas.centerOnNode(app.graph.getNodeById(id))", loader)
+    ui.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.setDirty(true, true); }")
+    ui.page.evaluate("id => app.canvas.centerOnNode(app.graph.getNodeById(id))", loader)
+    ui.settle(500)
+    assert ui.page.locator(DIALOGS).count() == 0
+    links = ui.page.locator(".sa3-status a:visible")
+    facts = "links => links.map(link => [link.textContent, link.href, link.title.split(' → ')[1]])"
+    folder = "models/stable_audio_3/small-music"
+    site = "https://huggingface.co"
+    assert links.evaluate_all(facts) == [
+        ["mirror", f"{site}/AEmotionStudio/stable-audio-3-mirrors/tree/main/small-music", folder],
+        ["upstream", f"{site}/stabilityai/stable-audio-3-small-music", folder],
+    ]
+    for link in links.all():
+        link.click(trial=True)  # nothing lies over it
+        with ui.page.expect_popup() as opened:
+            link.click()
+        opened.value.close()
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)

@@ -154,7 +154,9 @@ class Frontend:
 
     def workflow(self) -> dict[str, Any]:
         """The graph in UI format."""
-        return self.page.evaluate("async () => (await app.graphToPrompt()).workflow")
+        # As text: what stands twice in an answer's objects comes over as None the second time.
+        script = "async () => JSON.stringify((await app.graphToPrompt()).workflow)"
+        return json.loads(self.page.evaluate(script))
 
     def api_graph(self) -> dict[str, Any]:
         """The graph in API format, as queueing posts it."""

@@ -50,8 +50,9 @@ def _four(
     )
 
 
-# By the workflow's name. Save Audio is at the bottom of its column, or has a low note below it:
-# its cards need room.
+# By the workflow's name. Save Audio is the last of its column, because its cards need room, and
+# begins in the upper half of the screen where titles stay readable so: the page's map lies over
+# the lower right corner.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "text_to_audio": _four((_LOAD, NOTE), (_TEXT, "SA3EmptyLatent"), (_SAMPLER, _DECODE)),
     "batch_of_prompts": _four(
@@ -68,9 +69,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "loop": _four((_LOAD, _SOURCE), (_TEXT, "SA3Loop"), (_SAMPLER, _DECODE, NOTE)),
     "inpaint_one_region": (
         (_SIDE, (Part("Model and source", (_LOAD, _SOURCE, "SA3SAMEEncode")),)),
-        (_PICTURE, (Part("Where", (_MASK,)),)),
+        (_PICTURE, (Part("Where", (_MASK, NOTE)),)),
         (288, (Part("What to make", (_TEXT, _SAMPLER, _DECODE)),)),
-        (_SIDE, (Part("Listen", ("SA3SaveAudio", NOTE)),)),
+        (_SIDE, (_LISTEN,)),
     ),
     "inpaint_several_regions": (
         (_SIDE, (Part("Model and source", (_LOAD, _SOURCE)),)),
@@ -82,7 +83,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (_SIDE, (Part("Model and LoRAs", (_LOAD, NOTE)),)),
         (_SIDE, (Part("Model and LoRAs", ("SA3LoraLoader", "SA3LoraLoader")),)),
         (_MIDDLE, (Part("What to make", (_TEXT, "SA3EmptyLatent")),)),
-        (_SIDE, (Part("Make it", (_SAMPLER, _DECODE)), _LISTEN)),
+        (_SIDE, (Part("Make it", (_SAMPLER, _DECODE), bars=(_SAMPLER,)), _LISTEN)),
     ),
     "train_lora": (
         (216, (Part("Model", (_LOAD, NOTE)),)),

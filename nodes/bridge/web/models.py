@@ -10,11 +10,12 @@ from huggingface_hub import get_token
 from ....sa3_core.checkpoints.bundled import stored_file
 from ....sa3_core.checkpoints.library import Kind, Library
 from ....sa3_core.checkpoints.variants import VARIANTS, Variant
-from ....sa3_core.files.published import DTYPES, MIRROR_REPO, SOURCE_DTYPES, Source
+from ....sa3_core.files.published import DTYPES, MIRROR_REPO, OWN_FOLDER, SOURCE_DTYPES, Source
 from ..host.folders import library
 from ..work.loading import WITH_MODEL
 
 MODELS_ROUTE = "/sa3/models"
+HUB_URL = "https://huggingface.co"
 
 # Parameters of the published weights; the repositories hold them as float32, the mirror as bf16.
 _NETS = {"same-s": 459_130_896, "same-l": 1_453_170_192}  # DiT, by the autoencoder it goes with
@@ -33,7 +34,8 @@ def model_states() -> dict[str, Any]:
     Returns:
         `models` and `autoencoders` by name, each {"bytes": on disk}, {"bundled": True, "bytes": as
         it is stored}, or {"repo", "download": bytes by source, "sources": what is known of each,
-        "preferred": the smallest source that is open to this user}; `text_encoders`: names found;
+        "preferred": the smallest source that is open to this user, "folder": where its files go};
+        `text_encoders`: names found;
         `with_model`: the choice that takes the model's; `logged_in`: whether downloads carry a
         token.
     """
@@ -61,7 +63,7 @@ def _state(here: Library, name: str, kind: Kind, is_found: bool) -> dict[str, An
     if is_found:
         return {"bytes": _size(here.resolve(name, kind))}
     if name in VARIANTS:
-        return _to_download(VARIANTS[name])
+        return {**_to_download(VARIANTS[name]), "folder": f"models/{OWN_FOLDER}/{name}"}
     brought = stored_file()  # comes with the program: nothing to download
     return {"bundled": True, "bytes": 0 if brought is None else _size(brought)}
 
@@ -79,9 +81,11 @@ def _to_download(variant: Variant) -> dict[str, Any]:
     if variant.generative:
         parameters += _NETS[variant.autoencoder] + _TEXT_ENCODER
     repos = {"upstream": variant.repo, "mirror": MIRROR_REPO}
+    pages = {"upstream": variant.repo, "mirror": f"{MIRROR_REPO}/tree/main/{variant.name}"}
     sources: dict[Source, dict[str, Any]] = {
         source: {
             "repo": repos[source],
+            "url": f"{HUB_URL}/{pages[source]}",
             "bytes": parameters * DTYPES[dtype].itemsize,
             "precision": dtype,
             "gated": variant.gated and source == "upstream",

@@ -60,15 +60,15 @@ def output_names(prefix: str, hidden: Any = None) -> OutputNames:
     Raises:
         InputError: no name, one that some system refuses, or one that leads out of the folder.
     """
+    base = folder_paths.get_output_directory()
     checked = filled_prefix(prefix, hidden)
+    place_inside(Path(base), checked)
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            checked, folder_paths.get_output_directory()
-        )
-    except Exception as error:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(checked, base)
+    except OSError as error:
         raise InputError(
-            f"{prefix!r} cannot be used ({' '.join(str(error).split())}). Files stay inside the "
-            "output folder: write a name such as audio/take.",
+            f"{_short(prefix)} cannot be used: its folder cannot be made ({error.strerror}). "
+            "Write another name such as audio/take.",
             PREFIX,
         ) from error
     return OutputNames(Path(folder), name, counter, subfolder)
@@ -110,12 +110,16 @@ def place_inside(base: Path, name: str, field: str = PREFIX) -> Path:
     return path
 
 
-def prefix_error(prefix: str | None) -> bool | str:
+def prefix_error(prefix: str | None, field: str = PREFIX) -> bool | str:
     """For `validate_inputs`: True, or what is wrong with a prefix whatever its tokens become."""
+    if prefix is None:
+        return True
     try:
-        return prefix is None or bool(check_prefix(_TOKEN.sub("0", prefix)))
+        checked = check_prefix(_TOKEN.sub("0", prefix), field)
+        place_inside(Path(folder_paths.get_output_directory()), checked, field)
     except InputError as error:
         return str(error)
+    return True
 
 
 def check_prefix(prefix: str, field: str = PREFIX) -> str:

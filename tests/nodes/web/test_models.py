@@ -34,10 +34,12 @@ def test_size_licence_and_precision_are_known_before_a_download(models):
     known = states["models"]["medium"]["sources"]
     assert known["upstream"] == {
         "repo": "stabilityai/stable-audio-3-medium",
+        "url": "https://huggingface.co/stabilityai/stable-audio-3-medium",
         "bytes": 10_347_508_676,
         "precision": "fp32",
         "gated": True,
     }
+    assert states["models"]["medium"]["folder"] == "models/stable_audio_3/medium"
     assert known["mirror"]["bytes"] * 2 == known["upstream"]["bytes"]
     assert (known["mirror"]["precision"], known["mirror"]["gated"]) == ("bf16", False)
     gated = {
