@@ -11,7 +11,7 @@ from ..networks.quantised import STORAGES
 from ..registry import AUTO
 from .evaluate_arguments import add_evaluate
 from .generate_arguments import add_generate
-from .job_arguments import add_job
+from .job_arguments import PRE_ENCODE, add_job
 from .measure_arguments import add_measure
 from .shared_arguments import (
     PRECISIONS,
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     models = _command(commands, "models", "List models that were found and published ones.")
     add_models_dir(models)
     _add_download(_command(commands, "download", "Get a published model from Hugging Face."))
-    pre_encode = _command(commands, "pre-encode", "Encode a folder of recordings for training.")
+    pre_encode = _command(commands, PRE_ENCODE, "Encode a folder of recordings for training.")
     add_model(pre_encode, "SAME autoencoder or full model")
     add_place(pre_encode, chunk=False)
     add_pre_encode(pre_encode)

@@ -1,20 +1,21 @@
 """The arguments of `sa3 generate`, under the names that the nodes' inputs have."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from ..editing.masks import MASK_RULES
 from ..editing.paste_plan import CROSSFADE_SECONDS
 from ..geometry import HEADROOM_SECONDS
 from ..jobs.fields import DECODE
-from ..jobs.rules import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, END, START, usage_rules
+from ..jobs.rules import DEFAULT_NOISE_LEVEL, DEFAULT_SECONDS, END, START, Rule, usage_rules
 from ..networks.compiled import COMPILERS
 from ..networks.config import OBJECTIVES
 from ..registry import AUTO
 from ..sampling.samplers import SAMPLERS
 from ..sampling.schedule import SHIFTS
 from ..sampling.settings import KEEP_MODES, NOISE_SCHEDULES
-from .job_arguments import add_job, decode_rules, job_rules
+from .job_arguments import PRE_ENCODE, add_job, decode_rules, engine_rules, job_rules
 from .shared_arguments import (
     add_audio_out,
     add_layer_filter,
@@ -292,7 +293,14 @@ def _add_loras(group: Any) -> None:
 
 def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options that do not go together, as argparse refuses wrong ones."""
-    rules = decode_rules(args) if args.command == DECODE else (*job_rules(args), *usage_rules(args))
-    for wrong, message in rules:
+    for wrong, message in _rules(args):
         if wrong:
             parser.error(message)
+
+
+def _rules(args: argparse.Namespace) -> Sequence[Rule]:
+    if args.command == PRE_ENCODE:
+        return engine_rules(args)
+    if args.command == DECODE:
+        return decode_rules(args)
+    return [*job_rules(args), *usage_rules(args)]

@@ -8,6 +8,7 @@ from ..jobs.rules import Rule
 from ..jobs.shards import ROWS_PER_SHARD
 from .values import parse_path
 
+PRE_ENCODE = "pre-encode"  # the job without a manifest
 ENGINES = ("local", "ray")
 FORMATS = ("flac", "wav", "mp3", "opus", "m4a")
 
@@ -24,25 +25,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="manifest (.csv, .jsonl, .parquet) with a column per flag; --out is a folder then",
     )
-    group.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default=ENGINES[0],
-        help="what runs the workers: this machine (default), or Ray (needs the extra [ray]), "
-        "started here or joined by $RAY_ADDRESS",
-    )
-    group.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="processes or actors (default: 1)"
-    )
-    group.add_argument(
-        "--gpus-per-worker",
-        type=_share,
-        metavar="X",
-        help="of a Ray actor; 0.5 = two on a card (default: 1 where there is a card, else 0)",
-    )
-    group.add_argument(
-        "--threads-per-worker", type=_count, metavar="T", help="of the CPU, for each"
-    )
+    add_engine(group)
     group.add_argument(
         "--batch",
         type=_batch,
@@ -59,6 +42,35 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         help=f"pack the files into tars of {ROWS_PER_SHARD} rows, as webdataset reads them",
     )
     group.add_argument("--resume", action="store_true", help="go on in a folder that holds results")
+
+
+def add_engine(parser: argparse._ActionsContainer) -> None:
+    """What runs the workers, and how many there are."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what runs the workers: this machine (default), or Ray (needs the extra [ray]), "
+        "started here or joined by $RAY_ADDRESS",
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes or actors (default: 1)"
+    )
+    parser.add_argument(
+        "--gpus-per-worker",
+        type=_share,
+        metavar="X",
+        help="of a Ray actor; 0.5 = two on a card (default: 1 where there is a card, else 0)",
+    )
+    parser.add_argument(
+        "--threads-per-worker", type=_count, metavar="T", help="of the CPU, for each"
+    )
+
+
+def engine_rules(args: argparse.Namespace) -> list[Rule]:
+    """What goes with an engine."""
+    unshared = args.gpus_per_worker is not None and args.engine != "ray"
+    return [(unshared, "--gpus-per-worker needs --engine ray")]
 
 
 def job_rules(args: argparse.Namespace) -> list[Rule]:
@@ -101,11 +113,7 @@ def _alone(args: argparse.Namespace, required: Sequence[str]) -> list[Rule]:
 def _together(args: argparse.Namespace, alone: Sequence[str]) -> list[Rule]:
     """With a manifest: flags that are about one clip, and those that need another."""
     given = [f"--{name.replace('_', '-')}" for name in alone if getattr(args, name)]
-    unshared = args.gpus_per_worker is not None and args.engine != "ray"
-    return [
-        (given, f"--from takes no {', '.join(given)}"),
-        (unshared, "--gpus-per-worker needs --engine ray"),
-    ]
+    return [(given, f"--from takes no {', '.join(given)}"), *engine_rules(args)]
 
 
 def _count(text: str) -> int:

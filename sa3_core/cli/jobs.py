@@ -14,7 +14,7 @@ from ..checkpoints.reader import open_checkpoint
 from ..errors import SA3Error
 from ..jobs.defaults import ALSO
 from ..jobs.fields import COLUMNS, GENERATE, READERS
-from ..jobs.local import run_here, run_processes
+from ..jobs.local import MakerOf, run_here, run_processes
 from ..jobs.manifest import read_manifest
 from ..jobs.outcome import Outcome
 from ..jobs.ray_engine import run_ray
@@ -52,7 +52,7 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
     names = (*READERS, *ALSO) if work == GENERATE else COLUMNS[work].readers
     defaults = argparse.Namespace(**{name: getattr(args, name, None) for name in names})
     files = _Files(args, {}, {})
-    computing = _computing(args)
+    computing = computing_of(args)
     levels = pick_levels(args)
     audio_format = format_for(Path(f"x.{args.format or 'flac'}"), args.bits)
     rows = read_manifest(args.manifest, defaults, files.faults, work)
@@ -75,7 +75,8 @@ def run_manifest(args: argparse.Namespace) -> list[str]:
                 log.warning("%s: %s", outcome.id, outcome.error)
             on_progress("rows", done, total)
 
-        summary = run_job(spec, rows, _engine(args, spec), args.resume, told)
+        engine = engine_of(args, partial(worker_of, spec), computing)
+        summary = run_job(spec, rows, engine, args.resume, told)
     return _told(summary)
 
 
@@ -95,7 +96,8 @@ def _told(summary: Summary) -> list[str]:
     return [str(summary.results)]
 
 
-def _computing(args: argparse.Namespace) -> Computing:
+def computing_of(args: argparse.Namespace) -> Computing:
+    """How the workers of a command compute."""
     threads = args.threads_per_worker
     if threads is None and args.workers > 1:
         threads = max(1, torch.get_num_threads() // args.workers)
@@ -104,17 +106,17 @@ def _computing(args: argparse.Namespace) -> Computing:
         dtype=pick_dtype(args.precision),
         storage=pick_storage(args.precision),
         device="cuda" if args.gpus_per_worker else str(pick_device(args.device)),
-        chunk=pick_chunk(args.chunk),
-        noise_seed=args.noise_seed if args.decoder_noise else None,
+        chunk=pick_chunk(getattr(args, "chunk", 0)),
+        noise_seed=args.noise_seed if getattr(args, "decoder_noise", False) else None,
         threads=threads,
         batch=args.batch,
     )
 
 
-def _engine(args: argparse.Namespace, spec: JobSpec) -> Engine:
-    make, threads = partial(worker_of, spec), spec.computing.threads
+def engine_of(args: argparse.Namespace, make: MakerOf, computing: Computing) -> Engine:
+    """What runs the workers of a command."""
     if args.engine == "ray":
-        gpus = _gpus(args, spec.computing.device)
+        gpus, threads = _gpus(args, computing.device), computing.threads
         return partial(run_ray, make, workers=args.workers, gpus=gpus, threads=threads)
     if args.workers == 1:
         return partial(run_here, make)

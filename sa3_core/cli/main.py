@@ -21,6 +21,7 @@ from ..jobs.memory import is_out_of_memory
 from ..registry import AUTO
 from .arguments import OLD_PACKAGE, build_parser, flag_for, installed_version
 from .generate_arguments import check_usage
+from .job_arguments import PRE_ENCODE
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _COMMANDS = {
     "decode": ("generate", "run_decode"),
     "models": ("models", "run_models"),
     "download": ("models", "run_download"),
-    "pre-encode": ("train", "run_pre_encode"),
+    PRE_ENCODE: ("pre_encode", "run_pre_encode"),
     "train": ("train", "run_train"),
     "measure": ("measure", "run_measure"),
     "evaluate": ("evaluate", "run_evaluate"),
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     typed = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(typed)
-    if args.command in (GENERATE, DECODE):
+    if args.command in (GENERATE, DECODE, PRE_ENCODE):
         check_usage(parser, args)
     if args.command == "merge" and not args.lora and (not args.model or args.precision == AUTO):
         parser.error("merge needs --lora, or a --precision to write a --model in")

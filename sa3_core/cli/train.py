@@ -1,8 +1,7 @@
-"""The commands that learn: pre-encode and train."""
+"""The command that learns: train."""
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,10 @@ from ..adapters.norms import describe_changes
 from ..checkpoints.load import load_autoencoder, load_model
 from ..checkpoints.reader import open_checkpoint
 from ..checks import check_seconds
-from ..codec.autoencode import SAMEAutoencoder, encode
-from ..datasets.encode import autoencoder_name, encode_folder
 from ..datasets.encoded import EncodedClip, read_folder, read_silence
-from ..datasets.folder import CaptionRule, Recording, list_recordings
-from ..datasets.plan import plan_encoding
 from ..errors import InputError
 from ..files.published import DTYPES
-from ..geometry import samples_of, seconds_of_frames
+from ..geometry import seconds_of_frames
 from ..networks.model import SA3Model
 from ..text.conditioning import TextConditioning
 from ..text.encoder import load_t5gemma
@@ -42,48 +37,6 @@ from .arguments import PACKAGE
 from .demos import Demos
 from .files import Bars, find_autoencoder, find_model, find_text_encoder, pick_device, pick_storage
 from .loras import find_lora
-
-_TRIED = 6.0  # seconds that a dry run encodes to tell the time
-
-
-def run_pre_encode(args: argparse.Namespace) -> list[str]:
-    """A folder of recordings to a folder of latents; one line per recording."""
-    recordings = list_recordings(args.folder, CaptionRule(args.caption, args.trigger))
-    path = find_model(args, args.model, "autoencoder")
-    autoencoder = load_autoencoder(path, DTYPES.get(args.precision), pick_device(args.device))
-    if args.dry_run:
-        return _encoding_plan(args, recordings, autoencoder)
-    with Bars() as on_progress:
-        outcomes = encode_folder(
-            recordings,
-            autoencoder,
-            args.out,
-            args.sample_size,
-            args.pad,
-            args.batch,
-            lambda done, total, name: on_progress("encode", done, total),
-        )
-    lines = [f"{o.status}\t{o.seconds:.2f} s\t{o.relative}\t{o.note}".rstrip() for o in outcomes]
-    clips = sum(len(o.names) for o in outcomes)
-    return [*lines, f"{args.out}: {clips} clips of {autoencoder_name(autoencoder)}"]
-
-
-def _encoding_plan(
-    args: argparse.Namespace, recordings: Sequence[Recording], autoencoder: SAMEAutoencoder
-) -> list[str]:
-    """What encoding would come to, line by line; its time from encoding a moment of silence."""
-    half = next(autoencoder.parameters()).dtype == torch.float16
-    plan = plan_encoding(recordings, args.sample_size, args.pad, half)
-    began = time.perf_counter()
-    encode(autoencoder, torch.zeros(1, 2, samples_of(_TRIED)))
-    minutes = (time.perf_counter() - began) / _TRIED * plan.seconds / 60
-    return [
-        *(f"unusable\t{name}\tno caption, or no readable sound" for name in plan.unusable),
-        f"clips\t{plan.clips} of {len(recordings) - len(plan.unusable)} recordings",
-        f"sound\t{plan.seconds / 60:.1f} minutes",
-        f"disk\t{plan.size / 1e6:.1f} MB",
-        f"time\tabout {minutes:.1f} minutes",
-    ]
 
 
 def run_train(args: argparse.Namespace) -> list[str]:

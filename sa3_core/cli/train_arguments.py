@@ -6,6 +6,7 @@ from ..adapters.rules import ADAPTER_TYPES
 from ..datasets.encode import DEFAULT_SAMPLES
 from ..training.presets import PRESETS
 from ..training.settings import SCHEDULES
+from .job_arguments import add_engine
 from .values import parse_path, parse_seed
 
 
@@ -37,6 +38,7 @@ def add_pre_encode(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say how many clips, seconds, bytes and how long"
     )
     parser.add_argument("--trigger", default="", metavar="WORD", help="in front of every caption")
+    add_engine(parser)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from .encoded import SILENCE, read_notes, write_array, write_notes
 from .folder import Recording
 
 DEFAULT_SAMPLES = 12_582_912  # 285.3 s
+ENCODED, KEPT, REJECTED = "encoded", "kept", "rejected"
 QUIET = 10 ** (-60 / 20)  # peak below which a recording counts as silence
 _SHORTEST = HOP // 4
 
@@ -127,24 +128,48 @@ def encode_folder(
             time.
     """
     check_whole("sample_size", sample_size, HOP)
+    make_folder(out)
+    check_whole("batch", batch, 1)
+    encoder = autoencoder if isinstance(autoencoder, Encoder) else Encoder.of(autoencoder)
+    folder = EncodedFolder(encoder, out, sample_size // HOP, pad, batch)
+    folder.write_silence()
+    outcomes: list[Outcome] = []
+    seen: dict[str, str] = {}
+    for done, recording in enumerate(recordings):
+        on_recording(done, len(recordings), recording.relative)
+        outcomes.append(folder.add(recording, seen))
+    folder.flush()
+    on_recording(len(recordings), len(recordings), "")
+    require_some(outcomes)
+    return outcomes
+
+
+def make_folder(out: Path) -> None:
+    """A folder for clips, where it is missing.
+
+    Raises:
+        LatentFileError: it cannot be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LatentFileError(write_failure(out, error)) from error
-    check_whole("batch", batch, 1)
-    encoder = autoencoder if isinstance(autoencoder, Encoder) else Encoder.of(autoencoder)
-    job = _Job(encoder, out, sample_size // HOP, pad, batch)
-    job.write_silence()
-    outcomes: list[Outcome] = []
-    for done, recording in enumerate(recordings):
-        on_recording(done, len(recordings), recording.relative)
-        outcomes.append(job.run(recording))
-    job.flush()
-    on_recording(len(recordings), len(recordings), "")
-    if all(outcome.status == "rejected" for outcome in outcomes):
+
+
+def require_some(outcomes: Sequence[Outcome]) -> None:
+    """Refuse a folder without any recording of use.
+
+    Raises:
+        InputError: all were rejected; it says why, of the first ones.
+    """
+    if all(outcome.status == REJECTED for outcome in outcomes):
         faults = "; ".join(f"{o.relative}: {o.note}" for o in outcomes[:5])
         raise InputError(f"None of the {len(outcomes)} recordings can be used ({faults}).")
-    return outcomes
+
+
+def same_sound_as(first: str) -> str:
+    """Why a recording is not encoded again."""
+    return f"the same sound as {first}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,16 +183,39 @@ class _Piece:
     notes: Mapping[str, Any]
 
 
-class _Job:
-    """Encodes one recording after the other into a folder."""
+class EncodedFolder:
+    """Takes one recording after the other into a folder of encoded clips."""
 
-    def __init__(self, encoder: Encoder, out: Path, frames: int, pad: bool, batch: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        out: Path,
+        frames: int,
+        pad: bool,
+        batch: int,
+        base: Path = Path(),
+    ) -> None:
+        """Nothing is encoded yet.
+
+        Args:
+            encoder: of clips.
+            out: the folder, there already.
+            frames: most latent frames of a clip.
+            pad: store every clip at the full length.
+            batch: clips that are encoded at once.
+            base: what relative paths of recordings start from.
+        """
+        self._base = base
         self._encoder, self._out, self._frames, self._pad = encoder, out, frames, pad
         self._batch, self._waiting = batch, list[_Piece]()
         self._dtype = np.float16 if encoder.half else np.float32
-        self._seen: dict[str, str] = {}
 
     def write_silence(self) -> None:
+        """Silence of a clip's full length, where it is not there.
+
+        Raises:
+            LatentFileError: it cannot be written.
+        """
         path = self._out / SILENCE
         if path.is_file():
             with suppress(ValueError, OSError):  # a damaged one is made anew
@@ -177,35 +225,46 @@ class _Job:
         silence = self._encoder.silence(self._frames)
         write_array(path, silence.numpy().astype(self._dtype))
 
-    def run(self, recording: Recording) -> Outcome:
-        """Encode a recording, or say why not."""
+    def add(self, recording: Recording, seen: dict[str, str] | None = None) -> Outcome:
+        """Encode a recording, or say why not; `flush` writes what waits for a full batch.
+
+        Args:
+            recording: with its caption.
+            seen: names by sound of the recordings before, kept up to date; one of the same sound
+                is rejected. None = whoever asks looks after them.
+
+        Raises:
+            LatentFileError: a file cannot be written.
+        """
         name = recording.relative
         if not recording.caption:
-            return Outcome(name, "rejected", "no caption: put a .txt file of the same name beside")
+            return Outcome(name, REJECTED, "no caption: put a .txt file of the same name beside")
         try:
-            audio, rate, mixed = read_source(recording.path)
+            audio, rate, mixed = read_source(self._base / recording.path)
             sound = prepare_source(audio, rate).clamp(-1, 1)
         except AudioError as error:
-            return Outcome(name, "rejected", str(error))
+            return Outcome(name, REJECTED, str(error))
         seconds = sound.shape[-1] / SAMPLE_RATE
         if sound.shape[-1] < _SHORTEST:
-            return Outcome(name, "rejected", "shorter than 25 ms", seconds)
+            return Outcome(name, REJECTED, "shorter than 25 ms", seconds)
         if peak(sound) < QUIET:
-            return Outcome(name, "rejected", "silent: its peak is below -60 dB", seconds)
+            return Outcome(name, REJECTED, "silent: its peak is below -60 dB", seconds)
         content = self._content(sound)
-        if content in self._seen:
-            note = f"the same sound as {self._seen[content]}"
-            return Outcome(name, "rejected", note, seconds)
-        self._seen[content] = name
+        if seen is not None and seen.setdefault(content, name) != name:
+            return Outcome(name, REJECTED, same_sound_as(seen[content]), seconds)
         pieces = [p for p in sound.split(self._frames * HOP, dim=-1) if p.shape[-1] >= _SHORTEST]
         made = [self._write(recording, content, i, p) for i, p in enumerate(pieces)]
         names = tuple(f"{content}{index:04d}" for index in range(len(pieces)))
         notes = [f"cut into {len(pieces)} pieces"] if len(pieces) > 1 else []
         note = "; ".join([*notes, mixed] if mixed else notes)
-        return Outcome(name, "encoded" if any(made) else "kept", note, seconds, names)
+        return Outcome(name, ENCODED if any(made) else KEPT, note, seconds, names)
 
     def flush(self) -> None:
-        """Encode and write the pieces that wait for a full batch."""
+        """Encode and write the pieces that wait for a full batch.
+
+        Raises:
+            LatentFileError: a file cannot be written.
+        """
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return

@@ -31,7 +31,8 @@ class Outcome:
         peak: largest sample.
         lufs: integrated loudness; None for silence.
         seed: that it was made from.
-        more: what else the line says.
+        more: what else the line says; `files` of a row that makes several: their sizes by name,
+            None where only a file has to be there.
     """
 
     id: str
@@ -84,8 +85,10 @@ class Results:
         if line.get("shard"):
             return (self._folder / line["shard"]).is_file()
         try:
-            return (self._folder / line["file"]).stat().st_size == line["bytes"]
-        except (OSError, KeyError, TypeError):
+            sizes = line.get("files") or {line["file"]: line["bytes"]}
+            found = ((size, (self._folder / name).stat().st_size) for name, size in sizes.items())
+            return all(size in (None, there) for size, there in found)
+        except (OSError, KeyError, TypeError, AttributeError):
             return False
 
     def line(self, row: Row) -> dict[str, Any]:

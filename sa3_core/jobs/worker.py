@@ -72,7 +72,7 @@ class Worker:
                 takes = self._takes(rows)
             except Exception as error:
                 if len(part) == 1:
-                    yield _failure(rows[0], error)
+                    yield failure_of(rows[0], error)
                     del waiting[:1]
                 elif is_out_of_memory(error):
                     self._shrink(part)
@@ -102,7 +102,7 @@ class Worker:
         try:
             (take,) = self._takes([row])
         except Exception as error:
-            yield _failure(row, error)
+            yield failure_of(row, error)
         else:
             yield self._written(row, take)
 
@@ -139,7 +139,7 @@ class Worker:
                 seed=take.seed,
             )
         except Exception as error:
-            return _failure(row, error)
+            return failure_of(row, error)
 
 
 _STUDIOS = {GENERATE: Generating, DECODE: Decoding}
@@ -147,9 +147,13 @@ _STUDIOS = {GENERATE: Generating, DECODE: Decoding}
 
 def worker_of(spec: JobSpec, number: int) -> Worker:
     """Worker `number` of a job: workers take turns on the CUDA devices of this machine."""
-    if spec.computing.device == "cuda":
-        spec = spec.on(f"cuda:{number % torch.cuda.device_count()}")
+    spec = spec.on(device_of(spec.computing.device, number))
     return Worker(spec, _STUDIOS[spec.work](spec))
+
+
+def device_of(device: str, number: int) -> str:
+    """The device of worker `number`: of several CUDA cards each gets one."""
+    return f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
 
 
 def _frames(part: Sequence[tuple[Row, int]]) -> int:
@@ -170,7 +174,8 @@ def together(values: Sequence[Values]) -> Values:
     return first
 
 
-def _failure(row: Row, error: Exception) -> Outcome:
+def failure_of(row: Row, error: Exception) -> Outcome:
+    """What the results say of a row that could not be made."""
     if is_out_of_memory(error):
         text = "out of memory"
     elif isinstance(error, OSError) and not isinstance(error, SA3Error):

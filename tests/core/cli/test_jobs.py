@@ -164,6 +164,23 @@ def test_decoding_many_equals_decoding_one_file(sa3, latents):
     assert (code, err) == (0, "")
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_two_workers_decode_the_same_files(sa3, latents, monkeypatch, engine):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    common = ("decode", "--from", "d.csv", "--model", "tiny-s", "--format", "wav")
+    one = (*common, "--threads-per-worker", 1, "--out")
+    assert sa3(*one, "one")[0] == 0
+    assert sa3(*one, "two", "--workers", 2, "--engine", engine)[0] == 0
+    for name in "abc":
+        assert (
+            read_path(f"one/{name}.wav").read_bytes() == read_path(f"two/{name}.wav").read_bytes()
+        )
+    assert [line["id"] for line in lines("two")] == list("abc")
+
+
 def test_what_cannot_be_decoded_is_told(sa3, latents, tmp_path):
     (tmp_path / "d.csv").write_text("id,latents,item\na,l.safetensors,\nb,l.safetensors,3\n")
     flags = ("decode", "--from", "d.csv", "--model", "tiny-s", "--out", "o")

@@ -29,6 +29,41 @@ def latents(tmp_path) -> Path:
     return out
 
 
+def test_pre_encode_says_of_each_recording_what_became_of_it(latents, tmp_path, capsys):
+    (tmp_path / "sounds" / "broken.wav").write_bytes(b"RIFF no sound")
+    command = ["pre-encode", str(tmp_path / "sounds"), "--model", str(tiny_checkpoint("tiny-s"))]
+    command += ["--sample_size", "81920", "--caption", "{stem} pad"]
+    capsys.readouterr()
+    assert main([*command, "--out", str(latents)]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first == "kept\t1.30 s\ta.wav"
+    assert second.startswith("rejected\t0.00 s\tbroken.wav\t")
+    assert last == f"{latents}: 1 clips of same-s"
+    with only_one(latents):
+        assert main([*command, "--out", str(latents)]) == 1
+    assert "in use by another process" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(latents), "--gpus-per-worker", "0.5"])
+    assert "--gpus-per-worker needs --engine ray" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_fails_and_the_rest_is_encoded(latents, tmp_path, capsys):
+    """The next run makes the rest."""
+    sounds, out = tmp_path / "sounds", tmp_path / "out"
+    write_audio(sounds / "b.wav", torch.rand(2, 9000) * 0.3, 44100, format_for(sounds / "b.wav"))
+    (clip,) = (path for path in latents.glob("*.npy") if path.name != "silence.npy")
+    (out / clip.name).mkdir(parents=True)  # in the way of a.wav's clip
+    command = ["pre-encode", str(sounds), "--model", str(tiny_checkpoint("tiny-s"))]
+    command += ["--out", str(out), "--sample_size", "81920", "--caption", "{stem} pad"]
+    assert main(command) == 1
+    assert "1 of 2 recordings could not be encoded (first a.wav: " in capsys.readouterr().err
+    (out / clip.name).rmdir()
+    assert main(command) == 0
+    said = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()[:2]]
+    assert said == ["encoded", "kept"]
+    assert (out / clip.name).read_bytes() == clip.read_bytes()
+
+
 def train(latents: Path, out: Path, *more: str) -> int:
     command = ["train", "--model", str(tiny_checkpoint("tiny-s")), "--data", str(latents)]
     command += ["--out", str(out), "--rank", "2", "--lr", "1e-3", "--batch", "2", *more]
