@@ -23,7 +23,7 @@ BOXES = """() => [...document.querySelectorAll('textarea')].filter(e => e.checkV
 
 def forget_runs(ui) -> None:
     """What the server takes from its cache says nothing."""
-    ui.server.client.post("/free", {"unload_models": True, "free_memory": True})
+    ui.server.client.forget_results()
 
 
 def view(ui) -> None:

@@ -25,7 +25,7 @@ CARDS = """() => [...document.querySelectorAll('.sa3-card')].filter(e => e.check
 @pytest.fixture(scope="module", autouse=True)
 def tones(comfy, frontend) -> None:
     for name in ("again_a.wav", "again_b.wav"):
-        write_tone(comfy.base / "input" / name, 20.0)  # it plays on while a slow page answers
+        write_tone(comfy.base / "input" / name, 60.0)  # it plays on while a slow page answers
     frontend.open()
 
 

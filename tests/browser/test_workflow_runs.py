@@ -74,7 +74,7 @@ def test_the_page_and_the_api_give_the_same_sound(ui, comfy, name):
     assert history["status"]["status_str"] == "success", history["status"]
     assert_apart(ui, len(history["outputs"][save_nodes(graph)[0]]["audio"]))
     # Nothing may come out of the cache: the API run is to make every sample itself.
-    comfy.client.post("/free", {"free_memory": True, "unload_models": True})
+    comfy.client.forget_results()
     run = comfy.client.run(graph)
     assert run.status == "success", run.error
     from_page = Run(run.prompt_id, history=history)

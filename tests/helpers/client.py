@@ -138,6 +138,16 @@ class ComfyClient:
     def interrupt(self, prompt_id: str | None = None) -> None:
         self.post("/interrupt", {"prompt_id": prompt_id} if prompt_id else {})
 
+    def forget_results(self) -> None:
+        """Make the server drop its models and cached results; on return it has.
+
+        The answer to /free says nothing: the worker looks for the request when it is woken or has
+        run a prompt, and one that it was too busy to be woken by waits until after the next prompt,
+        which is then still served from the cache. So a small prompt is run here.
+        """
+        self.post("/free", {"unload_models": True, "free_memory": True})
+        self.run({"any": node("PreviewAny", source="")})
+
     def wait_for_history(self, prompt_id: str, timeout: float = 10.0) -> dict[str, Any]:
         """The history entry; the server writes it a little after it reports success."""
         deadline = time.monotonic() + timeout

@@ -16,7 +16,11 @@ from tests.helpers.support import ROOT
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
 READY = """() => window.app?.vueAppReady && window.app.extensionManager
-    && window.LiteGraph?.registered_node_types?.SaveAudio && window.app.graph.nodes.length > 0"""
+    && window.LiteGraph?.registered_node_types?.SaveAudio && window.app.graph.nodes.length > 0
+    && window.app.extensionManager.workflow?.activeWorkflow && !window.app.pendingCamera"""
+# After a load the page moves the view, some frames later: what is set before that is lost.
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+VIEW_SET = "() => !window.app.pendingCamera"
 # The frontend asks for files that a fresh user does not have; the server's 404 is the answer.
 ABSENT_BY_DESIGN = ("/user.css", "/api/userdata", "/favicon.ico")
 AUDIO_TYPES = {
@@ -121,6 +125,8 @@ class Frontend:
         if isinstance(workflow, Path):
             workflow = json.loads(workflow.read_text(encoding="utf-8"))
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
+        self.page.evaluate(FRAMES)
+        self.page.wait_for_function(VIEW_SET, timeout=SLOW)
         self.settle()
 
     def add_node(self, node_type: str, x: float = 100, y: float = 100) -> int:
