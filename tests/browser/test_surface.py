@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
@@ -226,20 +227,49 @@ def test_an_error_points_at_the_widget_that_caused_it(ui, renderer):
 
 
 LOOK = (ROOT / "nodes" / "bridge" / "work" / "look.py").read_text("utf-8")
-PICTURE_WIDTH = int(re.findall(r"^WIDTH, .* = (\d+),", LOOK, re.MULTILINE)[0])
 LETTERS = int(re.findall(r"^FONT, .* = (\d+),", LOOK, re.MULTILINE)[0])
 READABLE = 9  # pixels
-PICTURE = """id => {
-    const image = document.querySelector(`[data-node-id="${id}"] img`);
-    if (!image?.naturalWidth) return 0;
-    const box = image.getBoundingClientRect();
-    const shares = [box.width / image.naturalWidth, box.height / image.naturalHeight];
-    return Math.min(...shares) * image.naturalWidth;
+# How large a node's picture is shown, as a share of its own size; 0 before it is there.
+SHOWN = {
+    "vue": """id => {
+        const image = document.querySelector(`[data-node-id="${id}"] img`);
+        if (!image?.naturalWidth) return 0;
+        const { width, height } = image.getBoundingClientRect();
+        return Math.min(width / image.naturalWidth, height / image.naturalHeight);
+    }""",
+    "litegraph": """() => {
+        app.canvas.setDirty(true, true);
+        return sa3Drawn.at(-1) ?? 0;
+    }""",
+}
+# Note each picture that is drawn on the canvas; the page does it later than the node around it.
+RECORD = """() => {
+    const own = CanvasRenderingContext2D.prototype, { drawImage } = own;
+    window.sa3Drawn = []; // shares of the pictures' own size
+    own.drawImage = function (image, ...place) {
+        if (image instanceof HTMLImageElement && image.naturalWidth > 200) {
+            const [width, height] = place.slice(-2), { a, d } = this.getTransform();
+            const sides = [width * a / image.naturalWidth, height * d / image.naturalHeight];
+            sa3Drawn.push(Math.min(...sides) / devicePixelRatio);
+        }
+        return drawImage.call(this, image, ...place);
+    };
+    window.sa3Unrecord = () => { own.drawImage = drawImage; };
 }"""
 
 
-def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui):
-    ui.use_renderer("vue")
+@pytest.fixture
+def drawn(ui) -> Iterator[None]:
+    """The page notes the pictures that it draws."""
+    ui.page.evaluate(RECORD)
+    yield
+    ui.page.evaluate("() => sa3Unrecord()")
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
+    ui.use_renderer(renderer)
     look = alone(ui, "SA3LookAudio")
     source = ui.add_node("EmptyAudio", 900, 100)
     ui.page.evaluate(
@@ -248,28 +278,19 @@ def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui):
     )
     ui.set_widget(source, "duration", 2)
     ui.queue()
-    ui.page.wait_for_function(f"id => ({PICTURE})(id) > 0", arg=look, timeout=60_000)
+    ui.page.wait_for_function(f"id => ({SHOWN[renderer]})(id) > 0", arg=look, timeout=60_000)
     ui.settle(500)
-    shown = ui.page.evaluate(PICTURE, look)
-    assert shown / PICTURE_WIDTH * LETTERS >= READABLE
+    ui.screenshot(f"look-{renderer}")
+    assert ui.page.evaluate(SHOWN[renderer], look) * LETTERS >= READABLE
 
 
 MASK, MASK_SAMPLER = 5, 6  # node ids in the example of one region
-PICTURES = """() => {
-    let count = 0;
-    const own = CanvasRenderingContext2D.prototype, { drawImage } = own;
-    own.drawImage = function (image, ...rest) {
-        if (image instanceof HTMLImageElement && image.naturalWidth > 200) count += 1;
-        return drawImage.call(this, image, ...rest);
-    };
-    app.canvas.draw(true, true);
-    own.drawImage = drawImage;
-    return count + document.querySelectorAll("[data-node-id] img").length;
-}"""
+PICTURES = "() => sa3Drawn.length + document.querySelectorAll('[data-node-id] img').length"
 EDITORS = """() => [...document.querySelectorAll(".sa3-regions .sa3-stage")]
     .filter((stage) => stage.checkVisibility()).length"""
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_mask_that_ran_shows_one_waveform(ui, renderer):
     ui.use_renderer(renderer)
@@ -281,6 +302,7 @@ def test_a_mask_that_ran_shows_one_waveform(ui, renderer):
     assert history["outputs"][str(MASK)]["images"]  # the picture for callers without a page
     ui.page.evaluate("() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [100, 100]; }")
     ui.page.wait_for_function(SAYS, arg="made anew", timeout=60_000)
+    ui.page.evaluate("() => app.canvas.setDirty(true, true)")
     ui.settle(500)
     assert ui.page.evaluate(EDITORS) == 1
     assert ui.page.evaluate(PICTURES) == 0
