@@ -230,7 +230,7 @@ LOOK = (ROOT / "nodes" / "bridge" / "work" / "look.py").read_text("utf-8")
 LETTERS = int(re.findall(r"^FONT, .* = (\d+),", LOOK, re.MULTILINE)[0])
 READABLE = 9  # pixels
 # How large a node's picture is shown, as a share of its own size; 0 before it is there.
-SHOWN = {
+SHARE = {
     "vue": """id => {
         const image = document.querySelector(`[data-node-id="${id}"] img`);
         if (!image?.naturalWidth) return 0;
@@ -278,10 +278,10 @@ def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
     )
     ui.set_widget(source, "duration", 2)
     ui.queue()
-    ui.page.wait_for_function(f"id => ({SHOWN[renderer]})(id) > 0", arg=look, timeout=60_000)
+    ui.page.wait_for_function(f"id => ({SHARE[renderer]})(id) > 0", arg=look, timeout=60_000)
     ui.settle(500)
     ui.screenshot(f"look-{renderer}")
-    assert ui.page.evaluate(SHOWN[renderer], look) * LETTERS >= READABLE
+    assert ui.page.evaluate(SHARE[renderer], look) * LETTERS >= READABLE
 
 
 MASK, MASK_SAMPLER = 5, 6  # node ids in the example of one region
