@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sa3_core.audio.levels import Levels
 from sa3_core.files import whole_file
 from sa3_core.jobs.buckets import bucket_rows
 from sa3_core.jobs.defaults import default_values
+from sa3_core.jobs.memory import is_out_of_memory
 from sa3_core.jobs.row import Row
 from sa3_core.jobs.spec import Computing, JobSpec
 from sa3_core.jobs.worker import Worker
@@ -89,3 +92,38 @@ def test_a_disk_that_is_full_for_one_row_costs_that_row(run, monkeypatch, tmp_pa
     assert [outcome.outcome for outcome in made] == ["done", "failed", "done"]
     assert "the disk is full" in made[1].error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r0.wav", "r2.wav"]
+
+
+LIMITED = """
+import resource, torch
+from sa3_core.jobs.memory import is_out_of_memory
+torch.set_num_threads(1)
+torch.ones(1)
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 300_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+rows = 16
+while True:
+    try:
+        torch.zeros(rows, 25_000_000)
+    except Exception as error:
+        assert is_out_of_memory(error), error
+        rows //= 2
+    else:
+        break
+print(rows)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's here")
+def test_memory_that_is_really_used_up_is_told_from_other_failures():
+    """A process of 300 MB more: 16 rows of 100 MB are halved until two fit."""
+    ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "2"), ran.stderr
+
+
+@pytest.mark.parametrize("said", ["can't allocate memory", "not enough memory"])
+def test_torch_says_it_in_two_ways_on_two_systems(said):
+    """Linux and Windows."""
+    assert is_out_of_memory(RuntimeError(f"DefaultCPUAllocator: {said}: you tried to allocate 8"))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
