@@ -7,5 +7,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or name == "OutOfMemoryError"
-        or "you tried to allocate" in str(error)
+        or "DefaultCPUAllocator" in str(error)
     )

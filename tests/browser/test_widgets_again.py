@@ -185,6 +185,8 @@ def out_of_the_subgraph(ui) -> None:
     ui.settle()
     ui.page.evaluate("() => app.graph.unpackSubgraph(app.graph.nodes.find(n => n.subgraph))")
     look(ui)
+    # What the page logs of each input that nothing was connected to.
+    ui.errors[:] = [error for error in ui.errors if "Missing Link ID when unpacking" not in error]
 
 
 def paste(ui, ids: list[int]) -> None:

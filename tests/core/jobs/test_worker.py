@@ -19,6 +19,7 @@ from sa3_core.jobs.row import Row
 from sa3_core.jobs.spec import Computing, JobSpec
 from sa3_core.jobs.worker import Worker
 from sa3_core.pieces import Take
+from tests.helpers.support import ROOT
 
 
 class Studio:
@@ -118,7 +119,8 @@ print(rows)
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's here")
 def test_memory_that_is_really_used_up_is_told_from_other_failures():
     """A process of 300 MB more: 16 rows of 100 MB are halved until two fit."""
-    ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    command = [sys.executable, "-c", LIMITED]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.strip()) == (0, "2"), ran.stderr
 
 
