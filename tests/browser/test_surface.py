@@ -284,6 +284,24 @@ def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
     assert ui.page.evaluate(SHARE[renderer], look) * LETTERS >= READABLE
 
 
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_what_was_measured_stands_in_the_node(ui, renderer):
+    """2 s of silence where 3 s were asked for."""
+    ui.use_renderer(renderer)
+    measure = alone(ui, "SA3MeasureAudio")
+    source = ui.add_node("EmptyAudio", 900, 100)
+    ui.page.evaluate(
+        "([a, b]) => app.graph.getNodeById(a).connect(0, app.graph.getNodeById(b), 0)",
+        [source, measure],
+    )
+    ui.set_widget(source, "duration", 2)
+    ui.set_widget(measure, "seconds", 3)
+    ui.queue()
+    said = "2.00 s, -1.00 s against what was asked"
+    ui.page.wait_for_function(SAYS, arg=said, timeout=60_000)
+    ui.screenshot(f"measure-{renderer}")
+
+
 MASK, MASK_SAMPLER = 5, 6  # node ids in the example of one region
 PICTURES = "() => sa3Drawn.length + document.querySelectorAll('[data-node-id] img').length"
 EDITORS = """() => [...document.querySelectorAll(".sa3-regions .sa3-stage")]

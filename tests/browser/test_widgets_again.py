@@ -112,6 +112,8 @@ def inputs(comfy, frontend) -> None:
 
 
 def look(ui) -> None:
+    """The whole graph in sight, and no node drawn without its widgets for being small."""
+    ui.page.evaluate("() => { app.canvas.min_font_size_for_lod = 0; }")
     ui.page.evaluate(LOOK)
     ui.settle(400)
 
@@ -236,10 +238,15 @@ def opened_again(ui, renderer: str) -> None:
 LONG = ("redo", "a reload")  # actions that only the long form takes
 
 
-@pytest.mark.parametrize("is_long", [False, pytest.param(True, marks=pytest.mark.soak)])
-def test_each_widget_shows_the_same_after_each_action(ui, is_long):
-    """In Nodes 2.0: the canvas renderer hides players at a zoom that shows the whole graph."""
-    renderer = "vue"
+@pytest.mark.parametrize(
+    ("renderer", "is_long"),
+    [
+        ("vue", False),
+        pytest.param("vue", True, marks=pytest.mark.soak),
+        pytest.param("litegraph", True, marks=pytest.mark.soak),
+    ],
+)
+def test_each_widget_shows_the_same_after_each_action(ui, renderer, is_long):
     ui.use_renderer(renderer)
     ids = build(ui)
     shown = ran(ui)

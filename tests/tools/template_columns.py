@@ -88,7 +88,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "train_lora": (
         (216, (Part("Model", (_LOAD, NOTE)),)),
         (262, (Part("Recordings", (_SOUNDS, _ENCODE), bars=(_ENCODE,)),)),
-        (250, (Part("Learn", (_TRAIN, _KEEP), bars=(_KEEP,)),)),
+        (250, (Part("Learn", (_KEEP, _TRAIN), bars=(_KEEP,)),)),
         (210, (Part("Make it", (_LORA, _TEXT)),)),
         (210, (Part("Make it", ("SA3EmptyLatent", _SAMPLER, _DECODE), (_SAMPLER,)), _LISTEN)),
     ),
@@ -97,7 +97,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (254, (Part("Learn", (_TRAIN,)),)),
         (216, (Part("Strengths", (_LORA, _LORA)),)),
         (216, (Part("Make it", (_TEXT, *_THREE), _THREE),)),
-        (246, (Part("Listen", (*[_DECODE] * 3, "SA3CompareAudio", _SAVE), (_SAVE,)),)),
+        (246, (Part("Listen", (*[_DECODE] * 3, _SAVE, "SA3CompareAudio"), (_SAVE,)),)),
     ),
 }
 

@@ -174,7 +174,7 @@ def test_a_folder_without_sounds_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to hear", encoding="utf-8")
     with pytest.raises(InputError, match=r"holds no sound files .* Choose the folder") as error:
         list_recordings(tmp_path)
-    assert str(tmp_path) in str(error.value)
+    assert tmp_path.name in str(error.value)
     with pytest.raises(InputError, match="There is no folder"):
         list_recordings(tmp_path / "gone")
 
