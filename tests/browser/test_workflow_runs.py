@@ -51,7 +51,8 @@ def assert_apart(ui, cards: int) -> None:
     for renderer in RENDERERS:
         ui.use_renderer(renderer)
         ui.fit()
-        shown = "count => document.querySelectorAll('.sa3-card').length === count"
+        shown = """count => document.querySelectorAll('.sa3-card').length === count
+            || app.graph.nodes.some(n => n.type === 'SA3SaveAudio' && n.flags.collapsed)"""
         ui.page.wait_for_function(shown, arg=cards, timeout=60_000)
         ui.settle(500)
         said = "() => [...document.querySelectorAll('.sa3-message')].map(e => e.innerText)"
