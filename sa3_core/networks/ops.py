@@ -55,12 +55,20 @@ def amd_processor() -> bool:
         return "AuthenticAMD" in platform.processor()
 
 
+def cpu_has(name: str, older: str) -> bool:
+    """Whether the processor has instructions.
+
+    Args:
+        name: what torch 2.10 and newer call them.
+        older: the function that tells it in older ones.
+    """
+    named = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(named[name] if name in named else getattr(torch.cpu, older, lambda: False)())
+
+
 def amx_multiplies_bfloat16() -> bool:
     """Whether the processor has AMX, several times as fast in bfloat16 as in float32."""
-    named = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
-    if "amx_bf16" in named:
-        return bool(named["amx_bf16"])
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())  # older torch
+    return cpu_has("amx_bf16", "_is_amx_tile_supported")
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .config import DiTConfig
-from .ops import amd_processor, amx_multiplies_bfloat16
+from .ops import amd_processor, amx_multiplies_bfloat16, cpu_has
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,8 @@ def cpu_has_bfloat16() -> bool:
     the same at most, and 78 against 127 GFLOP/s at the shapes of a DiT. Where neither is there,
     torch emulates bfloat16, slower than float32 too.
     """
-    if amx_multiplies_bfloat16():
-        return True
-    named = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
-    if "avx512_bf16" in named:
-        return bool(named["avx512_bf16"]) and amd_processor()
-    older = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(older()) and amd_processor()
+    has_avx512 = cpu_has("avx512_bf16", "_is_avx512_bf16_supported")
+    return amx_multiplies_bfloat16() or (has_avx512 and amd_processor())
 
 
 def dit_dtype(

@@ -79,6 +79,18 @@ def alone(ui, kind: str) -> int:
     return node
 
 
+def hears_silence(ui, kind: str) -> int:
+    """One node of a kind, with 2 s of silence connected to its first input."""
+    node = alone(ui, kind)
+    source = ui.add_node("EmptyAudio", 900, 100)
+    ui.page.evaluate(
+        "([a, b]) => app.graph.getNodeById(a).connect(0, app.graph.getNodeById(b), 0)",
+        [source, node],
+    )
+    ui.set_widget(source, "duration", 2)
+    return node
+
+
 def type_into(ui, renderer: str, node: int, name: str, text: str) -> None:
     """Write into a number's field as a person does."""
     if renderer == "vue":
@@ -270,13 +282,7 @@ def drawn(ui) -> Iterator[None]:
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
     ui.use_renderer(renderer)
-    look = alone(ui, "SA3LookAudio")
-    source = ui.add_node("EmptyAudio", 900, 100)
-    ui.page.evaluate(
-        "([a, b]) => app.graph.getNodeById(a).connect(0, app.graph.getNodeById(b), 0)",
-        [source, look],
-    )
-    ui.set_widget(source, "duration", 2)
+    look = hears_silence(ui, "SA3LookAudio")
     ui.queue()
     ui.page.wait_for_function(f"id => ({SHARE[renderer]})(id) > 0", arg=look, timeout=60_000)
     ui.settle(500)
@@ -288,13 +294,7 @@ def test_the_numbers_of_a_look_can_be_read_in_a_new_node(ui, renderer):
 def test_what_was_measured_stands_in_the_node(ui, renderer):
     """2 s of silence where 3 s were asked for."""
     ui.use_renderer(renderer)
-    measure = alone(ui, "SA3MeasureAudio")
-    source = ui.add_node("EmptyAudio", 900, 100)
-    ui.page.evaluate(
-        "([a, b]) => app.graph.getNodeById(a).connect(0, app.graph.getNodeById(b), 0)",
-        [source, measure],
-    )
-    ui.set_widget(source, "duration", 2)
+    measure = hears_silence(ui, "SA3MeasureAudio")
     ui.set_widget(measure, "seconds", 3)
     ui.queue()
     said = "2.00 s, -1.00 s against what was asked"
