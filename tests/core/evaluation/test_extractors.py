@@ -246,7 +246,7 @@ def test_evaluate_brings_sounds_to_each_ones_rate_windows_and_channels(
 
         return loaded
 
-    monkeypatch.setattr(openl3.OpenL3, "forward", lambda net, audio: audio[:, :512])  # is quick
+    monkeypatch.setattr(openl3.OpenL3, "forward", lambda net, audio: audio[:, :16])  # is quick
     for name in SECOND:
         monkeypatch.setitem(EXTRACTORS._items, name, listening(name, EXTRACTORS[name]))
     for side, count in (("real", 2), ("made", 2)):
