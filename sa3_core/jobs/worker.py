@@ -1,6 +1,7 @@
 """A worker: one model in memory, one bucket of rows after the other."""
 
 import copy
+import gc
 import logging
 import math
 from argparse import Namespace as Values
@@ -68,23 +69,20 @@ class Worker:
         while waiting:
             part = self._first(waiting)
             rows = [row for row, _ in part]
-            try:
-                takes = self._takes(rows)
-            except Exception as error:
-                if len(part) == 1:
-                    yield failure_of(rows[0], error)
-                    del waiting[:1]
-                elif is_out_of_memory(error):
-                    self._shrink(part)
-                else:  # one of them, or all: each says it for itself
-                    for row in rows:
-                        yield from self._alone(row)
-                    del waiting[: len(part)]
+            takes, error = self._tried(rows)
+            if error is not None and len(part) > 1 and is_out_of_memory(error):
+                self._shrink(part)
                 continue
-            for row, take in zip(rows, takes, strict=True):
-                yield self._written(row, take)
+            if error is None:
+                yield from self._all_written(rows, takes)
+            elif len(part) == 1:
+                yield failure_of(rows[0], error)
+            else:  # one of them, or all: each says it for itself
+                for row in rows:
+                    yield from self._alone(row)
+            takes = ()  # else they take memory from the next batch
             del waiting[: len(part)]
-            if self._grows and len(part) == self._size:
+            if self._grows and error is None and len(part) == self._size:
                 self._size = min(2 * self._size, LARGEST)
 
     def close(self) -> None:
@@ -99,23 +97,33 @@ class Worker:
         return part
 
     def _alone(self, row: Row) -> Iterator[Outcome]:
-        try:
-            (take,) = self._takes([row])
-        except Exception as error:
-            yield failure_of(row, error)
+        takes, error = self._tried([row])
+        if error is None:
+            yield from self._all_written([row], takes)
         else:
-            yield self._written(row, take)
+            yield failure_of(row, error)
 
     def _shrink(self, part: list[tuple[Row, int]]) -> None:
         """Half of what was too much is taken to fit; shorter clips may still be more at once."""
         self._room = _frames(part) // 2
         fits = len(self._first(part))
         log.warning("Out of memory with %d rows at once; going on with %d.", len(part), fits)
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _takes(self, rows: Sequence[Row]) -> Sequence[Take]:
-        return self._studio.takes(together([self._spec.values(row) for row in rows]))
+    def _tried(self, rows: Sequence[Row]) -> tuple[Sequence[Take], Exception | None]:
+        """What rows ask for, or why not, without the frames that hold what filled the memory."""
+        try:
+            values = together([self._spec.values(row) for row in rows])
+            return self._studio.takes(values), None
+        except Exception as error:
+            error.__cause__ = error.__context__ = None
+            return (), error.with_traceback(None)
+
+    def _all_written(self, rows: Sequence[Row], takes: Sequence[Take]) -> Iterator[Outcome]:
+        for row, take in zip(rows, takes, strict=True):
+            yield self._written(row, take)
 
     def _written(self, row: Row, take: Take) -> Outcome:
         spec = self._spec

@@ -124,6 +124,48 @@ def test_memory_that_is_really_used_up_is_told_from_other_failures():
     assert (ran.returncode, ran.stdout.strip()) == (0, "2"), ran.stderr
 
 
+WORKER = """
+import logging, resource, sys
+from pathlib import Path
+import torch
+from sa3_core.audio.formats import FORMATS
+from sa3_core.audio.levels import Levels
+from sa3_core.jobs.buckets import Bucket, bucket_rows
+from sa3_core.jobs.defaults import default_values
+from sa3_core.jobs.row import Row
+from sa3_core.jobs.spec import Computing, JobSpec, ModelFiles
+from sa3_core.jobs.worker import worker_of
+out, model = map(Path, sys.argv[1:])
+logging.basicConfig(format="%(message)s")
+defaults = default_values()
+defaults.model, defaults.steps = "m", 2
+models, computing = {"m": ModelFiles(model)}, Computing(dtype=torch.float32, threads=1, batch=16)
+spec = JobSpec(defaults, out, out, models, {}, FORMATS["wav-16"], Levels(), computing)
+cells = [{"prompt": "x", "seconds": "5", "seed": f"{n}"} for n in range(17)]
+rows = [Row(f"r{n}", n, cell) for n, cell in enumerate(cells)]
+worker = worker_of(spec, 0)
+print(*(one.outcome for one in worker.run(Bucket((rows[0],), (1,)))))  # the model is loaded
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 20_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+(bucket,) = bucket_rows([(row, spec.values(row)) for row in rows[1:]], 16)
+print(*(one.outcome for one in worker.run(bucket)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's here")
+def test_a_worker_whose_memory_is_really_used_up_halves_its_batch(tmp_path, tiny_s):
+    """20 MB more than a clip took, and the sound of 16 clips alone is 28 MB: every row comes out.
+
+    Rows came out as failed where a batch that had not fitted was still held by its error.
+    """
+    command = [sys.executable, "-c", WORKER, tmp_path, tiny_s]
+    ran = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.split() == ["done"] * 17, ran.stderr
+    assert "Out of memory with 16 rows at once; going on with 8." in ran.stderr
+    assert len(list(tmp_path.glob("*.wav"))) == 17
+
+
 @pytest.mark.parametrize("said", ["can't allocate memory", "not enough memory"])
 def test_torch_says_it_in_two_ways_on_two_systems(said):
     """Linux and Windows."""
