@@ -5,7 +5,7 @@ import gc
 import logging
 import math
 from argparse import Namespace as Values
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +28,7 @@ from .spec import JobSpec
 
 log = logging.getLogger(__name__)
 
+_FULL = "out of memory"  # a row's error
 _FIRST_BATCH = 4  # of `auto`; it doubles while memory allows
 
 
@@ -73,14 +74,18 @@ class Worker:
             if error is not None and len(part) > 1 and is_out_of_memory(error):
                 self._shrink(part)
                 continue
+            again: list[Row] = []
             if error is None:
-                yield from self._all_written(rows, takes)
+                again = yield from self._all_written(rows, takes)
             elif len(part) == 1:
                 yield failure_of(rows[0], error)
             else:  # one of them, or all: each says it for itself
-                for row in rows:
-                    yield from self._alone(row)
-            takes = ()  # else they take memory from the next batch
+                again = rows
+            takes = ()  # else they take memory from what is next
+            if again and error is None:
+                self._shrink(part)
+            for row in again:
+                yield from self._alone(row)
             del waiting[: len(part)]
             if self._grows and error is None and len(part) == self._size:
                 self._size = min(2 * self._size, LARGEST)
@@ -98,10 +103,7 @@ class Worker:
 
     def _alone(self, row: Row) -> Iterator[Outcome]:
         takes, error = self._tried([row])
-        if error is None:
-            yield from self._all_written([row], takes)
-        else:
-            yield failure_of(row, error)
+        yield self._written(row, takes[0]) if error is None else failure_of(row, error)
 
     def _shrink(self, part: list[tuple[Row, int]]) -> None:
         """Half of what was too much is taken to fit; shorter clips may still be more at once."""
@@ -121,9 +123,18 @@ class Worker:
             error.__cause__ = error.__context__ = None
             return (), error.with_traceback(None)
 
-    def _all_written(self, rows: Sequence[Row], takes: Sequence[Take]) -> Iterator[Outcome]:
+    def _all_written(
+        self, rows: Sequence[Row], takes: Sequence[Take]
+    ) -> Generator[Outcome, None, list[Row]]:
+        """Outcomes; the rows that are to be made alone, as what others hold left too little."""
+        again = []
         for row, take in zip(rows, takes, strict=True):
-            yield self._written(row, take)
+            outcome = self._written(row, take)
+            if outcome.error == _FULL and len(rows) > 1:
+                again.append(row)
+            else:
+                yield outcome
+        return again
 
     def _written(self, row: Row, take: Take) -> Outcome:
         spec = self._spec
@@ -185,7 +196,7 @@ def together(values: Sequence[Values]) -> Values:
 def failure_of(row: Row, error: Exception) -> Outcome:
     """What the results say of a row that could not be made."""
     if is_out_of_memory(error):
-        text = "out of memory"
+        text = _FULL
     elif isinstance(error, OSError) and not isinstance(error, SA3Error):
         text = system_failure(error)
     else:
