@@ -29,7 +29,7 @@ from sa3_core.jobs.row import Row
 from sa3_core.jobs.run import run_job
 from sa3_core.jobs.shards import Shards
 from sa3_core.jobs.spec import JobSpec, ModelFiles
-from tests.helpers.job_makers import FakeMaker
+from tests.helpers.job_makers import CardMaker, FakeMaker
 from tests.helpers.support import ROOT
 
 ROWS = [Row(name, n, {"prompt": name}) for n, name in enumerate("abcdefgh", 2)]
@@ -269,6 +269,33 @@ def test_ray_gives_up_a_row_that_kills_two_actors(spec, monkeypatch):
     assert (summary.made, [line["id"] for line in summary.failed]) == (7, ["e"])
     assert summary.failed[0]["error"] == "its worker ended twice"
     assert set((spec.out / "runs").read_text()) == set("abcdfgh")
+
+
+@pytest.mark.soak
+def test_a_cluster_that_ray_address_names_is_joined_and_two_actors_share_its_card(
+    spec, monkeypatch
+):
+    """A real Ray of one machine that says it has a card; it goes on when the job has ended."""
+    ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    head = {"num_cpus": 3, "num_gpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        make = partial(CardMaker, spec.out, pause=0.3)
+        engine = partial(run_ray, make, workers=2, gpus=0.5, threads=None)
+        assert run_job(spec, ROWS, engine).made == 8
+        assert {line["cards"] for line in results(spec)} == {"0"}
+        assert len({line["worker"] for line in results(spec)}) == 2
+        assert not ray.is_initialized()
+        ray.init(address=cluster.address, log_to_driver=False)
+        assert ray.cluster_resources()["GPU"] == 1
+        assert len(ray.nodes()) == 1
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_ray_is_given_several_of_many_buckets_at_once():
