@@ -142,10 +142,10 @@ def measured(
     wall, driver = time.monotonic() - begin, time.process_time() - driver
     assert summary.made + summary.kept == len(rows), str(summary)
     first = min((span[0][0] for span in spans.values()), default=begin) - begin
-    return Run(wall, driver, first, _waited(spans.values()))
+    return Run(wall, driver, first, waited(spans.values()))
 
 
-def _waited(spans: Iterable[list[tuple[float, float]]]) -> float:
+def waited(spans: Iterable[list[tuple[float, float]]]) -> float:
     """Seconds between the rows of each worker, all workers together."""
     pairs = (pair for one in spans for pair in itertools.pairwise(sorted(one)))
     return sum(later[0] - sooner[1] for sooner, later in pairs)
