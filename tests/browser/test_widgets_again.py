@@ -58,7 +58,8 @@ LINKS = (
 SEEN = """() => {
     // Column by column: the canvas renderer keeps elements in the order of their making.
     const place = (e) => e.getBoundingClientRect();
-    const inSight = (a, b) => Math.round(place(a).left - place(b).left) || place(a).top - place(b).top;
+    const inSight = (a, b) =>
+        Math.round(place(a).left - place(b).left) || place(a).top - place(b).top;
     const shown = (selector) => [...document.querySelectorAll(selector)]
         .filter(e => e.checkVisibility() && place(e).height > 2).sort(inSight);
     const words = (selector) => shown(selector).map(e => e.innerText.trim()).filter(text => text);
