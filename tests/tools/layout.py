@@ -48,6 +48,7 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
     // Nodes 2.0 makes its nodes taller by these shares.
     const SHARE = { SA3EmptyLatent: 1.3, SA3LoadModel: 1.26, SA3TextEncode: 1,
         SA3InpaintMask: 1.12 };
+    const LEAST = { SA3TextEncode: 172 }; // height in Nodes 2.0
     // Pixels of what is said after a run, where it is more than a line.
     const SAYS = { SA3LoadModel: 64, SA3LoraLoader: 118, SA3InpaintMask: 62, SA3SaveAudio: 166,
         LoadAudio: 8 };
@@ -56,12 +57,12 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
     const says = (node) => {
         if (node.type !== "SA3TextEncode") return SAYS[node.type] ?? 32;
         const { value } = node.widgets.find((widget) => widget.name === "text");
-        // A line for each prompt; Nodes 2.0 makes it taller by more than one.
-        return Math.max(36, 12 + 16 * value.split("\\n").length);
+        return 12 + 16 * value.split("\\n").length; // a line for each prompt
     };
     const room = (node) => {
         const [, height] = node.size;
-        return Math.max(height + says(node), (SHARE[node.type] ?? 1.2) * height);
+        const tall = Math.max(LEAST[node.type] ?? 0, (SHARE[node.type] ?? 1.2) * height);
+        return Math.max(height + says(node), tall);
     };
     const place = (type, isBar, x, y, width, textRoom) => {
         const node = take(type);
