@@ -68,7 +68,8 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
         const node = take(type);
         node.pos = [x, y];
         const text = type === "SA3TextEncode" ? textRoom : 0;
-        const height = type === "MarkdownNote" ? Math.min(NOTE, LOWEST - y) : null;
+        const height = type === "MarkdownNote" ? Math.max(Math.min(NOTE, LOWEST - y), node.computeSize()[1])
+            : null;
         node.setSize([width, height ?? node.computeSize()[1] + text]);
         if (isBar) node.collapse();
         return isBar ? { end: y, last: y } : { end: y + room(node), last: y + node.size[1] };
