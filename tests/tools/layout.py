@@ -68,9 +68,10 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
         const node = take(type);
         node.pos = [x, y];
         const text = type === "SA3TextEncode" ? textRoom : 0;
-        const height = type === "MarkdownNote" ? Math.max(Math.min(NOTE, LOWEST - y), node.computeSize()[1])
-            : null;
-        node.setSize([width, height ?? node.computeSize()[1] + text]);
+        const least = node.computeSize()[1];
+        const isNote = type === "MarkdownNote";
+        const height = isNote ? Math.max(Math.min(NOTE, LOWEST - y), least) : least + text;
+        node.setSize([width, height]);
         if (isBar) node.collapse();
         return isBar ? { end: y, last: y } : { end: y + room(node), last: y + node.size[1] };
     };
