@@ -129,6 +129,18 @@ def test_time_that_is_over_is_said(answers, tmp_path: Path, monkeypatch) -> None
     assert table.count("not begun: 0 minutes were over") == len(plan_of("loading"))
 
 
+def test_no_process_may_use_up_the_time_of_the_others(monkeypatch, tmp_path: Path) -> None:
+    given: list[float] = []
+
+    def slow(module: str, asked: list[dict[str, Any]], left: float) -> list[dict[str, Any]]:
+        given.append(left)
+        return [{"seconds": 1.0} for _ in asked]
+
+    monkeypatch.setattr(card, "ask", slow)
+    card.run(Options(quick=True, out=tmp_path, device="cpu", only=("loading",)))
+    assert given == [60 * card.MOST_MINUTES] * 2
+
+
 def test_a_process_that_breaks_is_an_answer() -> None:
     (found,) = ask("tests.benchmarks.cases.no_such_module", [{}], 60)
     assert found["failed"]

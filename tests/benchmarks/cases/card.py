@@ -8,7 +8,6 @@ with our own in another form of the same work; a row that does not agree makes t
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
+from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan, together
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.ask import ask
@@ -25,6 +24,7 @@ from tests.benchmarks.report import size
 
 NOTHING = "n/a"
 MINUTES = 25.0  # of the whole run; what is left then is named
+MOST_MINUTES = 5.0  # of one process: what hangs leaves time for the others
 HEADER = ("part", "what", "precision", "seconds", "peak memory", "difference", "agrees", "remark")
 
 
@@ -69,7 +69,7 @@ def run(options: Options) -> str:
     end = time.monotonic() + 60 * MINUTES
     found: list[tuple[Question, Answer]] = []
     for group in together(questions):
-        for question, answer in zip(group, _answered(group, end - time.monotonic()), strict=True):
+        for question, answer in zip(group, _answered(group, _left(end)), strict=True):
             found.append((question, answer))
             print(" | ".join(_cells(question, answer)), flush=True)
         _write(options.out, device, found)
@@ -89,11 +89,9 @@ def chosen_device(name: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def together(questions: Sequence[Question]) -> Iterator[list[Question]]:
-    """Those that one process answers: parity's of a variant, of which no time or memory is told."""
-    key = lambda q: (q.part, q.variant) if q.part == "parity" else q.name  # noqa: E731
-    for _, group in itertools.groupby(questions, key):
-        yield list(group)
+def _left(end: float) -> float:
+    """Seconds that the next process may take."""
+    return min(end - time.monotonic(), 60 * MOST_MINUTES)
 
 
 def _answered(group: Sequence[Question], seconds: float) -> Iterator[Answer]:
