@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,34 @@ from tests.helpers.support import tiny_checkpoint
 def ticks(monkeypatch) -> list[float]:
     """Times that the clock reads, one after the other."""
     times: list[float] = []
-    monkeypatch.setattr(budget.time, "perf_counter", lambda: times.pop(0))
+    monkeypatch.setattr(budget, "reader", lambda: lambda: times.pop(0))
     return times
+
+
+@pytest.mark.parametrize(
+    ("threads", "clock"), [(1, budget.time.thread_time), (2, budget.time.perf_counter)]
+)
+def test_one_thread_is_measured_by_its_own_seconds(monkeypatch, threads: int, clock: Any) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert budget.reader() is clock
+    assert budget.Clock().now is clock
+
+
+@pytest.mark.parametrize(
+    ("most", "there", "pays"),
+    [
+        *((None, True, True), (None, False, False), ("AVX512_CORE_BF16", True, False)),
+        *(("avx512_core_amx", True, True), ("AVX512_CORE_AMX", False, False), ("ALL", True, True)),
+    ],
+)
+def test_instructions_that_onednn_may_not_use_do_not_pay(
+    monkeypatch, most: str | None, there: bool, pays: bool
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if most:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
+    monkeypatch.setattr(attention, "BFLOAT16_PAYS", there)
+    assert case.bfloat16_pays() is pays
 
 
 def test_seconds_of_inner_parts_are_not_the_outer_ones(ticks) -> None:

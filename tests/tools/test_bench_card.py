@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         part: {"seconds": 0.25, "memory": 2e9} for part in PARTS if part not in ("parity", "forms")
     }
     given["parity"] = given["forms"] = {"difference": 1e-6, "limit": 1e-4}
-    monkeypatch.setattr(card, "ask", lambda module, question, left: given[question["part"]])
+    monkeypatch.setattr(card, "ask", lambda module, asked, left: (given[q["part"]] for q in asked))
     return given
 
 
@@ -129,10 +129,45 @@ def test_time_that_is_over_is_said(answers, tmp_path: Path, monkeypatch) -> None
     assert table.count("not begun: 0 minutes were over") == len(plan_of("loading"))
 
 
+def test_no_process_may_use_up_the_time_of_the_others(monkeypatch, tmp_path: Path) -> None:
+    given: list[float] = []
+
+    def slow(module: str, asked: list[dict[str, Any]], left: float) -> list[dict[str, Any]]:
+        given.append(left)
+        return [{"seconds": 1.0} for _ in asked]
+
+    monkeypatch.setattr(card, "ask", slow)
+    card.run(Options(quick=True, out=tmp_path, device="cpu", only=("loading",)))
+    assert given == [60 * card.MOST_MINUTES] * 2
+
+
 def test_a_process_that_breaks_is_an_answer() -> None:
-    found = ask("tests.benchmarks.cases.no_such_module", {}, 60)
+    (found,) = ask("tests.benchmarks.cases.no_such_module", [{}], 60)
     assert found["failed"]
     assert "no_such_module" in found["remark"]
+
+
+def test_a_question_that_breaks_its_process_takes_no_other_with_it() -> None:
+    """The second of three ends the process: the third is asked in another one."""
+    first, second = plan_of("parity")[:2]
+    asked = [asdict(first), asdict(replace(second, work="none")), asdict(first)]
+    one, broken, other = ask("tests.benchmarks.cases.card_work", asked, 300)
+    assert one["difference"] == other["difference"] <= one["limit"]
+    assert broken == {"failed": True, "remark": "KeyError: 'none'"}
+
+
+def test_what_takes_too_long_is_said_of_each() -> None:
+    asked = [asdict(q) for q in plan_of("parity")[:2]]
+    for found in ask("tests.benchmarks.cases.card_work", asked, 0.0):
+        assert found == {"failed": True, "remark": "took longer than 1 s"}
+
+
+def test_parity_of_a_variant_is_one_process_and_all_else_has_its_own() -> None:
+    questions = plan("cpu", Options(quick=True))
+    groups = list(card.together(questions))
+    assert [q for group in groups for q in group] == questions
+    assert [len(group) for group in groups[:3]] == [15, 15, 1]
+    assert all(len(group) == 1 for group in groups[2:])
 
 
 @pytest.mark.parametrize("stage", ["t2a", "decode"])

@@ -1,7 +1,8 @@
 """Everything we want to know of a card in one run: what agrees, how fast it is, what it takes.
 
-Every row is one question, asked in a process of its own, so that what a card cannot do is a row
-with its reason and not the end of the run. Results agree with the stored ones of the reference, or
+Every row is one question. They are asked in processes of their own, what is measured one by one and
+parity variant by variant, so that what a card cannot do is a row with its reason and not the end of
+the run. Results agree with the stored ones of the reference, or
 with our own in another form of the same work; a row that does not agree makes the run fail.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
+from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan, together
 from tests.benchmarks.cases.options import BenchmarkError, Options
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.ask import ask
@@ -22,6 +24,7 @@ from tests.benchmarks.report import size
 
 NOTHING = "n/a"
 MINUTES = 25.0  # of the whole run; what is left then is named
+MOST_MINUTES = 5.0  # of one process: what hangs leaves time for the others
 HEADER = ("part", "what", "precision", "seconds", "peak memory", "difference", "agrees", "remark")
 
 
@@ -65,14 +68,10 @@ def run(options: Options) -> str:
     print(f"{len(questions)} questions, on a card about {minutes:.0f} minutes", flush=True)
     end = time.monotonic() + 60 * MINUTES
     found: list[tuple[Question, Answer]] = []
-    for question in questions:
-        left = end - time.monotonic()
-        if left <= 0:
-            answer = Answer(remark=f"not begun: {MINUTES:g} minutes were over", failed=True)
-        else:
-            answer = _answered(question, left)
-        found.append((question, answer))
-        print(" | ".join(_cells(question, answer)), flush=True)
+    for group in together(questions):
+        for question, answer in zip(group, _answered(group, _left(end)), strict=True):
+            found.append((question, answer))
+            print(" | ".join(_cells(question, answer)), flush=True)
         _write(options.out, device, found)
     table = _table(device, found)
     wrong = [q.name for q, a in found if a.agrees is False or (a.failed and q.part == "parity")]
@@ -90,13 +89,21 @@ def chosen_device(name: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _answered(question: Question, seconds: float) -> Answer:
+def _left(end: float) -> float:
+    """Seconds that the next process may take."""
+    return min(end - time.monotonic(), 60 * MOST_MINUTES)
+
+
+def _answered(group: Sequence[Question], seconds: float) -> Iterator[Answer]:
     """Ask in a process of its own; what goes wrong there is the answer."""
-    if question.unable:
-        return Answer(remark=question.unable)
-    given = asdict(question)
-    found = ask("tests.benchmarks.cases.card_work", given, seconds)
-    return Answer(**found)
+    able = [asdict(question) for question in group if not question.unable]
+    found = iter(ask("tests.benchmarks.cases.card_work", able, seconds) if seconds > 0 else ())
+    over = Answer(remark=f"not begun: {MINUTES:g} minutes were over", failed=True)
+    for question in group:
+        if question.unable:
+            yield Answer(remark=question.unable)
+        else:
+            yield Answer(**next(found)) if seconds > 0 else over
 
 
 def _cells(question: Question, answer: Answer) -> list[str]:

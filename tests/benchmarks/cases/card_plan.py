@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,14 @@ PEERS = ("comfyui-sdpa", "diffusers")
 # times are published: its process and the card's start, the weights, the work with its repetitions.
 START = 8.0
 WEIGHTS = {"small-music": 3.0, "medium": 8.0}
-WORK = {"forms": 45.0, "lora": 8.0, "storage": 12.0, "training": 15.0, "limits": 25.0}
+WORK = {
+    "parity": 2.0,
+    "forms": 45.0,
+    "lora": 8.0,
+    "storage": 12.0,
+    "training": 15.0,
+    "limits": 25.0,
+}
 PER_SECOND_OF_AUDIO = {"small-music": 0.03, "medium": 0.055}
 
 
@@ -62,14 +70,20 @@ class Question:
 
 def expected_seconds(questions: Iterable[Question]) -> float:
     """What all of them may take on a card; an estimate, nothing is known of the card."""
-    return sum(
-        START
-        + WEIGHTS.get(q.variant, 0.0)
+    able = [q for q in questions if not q.unable]
+    return START * len(list(together(able))) + sum(
+        WEIGHTS.get(q.variant, 0.0)
         + WORK.get(q.work, 0.0)
         + PER_SECOND_OF_AUDIO.get(q.variant, 0.0) * q.seconds_of_audio
-        for q in questions
-        if not q.unable
+        for q in able
     )
+
+
+def together(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    """Those that one process answers: parity's of a variant, of which no time or memory is told."""
+    key = lambda q: (q.part, q.variant) if q.part == "parity" else q.name  # noqa: E731
+    for _, group in itertools.groupby(questions, key):
+        yield list(group)
 
 
 def plan(device: str, options: Options) -> list[Question]:

@@ -1,4 +1,4 @@
-"""The work of each question of `bench card`: `python -m ... QUESTION` answers one."""
+"""The work of each question of `bench card`: `python -m ... QUESTIONS` answers a list of them."""
 
 from __future__ import annotations
 
@@ -244,15 +244,18 @@ QUESTIONS: dict[str, Callable[[Question], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Answer the question given as JSON."""
-    question = Question(**json.loads(sys.argv[1]))
+    """Answer the questions given as JSON, a line each."""
+    for given in json.loads(sys.argv[1]):
+        print(json.dumps(_answer(Question(**given))), flush=True)
+
+
+def _answer(question: Question) -> dict[str, Any]:
     if question.device == "cpu" and question.variant in TOYS:
         torch.set_num_threads(1)
     torch.manual_seed(0)
     mode = torch.enable_grad() if question.work == "training" else torch.inference_mode()
     with mode:
-        found = QUESTIONS[question.work](question)
-    print(json.dumps(found))
+        return QUESTIONS[question.work](question)
 
 
 if __name__ == "__main__":
