@@ -1,4 +1,4 @@
-"""Estimated against measured peak memory of the DiT, of decoding and of encoding, at real sizes.
+"""Estimated against measured peak memory of the DiT, of decoding and encoding, and of a whole run.
 
 Each row is a process of its own: what one run leaves in the heap would hide the next one's peak.
 Measured is what is needed beside the weights, all of them in memory before: on a CPU the peak of
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -57,6 +57,7 @@ MAX_SAMPLES = 16_777_216
 TOKENS = 12  # of the prompt
 GUIDANCE, INPAINTING, CHUNKED = "guidance", "inpainting", "in chunks"
 MANNERS = ("", f", {GUIDANCE}", f", {INPAINTING}")
+RUN = "medium run"
 CODING = ("decode", f"decode {CHUNKED}", "encode", f"encode {CHUNKED}")
 
 DITS = {
@@ -134,6 +135,13 @@ def same_case(trial: Trial) -> Case:
     return needed, lambda: encode_chunked(net, audio, chunk)
 
 
+def run_case(trial: Trial) -> Case:
+    """A step of the longest model's generation and its decoding in float32, both nets in memory."""
+    sampling, sample = dit_case(replace(trial, part="medium DiT"))
+    decoding, decode = same_case(replace(trial, part="SAME-L decode", dtype="fp32"))
+    return max(sampling, decoding), lambda: (sample(), decode())
+
+
 def measured(work: Callable[[], object], device: torch.device) -> float:
     """Peak memory of a call beyond what is in use before, in bytes."""
     gc.collect()
@@ -155,7 +163,8 @@ def measured(work: Callable[[], object], device: torch.device) -> float:
 def one(trial: Trial) -> tuple[float, float]:
     """(estimated, measured) bytes, in this process."""
     with torch.inference_mode():
-        estimate, work = (dit_case if " DiT" in trial.part else same_case)(trial)
+        case = dit_case if " DiT" in trial.part else same_case
+        estimate, work = (run_case if trial.part == RUN else case)(trial)
         return estimate, measured(work, torch.device(trial.device))
 
 
@@ -170,7 +179,7 @@ def in_fresh_process(trial: Trial) -> tuple[float, float]:
 def trials(options: Options, device: str) -> list[Trial]:
     """The rows that were asked for."""
     parts = [f"{name}{manner}" for name in DITS for manner in MANNERS]
-    parts += [f"{name} {manner}" for name in SAMES for manner in CODING]
+    parts += [RUN, *(f"{name} {manner}" for name in SAMES for manner in CODING)]
     if options.only:
         parts = [p for p in parts if any(name.lower() in p.lower() for name in options.only)]
     lengths = options.seconds or (SECONDS[:1] if options.quick else SECONDS)
@@ -185,6 +194,8 @@ def trials(options: Options, device: str) -> list[Trial]:
 
 def dtypes_of(part: str, device: str) -> tuple[str, ...]:
     """Dtypes that the nodes compute a part in; an autoencoder on a CPU always in float32."""
+    if part == RUN:
+        return ("bf16",)
     if device == "cuda":
         return tuple(DTYPES)
     return ("fp32", "bf16") if "DiT" in part else ("fp32",)
