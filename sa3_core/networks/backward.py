@@ -79,9 +79,9 @@ class _Gated(torch.autograd.Function):
         value, gate = both.chunk(2, dim=-1)
         out = torch.empty_like(both)
         to_value, to_gate = out.chunk(2, dim=-1)
-        torch.mul(grads[0], value, out=to_value)
-        to_gate.copy_(torch.ops.aten.silu_backward(to_value, gate))
-        to_value.copy_(F.silu(gate).mul_(grads[0]))
+        torch.mul(grads[0], value, out=to_gate)
+        torch.ops.aten.silu_backward.grad_input(to_gate, gate, grad_input=to_gate)
+        torch.ops.aten.silu.out(gate, out=to_value).mul_(grads[0])
         return out
 
 

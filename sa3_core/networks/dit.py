@@ -28,7 +28,6 @@ from .attention import (
     merge_heads,
 )
 from .config import HEAD_DIM, DiTConfig
-from .kept import both_runs
 from .layers import (
     GatedFeedForward,
     RMSNorm,
@@ -376,11 +375,7 @@ class DiffusionTransformer(nn.Module):
             if constants.recompute:
                 h = cast(
                     Tensor,
-                    checkpoint(
-                        *(block, h, modulation, constants, index),
-                        use_reentrant=False,
-                        context_fn=both_runs,
-                    ),
+                    checkpoint(block, h, modulation, constants, index, use_reentrant=False),
                 )
             else:
                 h = block(h, modulation, constants, index)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..networks.kept import kept_or_made
 from ..networks.ops import linear
 
 NORM_EPS = 1e-12  # added to norms, as in the rebuilt weight
@@ -67,12 +66,7 @@ class _Product(torch.autograd.Function):
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         low = flat @ right.T
-
-        def make() -> tuple[Tensor | None, ...]:
-            return _forward(flat, low, left, right, gain, frozen)
-
-        out, rows, norms, turned = kept_or_made(make, flat.shape[1] > left.shape[0])
-        assert out is not None
+        out, rows, norms, turned = _forward(flat, low, left, right, gain, frozen)
         ctx.frozen, ctx.shape = frozen, x.shape
         ctx.save_for_backward(
             flat, low, left, right, None if rows is None else out, rows, norms, turned
@@ -117,7 +111,7 @@ class _Product(torch.autograd.Function):
 
 def _forward(
     flat: Tensor, low: Tensor, left: Tensor, right: Tensor, gain: Tensor | None, frozen: Frozen
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """The result [N, out]; gain of rows, their norms and R W^T [r, out], where they are made."""
     weight = frozen.weight(flat.dtype)
     if frozen.squares is None:
