@@ -4,7 +4,8 @@ A model re-draws also what it was given, through the autoencoder. Here the sourc
 over the result, at the source's own sample rate, channels and level, so that outside the regions
 the output equals it bit for bit. All blending happens inside the regions:
 
-- where the source goes on behind a seam, an equal-power crossfade leads from one to the other;
+- where the source goes on behind a seam, a crossfade of equal power leads from one to the other,
+  whether the two are alike there or not;
 - where it begins or ends there, nothing can be faded: the jump between its edge sample and the
   made side is added to the made side and faded to zero.
 
@@ -39,6 +40,7 @@ _EASE_SECONDS = 1.0  # over which a seam's gain goes back to the made side's own
 _LEVEL_SECONDS = 0.2  # of kept audio that the levels are compared over
 _LEVEL_MIN_SECONDS = 0.05
 _LEVEL_LIMIT_DB = 6.0
+_ROUNDING_DB = 1e-5  # a millionth, so that the product does not round to above the limit
 _EDGE = 64  # samples, more than the resampling filter reaches
 _SILENCE = 1e-3  # RMS below which a level says nothing
 
@@ -73,7 +75,8 @@ def paste_back(
     the seam (the model re-draws it), so their ratio there is what the model changed in level, and
     not what the music does. The gain is limited to 6 dB, holds over the crossfade and is eased
     back to none within a second or half the region; it is 0 dB where less than 50 ms can be
-    compared or either side is silent.
+    compared or either side is silent, and lifts nothing over full scale, or over the louder of
+    the two sides where that is beyond it.
 
     Args:
         generated: [B, A', N'] decoded audio at 44.1 kHz, mono or stereo.
@@ -145,8 +148,10 @@ def _paste_item(made: Tensor, waveform: Tensor, layout: Layout, fade: int) -> Te
     for index, (first, last) in enumerate(layout.spans):
         left, right = seams(layout, index, fade)
         gains = _seam_gains(kept, made, layout, index)
-        curve = _gain_curve((left, right), gains, last - first, layout.rate)
-        part, under = made[:, first:last] * curve.to(made), kept[:, first:last]
+        part, under = made[:, first:last], kept[:, first:last]
+        decibels = _gain_curve((left, right), gains, last - first, layout.rate)
+        highest = max(1.0, float(kept.abs().max()), float(part.abs().max()))
+        part = part * _below(highest, part, decibels).to(made)
         part = _join(part, under, left, kept[:, max(first - 1, 0)])
         edge = kept[:, min(last, layout.length - 1)]
         out[:, first:last] = _join(part.flip(-1), under.flip(-1), right, edge).flip(-1)
@@ -163,11 +168,24 @@ def _join(made: Tensor, under: Tensor, seam: Seam, edge: Tensor) -> Tensor:
     head, rest = made[:, : seam.fade], made[:, seam.fade :]
     up = rise(seam.fade).to(made)
     if seam.kind == "cross":
-        head = under[:, : seam.fade] * up.flip(0) + head * up
+        tail = under[:, : seam.fade]
+        alike = _likeness(tail, head)
+        head = (tail * up.flip(0) + head * up) / (1 + 2 * alike * up * up.flip(0)).sqrt()
     else:
         falling = torch.cos(torch.arange(seam.fade) * (math.pi / 2 / seam.fade)).square()
         head = head + (edge - head[:, 0])[:, None] * falling.to(made)
     return torch.cat([head, rest], dim=-1)
+
+
+def _likeness(one: Tensor, other: Tensor) -> float:
+    """Correlation of two signals [A, n], from 0 to 1; 0 where either is silent.
+
+    Sine and cosine add up to equal power only of what has nothing in common; what is the same on
+    both sides would swell by 3 dB.
+    """
+    one, other = one.double(), other.double()
+    power = float(one.norm() * other.norm())
+    return max(0.0, float((one * other).sum()) / power) if power > 0 else 0.0
 
 
 def _seam_gains(kept: Tensor, made: Tensor, layout: Layout, index: int) -> tuple[float, float]:
@@ -206,7 +224,7 @@ def _level_gain(kept: Tensor, made: Tensor, span: tuple[int, int], rate: int) ->
 def _gain_curve(
     joints: tuple[Seam, Seam], gains: tuple[float, float], length: int, rate: int
 ) -> Tensor:
-    """Factor over a span, (length,) float64: each seam's gain, eased to 1 away from it."""
+    """dB over a span, (length,) float64: each seam's gain, eased to 0 away from it."""
     joined = sum(seam.kind != "open" for seam in joints)
     decibels = torch.zeros(length, dtype=torch.float64)
     for seam, gain, backwards in zip(joints, gains, (False, True), strict=True):
@@ -220,4 +238,14 @@ def _gain_curve(
             ramp = torch.cos(torch.arange(ease, dtype=torch.float64) * (math.pi / 2 / ease))
             curve[hold : hold + ease] = ramp.square()
         decibels += gain * (curve.flip(0) if backwards else curve)
-    return 10 ** (decibels / 20)
+    return decibels
+
+
+def _below(highest: float, made: Tensor, decibels: Tensor) -> Tensor:
+    """Factors for `made` [A, n] from a curve in dB [n], all of it lowered until nothing it lifts
+    comes above `highest`, which `made` itself does not exceed."""
+    room = 20 * torch.log10(highest / made.abs().amax(dim=0).double())
+    room = (room - _ROUNDING_DB).clamp(min=0)
+    lifted = decibels > room
+    share = float((room[lifted] / decibels[lifted]).min()) if bool(lifted.any()) else 1.0
+    return 10 ** (decibels * share / 20)

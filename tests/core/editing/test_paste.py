@@ -200,6 +200,37 @@ def test_the_made_side_starts_at_the_level_of_the_source(factor, gain):
     torch.testing.assert_close(out[..., middle], made[..., middle], rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_alike_does_not_swell_in_a_crossfade():
+    """Sine and cosine alone would add 3 dB where both sides hold the same; opposite signs and
+    what is half alike are of equal power as well."""
+    source = noise(RATE)
+    for made, power in (
+        (source.clone(), 1.0),
+        (0.6 * source + 0.8 * noise(RATE, seed=5), 1.0),
+    ):
+        region = Region(0.4, 0.6)
+        out, _ = paste_back(made, Source(source, RATE, [[region]]), 0.05)
+        fade = slice(round(0.4 * RATE), round(0.45 * RATE))
+        found = out[..., fade].square().mean() / source[..., fade].square().mean()
+        assert float(found) == pytest.approx(power, rel=0.03)
+    same, _ = paste_back(source.clone(), Source(source, RATE, [[Region(0.4, 0.6)]]), 0.05)
+    assert float(same.abs().max()) <= float(source.abs().max()) * 1.0001
+
+
+@pytest.mark.parametrize(("loud", "highest"), [(0.75, 1.0), (1.25, 1.25)])
+def test_the_level_of_the_source_lifts_nothing_over_full_scale(loud, highest):
+    """The kept audio was drawn 6 dB too quiet, but a hit in the new part has its full level."""
+    source = 0.25 * noise(3 * RATE)
+    made = 0.5 * source.clone()
+    at = round(1.1 * RATE)
+    made[..., at : at + 50] = loud
+    out, _ = paste_back(made, Source(source, RATE, [[Region(1.0, 2.5)]]))
+    assert loud <= float(out[..., at : at + 50].max()) <= highest
+    assert float(out.abs().max()) <= highest
+    if loud < 1:
+        assert float(out[..., at : at + 50].max()) > 0.99
+
+
 def test_silence_beside_a_seam_changes_no_level():
     source = torch.zeros(1, 2, RATE)
     made = made_for(source, RATE)
