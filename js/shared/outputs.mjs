@@ -5,6 +5,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { outputsOf } from "./history.mjs";
 import { broughtAlong, leave, remember } from "./moves.mjs";
 import { nodeAt } from "./runs.mjs";
 import { after } from "./widgets.mjs";
@@ -48,13 +49,14 @@ function movedOutput(node) {
 async function readHistory(graphId) {
   const answer = await api.fetchApi(`/history?max_items=${RUNS}`);
   const runs = Object.values(await answer.json()).reverse();
-  const own = runs.filter(({ prompt }) => prompt?.[3]?.extra_pnginfo?.workflow?.id === graphId);
+  const workflowOf = ({ prompt }) => prompt?.[3]?.extra_pnginfo?.workflow;
+  const own = runs.filter((run) => workflowOf(run)?.id === graphId);
   if (app.rootGraph.id !== graphId) return; // another one was opened meanwhile
   const found = new Map();
-  for (const { outputs } of own) {
-    for (const [path, output] of Object.entries(outputs ?? {})) {
-      const node = nodeAt(path);
-      if (node && !found.has(locatorOf(node))) found.set(locatorOf(node), output);
+  for (const run of own) {
+    const known = { outputs: run.outputs ?? {}, workflow: workflowOf(run) };
+    for (const [node, output] of outputsOf(known, app.rootGraph)) {
+      if (!found.has(locatorOf(node))) found.set(locatorOf(node), output);
     }
   }
   fromHistory.set(graphId, new Map([...(fromHistory.get(graphId) ?? []), ...found]));

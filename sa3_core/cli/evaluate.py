@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..audio.file import read_audio
 from ..errors import AudioError, InputError
 from ..evaluation import clap, openl3, passt  # noqa: F401 - they register themselves
 from ..evaluation.extractor import EXTRACTORS, Extractor, TextExtractor
@@ -27,7 +28,8 @@ from ..evaluation.scores import (
     kl_score,
 )
 from ..files.whole_file import whole_file
-from .clips import check_distinct, find_clips, read_prompts
+from ..measures.durations import DurationClasses
+from .clips import FoundClip, check_distinct, find_clips, read_prompts
 from .files import Bars, check_outputs, pick_device
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class _Evaluation:
     Attributes:
         generated: clips.
         clips: of the reference; none where it was listened to before.
+        alike: those of the class of durations that is asked for; all where none is.
         reference: what is known of it.
         listener: reads all of them.
         load: an extractor by its name.
@@ -48,6 +51,7 @@ class _Evaluation:
 
     generated: list[Clip]
     clips: list[Clip]
+    alike: list[Clip]
     reference: Reference
     listener: Listener
     load: Callable[[str], Extractor]
@@ -59,7 +63,7 @@ class _Evaluation:
             raise InputError("fd-openl3: the reference file holds no statistics.")
         extractor = self.load(f"openl3-{self.content}")
         if self.clips:
-            heard = frame_statistics(self.clips, extractor, self.listener)
+            heard = frame_statistics(self.alike, extractor, self.listener)
             self.reference = replace(self.reference, statistics=heard.statistics)
         assert self.reference.statistics is not None
         heard = frame_statistics(self.generated, extractor, self.listener)
@@ -108,18 +112,25 @@ def run_evaluate(args: argparse.Namespace) -> Iterator[str]:
         check_outputs([args.save_reference], force=False)
     device = pick_device(args.device)
     prompts = None if args.prompts is None else read_prompts(args.prompts)
-    generated = _clips(args.generated, prompts)
+    within = _within(args)
+    generated, _ = _clips(args.generated, prompts, within)
+    if not generated:
+        raise InputError(f"{args.generated} has no {args.duration_class} clips.")
     listened = args.reference.suffix.lower() == ".npz"
+    alike, clips = ([], []) if listened else _clips(args.reference, None, within)
     with Bars() as on_progress:
         evaluation = _Evaluation(
             generated,
-            [] if listened else _clips(args.reference, None),
+            clips,
+            alike,
             read_reference(args.reference) if listened else Reference(),
             Listener(on_progress),
             lambda name: EXTRACTORS[name](args.weights, device),
             args.content,
         )
-        lines = [json.dumps(asdict(score)) for score in _scores(evaluation, args.metric)]
+        told = {} if args.duration_class is None else {"duration_class": args.duration_class}
+        scores = _scores(evaluation, args.metric)
+        lines = [json.dumps({**asdict(score), **told}) for score in scores]
     if args.save_reference is not None:
         with whole_file(args.save_reference) as whole:
             write_reference(evaluation.reference, whole.file)
@@ -130,11 +141,36 @@ def run_evaluate(args: argparse.Namespace) -> Iterator[str]:
         raise AudioError(f"{len(unread)} files were left out, first {path} ({why})")
 
 
-def _clips(path: Path, prompts: dict[str, str] | None) -> list[Clip]:
+def _clips(
+    path: Path, prompts: dict[str, str] | None, within: Callable[[FoundClip], bool]
+) -> tuple[list[Clip], list[Clip]]:
+    """The clips that are wanted, and all of them."""
     found = find_clips(path)
     check_distinct(found, path)
     known = {clip.id: clip.prompt for clip in found if clip.prompt} if prompts is None else prompts
-    return [Clip(clip.id, clip.path, known.get(clip.id)) for clip in found]
+    clips = {clip.id: Clip(clip.id, clip.path, known.get(clip.id)) for clip in found}
+    return [clips[clip.id] for clip in found if within(clip)], list(clips.values())
+
+
+def _within(args: argparse.Namespace) -> Callable[[FoundClip], bool]:
+    """Whether a clip is of the class of durations that is asked for."""
+    classes = DurationClasses(*args.class_bounds or ())
+
+    def within(clip: FoundClip) -> bool:
+        try:
+            seconds = _seconds(clip)
+        except AudioError:
+            return True  # what cannot be read is told where it is listened to
+        return classes.of(seconds) == args.duration_class
+
+    return (lambda clip: True) if args.duration_class is None else within
+
+
+def _seconds(clip: FoundClip) -> float:
+    if clip.seconds is not None:
+        return clip.seconds
+    audio, rate = read_audio(clip.path)
+    return audio.shape[-1] / rate
 
 
 def _scores(evaluation: _Evaluation, wanted: list[str]) -> Iterator[Score]:

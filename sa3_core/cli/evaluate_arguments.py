@@ -3,7 +3,9 @@
 import argparse
 
 from ..evaluation.scores import METRICS
+from ..measures.durations import CLASSES
 from ..registry import AUTO
+from .measure_arguments import add_class_bounds
 from .values import parse_path
 
 CONTENTS = ("music", "env")
@@ -27,6 +29,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", action="append", choices=METRICS, default=[], help=metric)
     content = "what OpenL3 was trained on: music (default), or env for sounds of all kinds"
     parser.add_argument("--content", choices=CONTENTS, default=CONTENTS[0], help=content)
+    one = "only clips of this class of durations, as asked for in a job's rows, else as they are"
+    parser.add_argument("--duration-class", choices=CLASSES, help=one)
+    add_class_bounds(parser)
     weights = (
         "folder with the extractors' weights; default: where published packages keep them. Nothing "
         "is downloaded"

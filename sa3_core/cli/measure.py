@@ -10,6 +10,7 @@ from ..audio.file import read_audio
 from ..errors import AudioError
 from ..files.whole_file import whole_file
 from ..measures.clip import ClipMeasures, Request, bpm_of, measure_clip
+from ..measures.durations import DurationClasses
 from ..measures.summary import picture, table
 from .clips import FoundClip, find_clips
 from .files import Bars
@@ -23,8 +24,9 @@ def run_measure(args: argparse.Namespace) -> Iterator[str]:
 
     Raises:
         AudioError: after all others were measured, where a file cannot be read.
-        InputError: a path that is not there.
+        InputError: a path that is not there, or bounds of no classes.
     """
+    classes = DurationClasses(*args.class_bounds or ())
     found = [clip for path in args.paths for clip in find_clips(path)]
     lines: list[str] = []
     clips: list[ClipMeasures] = []
@@ -42,7 +44,7 @@ def run_measure(args: argparse.Namespace) -> Iterator[str]:
                 clips.append(clip)
                 lines.append(_line(path, clip.as_dict()))
             on_progress("measure", number + 1, len(found))
-    yield from lines if args.out is None else _write(args.out, lines, clips)
+    yield from lines if args.out is None else _write(args.out, lines, table(clips, classes), clips)
     if bad:
         raise AudioError(f"{len(bad)} of {len(found)} files cannot be read, first {bad[0]}.")
 
@@ -58,9 +60,11 @@ def _line(path: Path, values: dict[str, object]) -> str:
     return json.dumps({"file": str(path), **values}, ensure_ascii=False)
 
 
-def _write(folder: Path, lines: list[str], clips: list[ClipMeasures]) -> Iterator[str]:
+def _write(
+    folder: Path, lines: list[str], summary: str, clips: list[ClipMeasures]
+) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in ((LINES, "\n".join(lines)), (TABLE, table(clips))):
+    for name, text in ((LINES, "\n".join(lines)), (TABLE, summary)):
         with whole_file(folder / name) as whole:
             whole.file.write(f"{text}\n".encode())
         yield str(folder / name)

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .values import parse_seconds
+
 LINES, TABLE, PICTURE = "measures.jsonl", "summary.md", "distributions.png"
 
 
@@ -16,5 +18,14 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
     seam = "where pieces meet, in seconds; may be given several times"
     parser.add_argument("--seam", type=float, action="append", metavar="S", default=[], help=seam)
     parser.add_argument("--loop", action="store_true", help="measure the jump from end to start")
+    add_class_bounds(parser)
     out = f"folder for {LINES}, {TABLE} and {PICTURE}; default: one JSON line per file to stdout"
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=out)
+
+
+def add_class_bounds(parser: argparse.ArgumentParser) -> None:
+    """What short, medium and long are."""
+    bounds = "seconds from which clips are medium, and long; default: 30 120"
+    parser.add_argument(
+        "--class-bounds", nargs=2, type=parse_seconds, metavar=("M", "L"), help=bounds
+    )

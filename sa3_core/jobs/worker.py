@@ -1,10 +1,11 @@
 """A worker: one model in memory, one bucket of rows after the other."""
 
 import copy
+import gc
 import logging
 import math
 from argparse import Namespace as Values
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +28,7 @@ from .spec import JobSpec
 
 log = logging.getLogger(__name__)
 
+_FULL = "out of memory"  # a row's error
 _FIRST_BATCH = 4  # of `auto`; it doubles while memory allows
 
 
@@ -68,23 +70,24 @@ class Worker:
         while waiting:
             part = self._first(waiting)
             rows = [row for row, _ in part]
-            try:
-                takes = self._takes(rows)
-            except Exception as error:
-                if len(part) == 1:
-                    yield failure_of(rows[0], error)
-                    del waiting[:1]
-                elif is_out_of_memory(error):
-                    self._shrink(part)
-                else:  # one of them, or all: each says it for itself
-                    for row in rows:
-                        yield from self._alone(row)
-                    del waiting[: len(part)]
+            takes, error = self._tried(rows)
+            if error is not None and len(part) > 1 and is_out_of_memory(error):
+                self._shrink(part)
                 continue
-            for row, take in zip(rows, takes, strict=True):
-                yield self._written(row, take)
+            again: list[Row] = []
+            if error is None:
+                again = yield from self._all_written(rows, takes)
+            elif len(part) == 1:
+                yield failure_of(rows[0], error)
+            else:  # one of them, or all: each says it for itself
+                again = rows
+            takes = ()  # else they take memory from what is next
+            if again and error is None:
+                self._shrink(part)
+            for row in again:
+                yield from self._alone(row)
             del waiting[: len(part)]
-            if self._grows and len(part) == self._size:
+            if self._grows and error is None and len(part) == self._size:
                 self._size = min(2 * self._size, LARGEST)
 
     def close(self) -> None:
@@ -99,23 +102,39 @@ class Worker:
         return part
 
     def _alone(self, row: Row) -> Iterator[Outcome]:
-        try:
-            (take,) = self._takes([row])
-        except Exception as error:
-            yield failure_of(row, error)
-        else:
-            yield self._written(row, take)
+        takes, error = self._tried([row])
+        yield self._written(row, takes[0]) if error is None else failure_of(row, error)
 
     def _shrink(self, part: list[tuple[Row, int]]) -> None:
         """Half of what was too much is taken to fit; shorter clips may still be more at once."""
         self._room = _frames(part) // 2
         fits = len(self._first(part))
         log.warning("Out of memory with %d rows at once; going on with %d.", len(part), fits)
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _takes(self, rows: Sequence[Row]) -> Sequence[Take]:
-        return self._studio.takes(together([self._spec.values(row) for row in rows]))
+    def _tried(self, rows: Sequence[Row]) -> tuple[Sequence[Take], Exception | None]:
+        """What rows ask for, or why not, without the frames that hold what filled the memory."""
+        try:
+            values = together([self._spec.values(row) for row in rows])
+            return self._studio.takes(values), None
+        except Exception as error:
+            error.__cause__ = error.__context__ = None
+            return (), error.with_traceback(None)
+
+    def _all_written(
+        self, rows: Sequence[Row], takes: Sequence[Take]
+    ) -> Generator[Outcome, None, list[Row]]:
+        """Outcomes; the rows that are to be made alone, as what others hold left too little."""
+        again = []
+        for row, take in zip(rows, takes, strict=True):
+            outcome = self._written(row, take)
+            if outcome.error == _FULL and len(rows) > 1:
+                again.append(row)
+            else:
+                yield outcome
+        return again
 
     def _written(self, row: Row, take: Take) -> Outcome:
         spec = self._spec
@@ -177,7 +196,7 @@ def together(values: Sequence[Values]) -> Values:
 def failure_of(row: Row, error: Exception) -> Outcome:
     """What the results say of a row that could not be made."""
     if is_out_of_memory(error):
-        text = "out of memory"
+        text = _FULL
     elif isinstance(error, OSError) and not isinstance(error, SA3Error):
         text = system_failure(error)
     else:

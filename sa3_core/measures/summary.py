@@ -1,12 +1,13 @@
 """The measures of many clips in one table and one picture."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from .clip import ClipMeasures
+from .durations import CLASSES, DurationClasses
 
 _SHOWN = (
     *("duration_error", "sound_end", "trailing_silence", "correlation", "level_difference"),
@@ -28,6 +29,7 @@ class Row:
         low: 5th percentile.
         median: of it.
         high: 95th percentile.
+        by_class: mean over the clips of each class of durations that have it.
     """
 
     name: str
@@ -36,27 +38,51 @@ class Row:
     low: float
     median: float
     high: float
+    by_class: Mapping[str, float] = field(default_factory=dict)
 
 
-def summarise(clips: Sequence[ClipMeasures]) -> list[Row]:
+def clips_by_class(
+    clips: Sequence[ClipMeasures], classes: DurationClasses | None = None
+) -> dict[str, list[ClipMeasures]]:
+    """Clips of each class that has some, by the duration asked for, else by the file's."""
+    classes = classes or DurationClasses()
+    found: dict[str, list[ClipMeasures]] = {name: [] for name in CLASSES}
+    for clip in clips:
+        found[classes.of(clip.seconds - (clip.duration_error or 0.0))].append(clip)
+    return {name: some for name, some in found.items() if some}
+
+
+def summarise(clips: Sequence[ClipMeasures], classes: DurationClasses | None = None) -> list[Row]:
     """A row for every measure that some clip has."""
     rows = []
+    groups = clips_by_class(clips, classes)
     for name in _SHOWN:
         values = _values(clips, name)
         if len(values):
             low, median, high = np.percentile(values, (5, 50, 95))
-            rows.append(Row(name, len(values), float(values.mean()), low, median, high))
+            shares = {group: _values(some, name) for group, some in groups.items()}
+            means = {group: float(some.mean()) for group, some in shares.items() if len(some)}
+            rows.append(Row(name, len(values), float(values.mean()), low, median, high, means))
     return rows
 
 
-def table(clips: Sequence[ClipMeasures]) -> str:
-    """The rows as a Markdown table, with the number of clips above it."""
+def table(clips: Sequence[ClipMeasures], classes: DurationClasses | None = None) -> str:
+    """The rows as a Markdown table, with the number of clips above it.
+
+    Where clips are of several classes of durations, each has a column with its mean.
+    """
+    groups = clips_by_class(clips, classes)
+    shown = groups if len(groups) > 1 else {}
+    head = ["measure", "clips", "mean", "5 %", "median", "95 %"]
+    head += [f"{name} ({len(some)})" for name, some in shown.items()]
     lines = [f"{len(clips)} clips, {sum(clip.seconds for clip in clips):.1f} s", ""]
-    lines += ["| measure | clips | mean | 5 % | median | 95 % |", "|---|---|---|---|---|---|"]
-    for row in summarise(clips):
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in summarise(clips, classes):
         numbers = (row.mean, row.low, row.median, row.high)
-        cells = " | ".join(f"{number:.4g}" for number in numbers)
-        lines.append(f"| {row.name} | {row.count} | {cells} |")
+        cells = [row.name, str(row.count), *(f"{number:.4g}" for number in numbers)]
+        means = (row.by_class.get(name) for name in shown)
+        cells += ["" if mean is None else f"{mean:.4g}" for mean in means]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
 BENCHMARKS = ("speed", "memory", "lora", "quality", "int8", "budget", "codec", "train", "checks")
-ASKED_FOR = ("card", "ratios")  # not among all: for a machine with a card, for CI
+ASKED_FOR = ("card", "ratios", "scale")  # not among all: for a machine with a card, for CI, long
 NAMES = (*BENCHMARKS, *ASKED_FOR)
 
 
@@ -28,6 +28,7 @@ def main() -> int:
     speed.add_argument("--no-peers", action="store_true", help="measure this pack alone")
     speed.add_argument("--slow", action="store_true", help="also peers that take minutes")
     speed.add_argument("--reference", type=Path, metavar="PATH", help="a checkout of the original")
+    parser.add_argument("--rows", type=int, metavar="N", help="of a job (scale)")
     args = parser.parse_args()
     unknown = set(args.names) - set(NAMES)
     if unknown:
@@ -41,6 +42,7 @@ def main() -> int:
         only=only,
         seconds=seconds,
         rounds=args.rounds,
+        rows=args.rows,
         device=args.device,
         peers=not args.no_peers,
         slow=args.slow,

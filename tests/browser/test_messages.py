@@ -96,6 +96,30 @@ def test_a_page_opened_again_asks_the_history(ui, renderer):
     wait_for(ui, "pingpong, 8 steps", "17 tokens")
 
 
+def test_what_was_moved_into_a_subgraph_asks_the_history_too(ui):
+    """The run knows its nodes by where they stood then; both renderers: test_widgets_again."""
+    prepare(ui, "litegraph")
+    ui.queue()
+    wait_for(ui, "pingpong, 8 steps")
+    ui.page.evaluate(
+        """ids => app.graph.convertToSubgraph(
+            new Set(ids.map(id => app.graph.getNodeById(id))))""",
+        [LOAD, TEXT, EMPTY, SAMPLER],
+    )
+    workflow = ui.workflow()
+    ui.open()
+    ui.load(workflow)
+    assert not [text for text in ui.page.evaluate(SEEN) if "pingpong" in text]
+    ui.page.evaluate(
+        """() => {
+            const box = app.graph.nodes.find((node) => node.subgraph);
+            app.canvas.openSubgraph(box.subgraph, box);
+        }"""
+    )
+    view(ui)
+    wait_for(ui, "pingpong, 8 steps", "17 tokens")
+
+
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_failed_run_leaves_nothing_that_is_no_longer_true(ui, renderer):
     prepare(ui, renderer)

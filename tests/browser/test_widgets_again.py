@@ -18,6 +18,7 @@ from playwright.sync_api import TimeoutError as PageTimeoutError
 
 from sa3_core.audio.file import write_audio
 from sa3_core.audio.formats import FORMATS
+from tests.helpers.frontend import RENDERERS
 from tests.tools.example_inputs import LORA
 
 RATE = 44100
@@ -55,8 +56,12 @@ LINKS = (
 )
 # Widget -> the words of it that a person sees, one entry for each that is on the page.
 SEEN = """() => {
+    // Column by column: the canvas renderer keeps elements in the order of their making.
+    const place = (e) => e.getBoundingClientRect();
+    const inSight = (a, b) =>
+        Math.round(place(a).left - place(b).left) || place(a).top - place(b).top;
     const shown = (selector) => [...document.querySelectorAll(selector)]
-        .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 5);
+        .filter(e => e.checkVisibility() && place(e).height > 2).sort(inSight);
     const words = (selector) => shown(selector).map(e => e.innerText.trim()).filter(text => text);
     const isDrawn = (canvas) => {
         if (!canvas.width || !canvas.height) return false;
@@ -84,7 +89,7 @@ SEEN = """() => {
             `${e.querySelector('[role=status]').innerText} ${isDrawn(e.querySelector('canvas'))}`),
     };
 }"""
-LOOK = "() => { app.canvas.ds.scale = 0.4; app.canvas.ds.offset = [160, 180]; }"
+LOOK = "() => { app.canvas.ds.scale = 0.32; app.canvas.ds.offset = [160, 240]; }"
 SELECT = """app.canvas.deselectAll();
     app.canvas.selectItems(ids.map(id => app.graph.getNodeById(id)));"""
 WAIT = 60_000  # ms
@@ -155,9 +160,9 @@ def assert_seen(ui, wanted: dict[str, list[str]], after: str) -> None:
 
 def assert_tags_are_completed(ui) -> None:
     """The prompt box goes on offering tags, and what is chosen stands in its value."""
-    box = ui.page.locator("[data-node-id] textarea, textarea.comfy-multiline-input")
-    box = box.and_(ui.page.locator(":visible")).first
-    before = box.input_value()
+    boxes = ui.page.locator("[data-node-id] textarea, textarea.comfy-multiline-input")
+    before = str(NODES["text"][3]["text"])
+    (box,) = [box for box in boxes.all() if box.is_visible() and box.input_value() == before]
     box.click()
     ui.page.keyboard.press("End")
     ui.page.keyboard.type(", TrackType: Mu")
@@ -178,6 +183,16 @@ def into_a_subgraph(ui, ids: list[int]) -> None:
             app.canvas.openSubgraph(node.subgraph, node);
         }""",
         ids,
+    )
+    look(ui)
+
+
+def open_the_box(ui) -> None:
+    ui.page.evaluate(
+        """() => {
+            const box = app.graph.nodes.find((node) => node.subgraph);
+            app.canvas.openSubgraph(box.subgraph, box);
+        }"""
     )
     look(ui)
 
@@ -226,22 +241,24 @@ def with_copies(shown: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: [*words, *copied.get(name, [])] for name, words in shown.items()}
 
 
-def opened_again(ui, renderer: str) -> None:
+def opened_again(ui, renderer: str, in_a_box: bool = False) -> None:
     """A reload: only the server's history knows of the run."""
     workflow = ui.workflow()
     ui.open()
     ui.use_renderer(renderer)
     ui.load(workflow)
+    if in_a_box:
+        open_the_box(ui)
     look(ui)
 
 
-LONG = ("redo", "a reload")  # actions that only the long form takes
+# Actions that only the long form takes.
+LONG = ("redo", "a reload", "a reload of the subgraph", "a reload of what was in it")
 
 
 @pytest.mark.parametrize("is_long", [False, pytest.param(True, marks=pytest.mark.soak)])
-def test_each_widget_shows_the_same_after_each_action(ui, is_long):
-    """In Nodes 2.0; test_nodes_again looks at the canvas renderer, too."""
-    renderer = "vue"
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_each_widget_shows_the_same_after_each_action(ui, renderer, is_long):
     ui.use_renderer(renderer)
     ids = build(ui)
     shown = ran(ui)
@@ -267,7 +284,9 @@ def test_each_widget_shows_the_same_after_each_action(ui, is_long):
         "undo of the paste": (lambda: command("Comfy.Undo"), shown),
         "a reload": (lambda: opened_again(ui, renderer), shown),
         "into a subgraph": (lambda: into_a_subgraph(ui, ids), shown),
+        "a reload of the subgraph": (lambda: opened_again(ui, renderer, in_a_box=True), shown),
         "out of the subgraph": (lambda: out_of_the_subgraph(ui), shown),
+        "a reload of what was in it": (lambda: opened_again(ui, renderer), shown),
     }
     for name, (act, wanted) in actions.items():
         if not is_long and name in LONG:
@@ -287,12 +306,5 @@ def test_what_ran_inside_a_subgraph_is_there_after_a_reload(ui):
     shown = ran(ui)
     ui.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
     look(ui)
-    opened_again(ui, renderer)
-    ui.page.evaluate(
-        """() => {
-            const box = app.graph.nodes.find((node) => node.subgraph);
-            app.canvas.openSubgraph(box.subgraph, box);
-        }"""
-    )
-    look(ui)
+    opened_again(ui, renderer, in_a_box=True)
     assert_seen(ui, shown, "a reload, inside the subgraph")

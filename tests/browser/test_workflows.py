@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.frontend import RENDERERS, Frontend
 from tests.helpers.harness import ComfyServer
+from tests.helpers.opened import SEEN_AT_OPENING
 from tests.helpers.overlaps import lasting_overlaps, overlaps
 from tests.tools.example_inputs import (
     api_workflow,
@@ -73,24 +74,12 @@ def sizes(workflow: dict[str, Any]) -> dict[int, list[int]]:
 
 SMALL_SCREEN = {"width": 1366, "height": 768}
 LEAST = 8  # pixels of a title that can be read
-OPENED = """() => {
-    const { ds, canvas } = app.canvas, { left, top } = canvas.getBoundingClientRect();
-    const corner = (x, y) =>
-        [(x + ds.offset[0]) * ds.scale + left, (y + ds.offset[1]) * ds.scale + top];
-    const corners = ({ pos: [x, y], size: [width, height], flags }) => [
-        corner(x, y - LiteGraph.NODE_TITLE_HEIGHT),
-        corner(x + width, y + (flags.collapsed ? 0 : height)),
-    ];
-    return {
-        title: ds.scale * LiteGraph.NODE_TEXT_SIZE,
-        corners: app.graph.nodes.flatMap(corners),
-    };
-}"""
 
 
 @pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_template_opens_whole_and_readable_on_a_small_screen(ui, renderer):
+    """Nothing of the page lies over a node or a group's title, and frames hold their nodes."""
     ui.use_renderer(renderer)
     before = ui.page.viewport_size
     ui.page.set_viewport_size(SMALL_SCREEN)
@@ -100,12 +89,18 @@ def test_a_template_opens_whole_and_readable_on_a_small_screen(ui, renderer):
             workflow = json.loads(page_form(name).read_text("utf-8"))
             script = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
             ui.page.evaluate(script, [workflow, name])
-            ui.settle(500)
-            seen = ui.page.evaluate(OPENED)
+            ui.settle(700)
+            seen = ui.page.evaluate(SEEN_AT_OPENING)
             assert seen["title"] >= LEAST, name
-            for x, y in seen["corners"]:
-                assert 0 <= x <= SMALL_SCREEN["width"], name
-                assert 0 <= y <= SMALL_SCREEN["height"], name
+            assert seen["hasMap"], name
+            assert len(seen["nodes"]) == len(workflow["nodes"]), name
+            assert len(seen["titles"]) == len(workflow["groups"]) >= 3, name
+            assert seen["covered"] == [], name
+            assert seen["outOfFrame"] == [], name
+            for _, left, top, right, bottom in seen["nodes"]:
+                assert left >= 0 <= top, name
+                assert right <= SMALL_SCREEN["width"], name
+                assert bottom <= SMALL_SCREEN["height"], name
     finally:
         ui.page.set_viewport_size(before)
 

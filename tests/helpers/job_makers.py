@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from sa3_core.jobs.buckets import Bucket
@@ -42,3 +43,12 @@ class FakeMaker:
                 file.write(row.id)
             (self._out / f"{row.id}.bin").write_bytes(b"x")
             yield Outcome(row.id, DONE, file=f"{row.id}.bin", bytes=1)
+
+
+class CardMaker(FakeMaker):
+    """Says which cards its process was shown."""
+
+    def run(self, bucket: Bucket) -> Iterator[Outcome]:
+        shown = {"cards": os.environ.get("CUDA_VISIBLE_DEVICES"), "worker": os.getpid()}
+        for outcome in super().run(bucket):
+            yield replace(outcome, more=shown)

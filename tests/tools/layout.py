@@ -37,12 +37,18 @@ ARRANGE = """function arrange(nodes, top) {
 # What a template's graph does, in columns: a group for each step, plumbing as title bars. Below a
 # node is room for what it says after a run, in both renderers; see template_columns.py.
 IN_COLUMNS = """function inColumns(nodes, columns) {
-    const GAP_X = 40, TITLE = 30, ABOVE = 30, GROUP_TOP = 84, SIDE = 12, END = 8;
-    const LOWEST = 638, NOTE = 230; // with its title the graph is as tall as a small screen
-    const TALLER = 44; // of a column: nodes of Nodes 2.0
-    const TEXT_ROOM = 60; // for a prompt of some lines
+    const GAP_X = 40, TITLE = 30, ABOVE = 30, GROUP_TOP = 68, SIDE = 12, END = 8;
+    // On a small screen the page makes the nodes, not the groups, so wide and centres them; of a
+    // taller graph the groups' titles would lie under the page's own bars.
+    const FITTED = 1008, BELOW_BARS = 298; // px; the latter up to the middle of the screen
+    const wide = columns.reduce((sum, { width }) => sum + width + GAP_X, -GAP_X);
+    const LOWEST = Math.floor(2 * ((BELOW_BARS * wide) / FITTED - GROUP_TOP)) + TITLE;
+    const NOTE = 230;
+    const TEXT_ROOM = 60; // for a prompt of some lines, where its column is one step
     // Nodes 2.0 makes its nodes taller by these shares.
-    const SHARE = { SA3EmptyLatent: 1.3, SA3LoadModel: 1.26, SA3TextEncode: 1 };
+    const SHARE = { SA3EmptyLatent: 1.3, SA3LoadModel: 1.26, SA3TextEncode: 1,
+        SA3InpaintMask: 1.12 };
+    const LEAST = { SA3TextEncode: 172 }; // height in Nodes 2.0
     // Pixels of what is said after a run, where it is more than a line.
     const SAYS = { SA3LoadModel: 64, SA3LoraLoader: 118, SA3InpaintMask: 62, SA3SaveAudio: 166,
         LoadAudio: 8 };
@@ -55,14 +61,17 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
     };
     const room = (node) => {
         const [, height] = node.size;
-        return Math.max(height + says(node), (SHARE[node.type] ?? 1.2) * height);
+        const tall = Math.max(LEAST[node.type] ?? 0, (SHARE[node.type] ?? 1.2) * height);
+        return Math.max(height + says(node), tall);
     };
-    const place = (type, isBar, x, y, width) => {
+    const place = (type, isBar, x, y, width, textRoom) => {
         const node = take(type);
         node.pos = [x, y];
-        const text = type === "SA3TextEncode" ? TEXT_ROOM : 0;
-        const height = type === "MarkdownNote" ? Math.min(NOTE, LOWEST - y) : null;
-        node.setSize([width, height ?? node.computeSize()[1] + text]);
+        const text = type === "SA3TextEncode" ? textRoom : 0;
+        const least = node.computeSize()[1];
+        const isNote = type === "MarkdownNote";
+        const height = isNote ? Math.max(Math.min(NOTE, LOWEST - y), least) : least + text;
+        node.setSize([width, height]);
         if (isBar) node.collapse();
         return isBar ? { end: y, last: y } : { end: y + room(node), last: y + node.size[1] };
     };
@@ -71,6 +80,7 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
     const open = []; // steps that reach to the bottom
     for (const { width, parts } of columns) {
         let y = 0, before = null;
+        const textRoom = parts.length === 1 ? TEXT_ROOM : 0;
         for (const { title, members } of parts) {
             const fresh = { left: x - SIDE, top: y - GROUP_TOP, right: 0, bottom: 0 };
             const step = steps.get(title) ?? fresh;
@@ -79,7 +89,7 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
             if (before) before.bottom = step.top - END;
             before = step;
             for (const [type, isBar] of members) {
-                const { end, last } = place(type, isBar, x, y, width);
+                const { end, last } = place(type, isBar, x, y, width, textRoom);
                 bottom = Math.max(bottom, last);
                 y = end + ABOVE + TITLE;
             }
@@ -88,15 +98,25 @@ IN_COLUMNS = """function inColumns(nodes, columns) {
         open.push(before);
         x += width + GAP_X;
     }
-    for (const step of open) step.bottom = bottom + TALLER;
+    for (const step of open) step.bottom = bottom + END;
+    const LAST = ["Make it", "Listen"]; // wherever they stand
+    const story = [...steps].sort(([a], [b]) => LAST.indexOf(a) - LAST.indexOf(b));
     let number = 0;
-    for (const [title, step] of steps) {
+    for (const [title, step] of story) {
         const group = new LiteGraph.LGraphGroup(`${++number}  ${title}`);
         group.pos = [step.left, step.top];
         group.size = [step.right - step.left, step.bottom - step.top];
         app.graph.add(group);
     }
     if (left.length) throw new Error(`no place for ${left.map((node) => node.type)}`);
+}"""
+
+# Where the lowest node ends in Nodes 2.0, which makes nodes taller than they are kept.
+LOWEST_END = """() => {
+    const { scale, offset } = app.canvas.ds, { top } = app.canvas.canvas.getBoundingClientRect();
+    const nodes = [...document.querySelectorAll('[data-node-id]')];
+    const ends = nodes.map((node) => node.getBoundingClientRect().bottom);
+    return (Math.max(...ends) - top) / scale - offset[1];
 }"""
 
 # Fill a part of the page, given as left, top, right, bottom, with the graph.

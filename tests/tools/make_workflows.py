@@ -30,12 +30,14 @@ from tests.tools.example_inputs import (
     workflow_names,
     write_example_inputs,
 )
-from tests.tools.layout import IN_COLUMNS
+from tests.tools.layout import IN_COLUMNS, LOWEST_END
 from tests.tools.template_columns import columns_of
 from tests.tools.thumbnails import draw_thumbnail
 from tests.tools.workflow_forms import form_of
 from tests.tools.workflow_notes import NOTES
 
+FOLDED = 30  # height of a folded node; some pages fit the view to what it would take unfolded
+GROUP_END = 10  # below the lowest node of a group
 VIEWPORT = {"width": 1800, "height": 800}
 HUB = "https://huggingface.co/Comfy-Org/stable-audio-3/resolve/main"
 TEXT_ENCODER = ("t5gemma_b_b_ul2.safetensors", "text_encoders")
@@ -99,9 +101,28 @@ def make(ui: Frontend, name: str) -> None:
     ui.page.evaluate(PREPARE, [NOTES[name], model_links(), columns_of(name)])
     ui.settle(500)
     workflow = tidy(ui.workflow(), name)
+    write(name, workflow)
+    draw_thumbnail(name, page_form(name, ".jpg"))
+
+
+def write(name: str, workflow: dict[str, Any]) -> None:
     text = json.dumps(workflow, indent=1, ensure_ascii=False)
     page_form(name).write_text(text + "\n", encoding="utf-8")
-    draw_thumbnail(name, page_form(name, ".jpg"))
+
+
+def hold_tall_nodes(ui: Frontend, name: str) -> None:
+    """Let the groups that reach to the lower edge hold their nodes in Nodes 2.0, too."""
+    workflow = json.loads(page_form(name).read_text("utf-8"))
+    ui.load(workflow)
+    ui.fit()
+    nodes = [node["pos"][1] + node["size"][1] for node in workflow["nodes"]]
+    end = max(ui.steady(LOWEST_END), *nodes)
+    edges = [group["bounding"] for group in workflow["groups"]]
+    lowest = max(top + height for _, top, _, height in edges)
+    for edge in edges:
+        if edge[1] + edge[3] == lowest:
+            edge[3] = round(end) + GROUP_END - edge[1]
+    write(name, workflow)
 
 
 def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
@@ -111,6 +132,8 @@ def tidy(workflow: dict[str, Any], name: str) -> dict[str, Any]:
     for node in workflow["nodes"]:
         node["pos"] = [round(value) for value in node["pos"]]
         node["size"] = [round(value) for value in node["size"]]
+        if node["flags"].get("collapsed"):
+            node["size"][1] = FOLDED
         for slots, link in (("inputs", "link"), ("outputs", "links")):
             node[slots] = [
                 {key: value for key, value in slot.items() if value is not None or key == link}
@@ -152,6 +175,10 @@ def main(names: list[str]) -> int:
         show_graph_only(ui)
         for name in names:
             make(ui, name)
+        ui.reset()
+        ui.use_renderer("vue")
+        for name in names:
+            hold_tall_nodes(ui, name)
             print(f"{name}: {page_form(name)}, .jpg")
         chromium.close()
     return 0

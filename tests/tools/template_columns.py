@@ -26,15 +26,16 @@ class Part:
 
 Column = tuple[int, tuple[Part, ...]]  # width, from top to bottom
 
-_SIDE, _MIDDLE, _PICTURE, _TWO_PICTURES = 252, 300, 384, 320  # px
+_SIDE, _WIDE, _MIDDLE, _PICTURE, _TWO_PICTURES = 252, 280, 300, 384, 340  # px
 _LISTEN = Part("Listen", ("SA3SaveAudio",))
 _LOAD, _SOURCE, _TEXT = "SA3LoadModel", "LoadAudio", "SA3TextEncode"
 _SOUNDS, _ENCODE, _TRAIN = "SA3AudioDataset", "SA3EncodeDataset", "SA3TrainLora"
 _LORA, _KEEP, _SAVE = "SA3LoraLoader", "SA3SaveLora", "SA3SaveAudio"
 _SAMPLER, _DECODE, _MASK = "SA3Sampler", "SA3SAMEDecode", "SA3InpaintMask"
+_EMPTY = "SA3EmptyLatent"
 
 _ALL_SOUNDS = (_SOUNDS, _ENCODE)
-_THREE = ("SA3EmptyLatent", _SAMPLER, _SAMPLER, _SAMPLER)
+_THREE = (_SAMPLER,) * 3
 
 
 def _four(
@@ -61,7 +62,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (_SAMPLER,),
         Part("Listen", (_DECODE, "SA3SplitAudioBatch", "SA3SaveAudio")),
     ),
-    "audio_to_audio": _four((_LOAD, _SOURCE, "SA3SAMEEncode"), (_TEXT, NOTE), (_SAMPLER, _DECODE)),
+    "audio_to_audio": _four((_LOAD, _SOURCE), (_TEXT, NOTE), ("SA3SAMEEncode", _SAMPLER, _DECODE)),
     "continue_audio": _four(
         (_LOAD, _SOURCE), (_TEXT, "SA3ContinueAudio"), (_SAMPLER, _DECODE, NOTE)
     ),
@@ -74,30 +75,33 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (_SIDE, (_LISTEN,)),
     ),
     "inpaint_several_regions": (
-        (_SIDE, (Part("Model and source", (_LOAD, _SOURCE)),)),
-        (_TWO_PICTURES, (Part("Where", (_MASK, NOTE)),)),
-        (_TWO_PICTURES, (Part("Where", (_MASK,)),)),
-        (288, (Part("What to make", (_TEXT, _SAMPLER, _DECODE), bars=(_SAMPLER,)), _LISTEN)),
+        (_SIDE, (Part("Model and source", (_LOAD, _SOURCE, NOTE)),)),
+        (
+            _TWO_PICTURES,
+            (Part("Where", (_MASK,)), Part("Make it", (_SAMPLER, _DECODE), (_SAMPLER,))),
+        ),
+        (_TWO_PICTURES, (Part("And where", (_MASK,)),)),
+        (_SIDE, (Part("What to make", (_TEXT,)), _LISTEN)),
     ),
     "two_loras": (
-        (_SIDE, (Part("Model and LoRAs", (_LOAD, NOTE)),)),
-        (_SIDE, (Part("Model and LoRAs", ("SA3LoraLoader", "SA3LoraLoader")),)),
+        (_WIDE, (Part("Model and LoRAs", (_LOAD, NOTE)),)),
+        (_WIDE, (Part("Model and LoRAs", ("SA3LoraLoader", "SA3LoraLoader")),)),
         (_MIDDLE, (Part("What to make", (_TEXT, "SA3EmptyLatent")),)),
-        (_SIDE, (Part("Make it", (_SAMPLER, _DECODE), bars=(_SAMPLER,)), _LISTEN)),
+        (_WIDE, (Part("Make it", (_SAMPLER, _DECODE), bars=(_SAMPLER,)), _LISTEN)),
     ),
     "train_lora": (
         (216, (Part("Model", (_LOAD, NOTE)),)),
-        (262, (Part("Recordings", (_SOUNDS, _ENCODE), bars=(_ENCODE,)),)),
-        (250, (Part("Learn", (_KEEP, _TRAIN), bars=(_KEEP,)),)),
-        (210, (Part("Make it", (_LORA, _TEXT)),)),
-        (210, (Part("Make it", ("SA3EmptyLatent", _SAMPLER, _DECODE), (_SAMPLER,)), _LISTEN)),
+        (256, (Part("Recordings", (_SOUNDS, _ENCODE), bars=(_ENCODE,)),)),
+        (244, (Part("Learn", (_KEEP, _TRAIN), bars=(_KEEP,)),)),
+        (216, (Part("What to make", (_EMPTY, _LORA, _TEXT), (_EMPTY,)),)),
+        (216, (Part("Make it", (_SAMPLER, _DECODE), (_SAMPLER,)), _LISTEN)),
     ),
     "compare_lora": (
-        (216, (Part("Model and recordings", (_LOAD, _SOUNDS, _ENCODE, NOTE), _ALL_SOUNDS),)),
+        (216, (Part("Model and clips", (_LOAD, _SOUNDS, _ENCODE, NOTE), _ALL_SOUNDS),)),
         (254, (Part("Learn", (_TRAIN,)),)),
-        (216, (Part("Strengths", (_LORA, _LORA)),)),
-        (216, (Part("Make it", (_TEXT, *_THREE), _THREE),)),
-        (246, (Part("Listen", (*[_DECODE] * 3, _SAVE, "SA3CompareAudio"), (_SAVE,)),)),
+        (216, (Part("Settings", (_EMPTY, _LORA, _LORA), (_EMPTY,)),)),
+        (216, (Part("Make it", (_TEXT, *_THREE, *[_DECODE] * 3), _THREE),)),
+        (246, (Part("Listen", (_SAVE, "SA3CompareAudio"), (_SAVE,)),)),
     ),
 }
 

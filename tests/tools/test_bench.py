@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks.cases import int8, train
+from tests.benchmarks.cases import int8, scale, train
 from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.cases.options import Options
 from tests.benchmarks.cases.tasks import Plan, Row, Target
@@ -116,3 +116,26 @@ def test_the_published_way_of_training_starts_from_the_weights_and_is_taken_out_
     chosen = train.cases(Options(only=("medium",), seconds=(47.0,)))
     assert [(c.size, c.kind, c.seconds) for c in chosen] == [("medium", "dora-rows", 47.0)]
     assert len(train.cases(Options())) == 11
+
+
+def test_scheduling_is_what_lies_between_a_workers_rows_and_has_a_limit():
+    assert scale.waited([[(0.0, 1.0), (1.5, 2.0)], [(5.0, 6.0), (2.0, 4.0)]]) == 1.5
+    table = scale.Table(rows=10, clip=0.5)
+    table.add("one", scale.Run(wall=5.0, driver=0.2, first=0.0, waited=0.0))
+    table.add("two", scale.Run(wall=3.0, driver=0.01, first=1.0, waited=0.09), workers=2)
+    assert table.above == []
+    table.add("slow", scale.Run(wall=3.0, driver=0.01, first=1.0, waited=0.11), workers=2)
+    assert table.above == ["slow"]
+    assert "| one | 1 | 5 | 20.000 | 4.000% |  |  |  |" in str(table)
+    assert "| two | 2 | 3 | 1.000 | 0.200% | 9.000 | 1.800% | 1 |" in str(table)
+
+
+def test_rows_of_the_scale_benchmark_go_through_the_real_engine(tmp_path, tiny_s):
+    bench = scale.Bench(tmp_path, tiny_s, rows=5)
+    bench.write()
+    assert [row.cells["seed"] for row in bench.read()] == ["0", "1", "2", "3", "4"]
+    run = scale.measured(bench, "out", scale.here, 0.01)
+    assert run.waited > 0
+    assert len(list((tmp_path / "out").glob("*.bin"))) == 5
+    again = scale.measured(bench, "out", scale.here, 0.01, resume=True)
+    assert again.waited == 0  # nothing was made

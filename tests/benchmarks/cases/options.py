@@ -16,6 +16,7 @@ class Options:
         only: parts of a benchmark; none = all.
         seconds: lengths of audio; none = all.
         rounds: instead of each row's own number.
+        rows: of a job; None = the benchmark's own number.
         device: `auto`, `cpu` or `cuda`.
         peers: compare with other implementations.
         slow: also peers that take minutes.
@@ -27,6 +28,7 @@ class Options:
     only: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
     rounds: int | None = None
+    rows: int | None = None
     device: str = "auto"
     peers: bool = True
     slow: bool = False

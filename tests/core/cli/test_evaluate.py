@@ -153,3 +153,28 @@ def test_without_weights_each_is_named_with_its_licence(sides, weights, capsys, 
     assert "hf download laion/clap-htsat-fused --local-dir" in said
     assert main([*given, "--metric", "fd-openl3", "--content", "env"]) == 1
     assert "openl3_audio_mel256_env-v0_4_0.h5.gz" in capsys.readouterr().err
+
+
+def test_scores_of_a_class_of_durations_are_those_of_its_clips_alone(run, sides, tmp_path):
+    """Both folders are narrowed; kl-passt keeps each clip's counterpart, however long it is."""
+    longer = [(tmp_path / "long", seed) for seed in (3, 4)]
+    for folder, (other, seed) in zip(sides, longer, strict=True):
+        for path in write_clips(other, 3, seed=seed, seconds=2.0):
+            path.rename(folder / f"long{path.stem}.wav")
+    made = ("--class-bounds", 1.5, 9, "--duration-class")
+    _, short, _ = run(*sides, *made, "short")
+    _, medium, _ = run(*sides, *made, "medium")
+    assert {score["clips"] for score in short.values()} == {5}
+    assert {score["clips"] for score in medium.values()} == {3}
+    assert {score["duration_class"] for score in medium.values()} == {"medium"}
+    for folder in sides:
+        for path in folder.glob("long*"):
+            path.unlink()
+    _, alone, _ = run(*sides)
+    assert {name: score["value"] for name, score in alone.items()} == {
+        name: score["value"] for name, score in short.items()
+    }
+    assert "duration_class" not in alone["fd-openl3"]
+    code, _, said = run(*sides, *made, "long")
+    assert code == 1
+    assert "gen has no long clips." in said

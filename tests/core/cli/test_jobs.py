@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -45,6 +46,18 @@ def test_rows_equal_the_same_clips_made_alone(job, sa3):
     assert second["seconds"] == 0.5
     assert second["peak"] == pytest.approx(float(read_audio(read_path("b.wav"))[0].abs().max()))
     assert second["lufs"] < 0
+
+
+def test_every_line_names_the_licence_beside_the_model(sa3, tiny_s, tmp_path):
+    """Its first line that says something; rows stay in the manifest's order."""
+    shutil.copytree(tiny_s, tmp_path / "licensed")
+    (tmp_path / "licensed" / "LICENSE.md").write_text("\n  Some Community License \n\nTerms\n")
+    rows = "".join(f"r{n},x,{0.2 if n % 2 else 0.6}\n" for n in range(4, 0, -1))
+    (tmp_path / "p.csv").write_text(f"id,prompt,seconds\n{rows}")
+    made = ("generate", "--from", "p.csv", "--model", tmp_path / "licensed", "--steps", 1)
+    assert sa3(*made, "--batch", "auto", "--out", "o")[0] == 0
+    assert [line["licence"] for line in lines()] == ["Some Community License"] * 4
+    assert [line["id"] for line in lines()] == ["r4", "r3", "r2", "r1"]
 
 
 def test_a_batch_is_within_rounding_of_single_rows(job):

@@ -68,3 +68,22 @@ def test_what_is_not_there_and_what_cannot_be_is_named(tmp_path, capsys):
     write(tmp_path / "a.wav")
     assert main(["measure", str(tmp_path / "a.wav"), "--bpm", "0"]) == 1
     assert "--bpm" in capsys.readouterr().err
+
+
+def test_the_summary_has_columns_of_duration_classes(tmp_path, capsys):
+    write(tmp_path / "in" / "a.wav", 1.0)
+    write(tmp_path / "in" / "b.wav", 2.0)
+    rows = [
+        {"id": "a", "outcome": "done", "file": "a.wav", "row": {"prompt": "x", "seconds": "1.9"}},
+        {"id": "b", "outcome": "done", "file": "b.wav", "row": {"prompt": "x"}},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "in" / "manifest.jsonl").write_text(lines)
+    asked = ["measure", str(tmp_path / "in"), "--class-bounds"]
+    assert main([*asked, "1.5", "2", "--out", str(tmp_path / "out")]) == 0
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "| medium (1) | long (1) |" in summary  # 1.9 s were asked for, and 2 s are there
+    (ends,) = (line for line in summary.splitlines() if line.startswith("| sound_end"))
+    assert ends.endswith("| 1 | 2 |")
+    assert main([*asked, "2", "1"]) == 1
+    assert "2 and 1 s are no bounds of short, medium and long" in capsys.readouterr().err

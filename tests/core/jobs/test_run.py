@@ -21,14 +21,15 @@ from sa3_core.errors import InputError
 from sa3_core.files.lock import only_one
 from sa3_core.jobs import outcome as outcome_module
 from sa3_core.jobs import run as run_module
+from sa3_core.jobs.buckets import Bucket
 from sa3_core.jobs.local import run_here, run_processes
 from sa3_core.jobs.outcome import read_results
-from sa3_core.jobs.ray_engine import run_ray
+from sa3_core.jobs.ray_engine import run_ray, tasks_of
 from sa3_core.jobs.row import Row
 from sa3_core.jobs.run import run_job
 from sa3_core.jobs.shards import Shards
 from sa3_core.jobs.spec import JobSpec, ModelFiles
-from tests.helpers.job_makers import FakeMaker
+from tests.helpers.job_makers import CardMaker, FakeMaker
 from tests.helpers.support import ROOT
 
 ROWS = [Row(name, n, {"prompt": name}) for n, name in enumerate("abcdefgh", 2)]
@@ -255,6 +256,56 @@ def test_ray_makes_the_same_rows(spec, monkeypatch):
     engine = partial(run_ray, make, workers=2, gpus=0, threads=None)
     assert str(run_job(spec, ROWS, engine)) == "7 made, 0 kept, 1 failed"
     assert sorted((spec.out / "runs").read_text()) == list("abdefgh")
+
+
+@KILLS
+@pytest.mark.soak
+def test_ray_gives_up_a_row_that_kills_two_actors(spec, monkeypatch):
+    """Those that the same actors had before them are made all the same, and no task for ever."""
+    pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    make = partial(FakeMaker, spec.out, killing_once="b", killing="e")
+    summary = run_job(spec, ROWS, partial(run_ray, make, workers=2, gpus=0, threads=None))
+    assert (summary.made, [line["id"] for line in summary.failed]) == (7, ["e"])
+    assert summary.failed[0]["error"] == "its worker ended twice"
+    assert set((spec.out / "runs").read_text()) == set("abcdfgh")
+
+
+@pytest.mark.soak
+def test_a_cluster_that_ray_address_names_is_joined_and_two_actors_share_its_card(
+    spec, monkeypatch
+):
+    """A real Ray of one machine that says it has a card; it goes on when the job has ended."""
+    ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    head = {"num_cpus": 3, "num_gpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        make = partial(CardMaker, spec.out, pause=0.3)
+        engine = partial(run_ray, make, workers=2, gpus=0.5, threads=None)
+        assert run_job(spec, ROWS, engine).made == 8
+        assert {line["cards"] for line in results(spec)} == {"0"}
+        assert len({line["worker"] for line in results(spec)}) == 2
+        assert not ray.is_initialized()
+        ray.init(address=cluster.address, log_to_driver=False)
+        assert ray.cluster_resources()["GPU"] == 1
+        assert len(ray.nodes()) == 1
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_ray_is_given_several_of_many_buckets_at_once():
+    """As many tasks that the workers end together, and none of a size that would be lost."""
+    buckets = [Bucket((row,), (1,)) for row in ROWS] * 125
+    for workers, sizes in ((1, {15, 10}), (2, {7, 6}), (8, {1})):
+        tasks = list(tasks_of(buckets, workers))
+        assert [bucket for task in tasks for bucket in task] == buckets
+        assert {len(task) for task in tasks} == sizes
+    assert max(len(task) for task in tasks_of(buckets * 10, 2)) == 16
 
 
 def test_without_ray_its_extra_is_named(spec, monkeypatch):

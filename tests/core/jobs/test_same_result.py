@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from sa3_core.audio.file import read_audio
 from sa3_core.audio.formats import FORMATS
 from sa3_core.audio.levels import Levels
 from sa3_core.cli.arguments import build_parser
@@ -16,7 +18,9 @@ from sa3_core.jobs.row import Row
 from sa3_core.jobs.run import run_job
 from sa3_core.jobs.spec import Computing, JobSpec, ModelFiles
 from sa3_core.jobs.worker import worker_of
-from tests.helpers.support import ROOT
+from tests.helpers.support import ROOT, rel_l2
+
+COMPUTING = Computing(dtype=torch.float32, threads=1)  # auto is the CPU's choice
 
 
 class StopError(Exception):
@@ -30,11 +34,14 @@ def make_rows(count: int) -> list[Row]:
 
 @pytest.fixture
 def run(tmp_path, tiny_s):
-    """run("name", rows, engine) -> bytes of every file; interrupted after every `stop` rows."""
+    """run("name", rows, engine) -> bytes of every file; interrupted after every `stop` rows.
+
+    More settings are Computing's.
+    """
     flags = ["generate", "--model", "m", "--out", "o", "--steps", "2"]
     defaults = build_parser().parse_args(flags)
 
-    def runner(name, rows, engine=run_here, stop=0):
+    def runner(name, rows, engine=run_here, stop=0, **ways):
         spec = JobSpec(
             defaults=defaults,
             folder=tmp_path,
@@ -43,7 +50,7 @@ def run(tmp_path, tiny_s):
             loras={},
             audio_format=FORMATS["wav-32f"],
             levels=Levels(),
-            computing=Computing(dtype=torch.float32, threads=1),  # auto is the CPU's choice
+            computing=replace(COMPUTING, **ways),
         )
 
         def told(done, total, outcome):
@@ -69,6 +76,22 @@ def test_order_and_interruptions_change_nothing(run):
     assert run("turned", rows[::-1], stop=3) == straight
 
 
+TWO_THREADS = pytest.param({"threads": 2}, marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("ways", [{"batch": 4}, {"batch": None}, TWO_THREADS], ids=str)
+def test_other_batches_and_threads_are_within_rounding(run, tmp_path, ways):
+    """Closer without guidance, which half of the rows have."""
+    rows = make_rows(8)
+    straight = run("straight", rows)
+    assert run("other", rows, **ways).keys() == straight.keys()
+    for row in rows:
+        one, other = (
+            read_audio(tmp_path / name / f"{row.id}.wav")[0] for name in ("straight", "other")
+        )
+        assert rel_l2(other, one) < (1e-5 if row.cells["cfg"] == "1" else 5e-5), row
+
+
 @pytest.mark.soak
 def test_engines_and_workers_change_nothing(run, monkeypatch):
     rows = make_rows(64)
@@ -78,4 +101,5 @@ def test_engines_and_workers_change_nothing(run, monkeypatch):
     assert run("two", rows, partial(run_processes, workers=2), stop=20) == straight
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    assert run("ray", rows, partial(run_ray, workers=2, gpus=0, threads=None)) == straight
+    actors = partial(run_ray, workers=2, gpus=0, threads=None)
+    assert run("ray", rows, actors, stop=40) == straight

@@ -12,6 +12,7 @@ import torch
 from sa3_core.audio.formats import FORMATS
 from sa3_core.audio.levels import Levels
 from sa3_core.files import whole_file
+from sa3_core.jobs import worker as worker_module
 from sa3_core.jobs.buckets import bucket_rows
 from sa3_core.jobs.defaults import default_values
 from sa3_core.jobs.memory import is_out_of_memory
@@ -80,6 +81,23 @@ def test_a_row_that_does_not_fit_alone_fails_and_the_rest_goes_on(run):
     assert (failed.id, failed.error) == ("r8", "out of memory")
 
 
+def test_memory_that_is_used_up_while_writing_has_the_row_made_alone(run, monkeypatch):
+    """The other takes of its batch held what it lacked."""
+    real, asked = worker_module.write_audio, []
+
+    def write(path, *rest):
+        asked.append(path.stem)
+        if path.stem in ("r1", "r3") and asked.count(path.stem) == 1:
+            raise MemoryError
+        return real(path, *rest)
+
+    monkeypatch.setattr(worker_module, "write_audio", write)
+    sizes, made = run(1000, [1] * 9)
+    assert sizes == [4, 1, 1, 2, 2, 1]  # half of what was too much at once is taken to fit
+    assert [outcome.outcome for outcome in made] == ["done"] * 9
+    assert sorted(outcome.id for outcome in made) == [f"r{n}" for n in range(9)]
+
+
 def test_a_disk_that_is_full_for_one_row_costs_that_row(run, monkeypatch, tmp_path):
     real = whole_file.os.replace
 
@@ -122,6 +140,48 @@ def test_memory_that_is_really_used_up_is_told_from_other_failures():
     command = [sys.executable, "-c", LIMITED]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.strip()) == (0, "2"), ran.stderr
+
+
+WORKER = """
+import logging, resource, sys
+from pathlib import Path
+import torch
+from sa3_core.audio.formats import FORMATS
+from sa3_core.audio.levels import Levels
+from sa3_core.jobs.buckets import Bucket, bucket_rows
+from sa3_core.jobs.defaults import default_values
+from sa3_core.jobs.row import Row
+from sa3_core.jobs.spec import Computing, JobSpec, ModelFiles
+from sa3_core.jobs.worker import worker_of
+out, model = map(Path, sys.argv[1:])
+logging.basicConfig(format="%(message)s")
+defaults = default_values()
+defaults.model, defaults.steps = "m", 2
+models, computing = {"m": ModelFiles(model)}, Computing(dtype=torch.float32, threads=1, batch=16)
+spec = JobSpec(defaults, out, out, models, {}, FORMATS["wav-16"], Levels(), computing)
+cells = [{"prompt": "x", "seconds": "5", "seed": f"{n}"} for n in range(17)]
+rows = [Row(f"r{n}", n, cell) for n, cell in enumerate(cells)]
+worker = worker_of(spec, 0)
+print(*(one.outcome for one in worker.run(Bucket((rows[0],), (1,)))))  # the model is loaded
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 30_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+(bucket,) = bucket_rows([(row, spec.values(row)) for row in rows[1:]], 16)
+print(*(one.outcome for one in worker.run(bucket)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's here")
+def test_a_worker_whose_memory_is_really_used_up_halves_its_batch(tmp_path, tiny_s):
+    """30 MB more than a clip took, and the sound of 16 clips alone is 28 MB: every row comes out.
+
+    Rows came out as failed where a batch that had not fitted was still held by its error.
+    """
+    command = [sys.executable, "-c", WORKER, tmp_path, tiny_s]
+    ran = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.split() == ["done"] * 17, ran.stderr
+    assert "Out of memory with 16 rows at once; going on with 8." in ran.stderr
+    assert len(list(tmp_path.glob("*.wav"))) == 17
 
 
 @pytest.mark.parametrize("said", ["can't allocate memory", "not enough memory"])

@@ -10,8 +10,9 @@ import torch
 
 from sa3_core.errors import AudioError, InputError
 from sa3_core.measures import level, rhythm, tonal
-from sa3_core.measures.clip import Request, bpm_of, measure_clip
-from sa3_core.measures.summary import picture, summarise, table
+from sa3_core.measures.clip import ClipMeasures, Request, bpm_of, measure_clip
+from sa3_core.measures.durations import DurationClasses
+from sa3_core.measures.summary import clips_by_class, picture, summarise, table
 
 RATE = 44100
 T = torch.arange(6 * RATE) / RATE
@@ -213,3 +214,45 @@ def test_many_clips_in_a_table_and_a_picture():
     drawn = np.asarray(picture(clips))
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 3
     assert picture([]).width > 0
+
+
+def of(seconds: float, lufs: float, asked: float | None = None) -> ClipMeasures:
+    error = None if asked is None else seconds - asked
+    return ClipMeasures(seconds, RATE, 2, error, lufs=lufs)
+
+
+def test_a_column_per_class_of_durations():
+    """By what was asked for, else by the file's length; a class that has no clip has no column."""
+    clips = [
+        *(of(10, -20), of(29.999, -10, asked=10)),  # far too long, but short was asked for
+        *(of(30, -18), of(7, -14, asked=119.9)),
+        *(of(120, -11), of(120, -12, asked=120.0)),
+    ]
+    rows_of = ("short", "medium", "long")
+    found = clips_by_class(clips)
+    assert {name: len(some) for name, some in found.items()} == dict.fromkeys(rows_of, 2)
+    rows = {row.name: row for row in summarise(clips)}
+    assert rows["lufs"].mean == pytest.approx(-85 / 6)
+    assert rows["lufs"].by_class == {"short": -15.0, "medium": -16.0, "long": -11.5}
+    assert rows["duration_error"].by_class == pytest.approx(
+        {"short": 19.999, "medium": -112.9, "long": 0.0}
+    )
+    lines = table(clips).splitlines()
+    assert lines[2].endswith("| 95 % | short (2) | medium (2) | long (2) |")
+    assert next(line for line in lines if "lufs" in line).endswith("| -15 | -16 | -11.5 |")
+    assert "| short" not in table(clips[:2])
+    assert "| short (2) | long (2) |" in table([*clips[:2], *clips[4:]])
+    few = [*clips[:2], of(200, float("nan"))]
+    assert next(line for line in table(few).splitlines() if "lufs" in line).endswith("| -15 |  |")
+
+
+def test_where_classes_begin_can_be_said():
+    classes = DurationClasses(10, 20)
+    spread = (9.9, 9.9996, 10.0, 19.99, 20.0, 20 - 1 / 44100)
+    expected = ["short", "medium", "medium", "medium", "long", "long"]
+    assert [classes.of(seconds) for seconds in spread] == expected
+    clips = [of(5, -20), of(12, -10)]
+    assert "| short (2)" not in table(clips)  # both below 30 s: one class
+    assert "| short (1) | medium (1) |" in table(clips, classes)
+    with pytest.raises(InputError, match="20 and 10 s are no bounds"):
+        DurationClasses(20, 10)
