@@ -9,12 +9,14 @@ Source: arXiv 2605.17991, sections on the diffusion transformer and inpainting c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import backward
 from .attention import (
     KeyMask,
     attend_valid,
@@ -113,14 +115,25 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, c: DiTConstants) -> Tensor:
         """x [B, N, D] -> [B, N, D]."""
-        rows, dtype = self.to_qkv(x).unflatten(-1, self.rows), frames_dtype(x, self.halves)
+        rows = self.to_qkv(x).unflatten(-1, self.rows)
+        if torch.is_grad_enabled():
+            gains = self.q_norm.gain(x), self.k_norm.gain(x)
+            make = partial(self._heads, c=c)
+            q, k, v = backward.attention_heads(rows, gains, make, c.rotary, HEAD_EPS)
+        else:
+            q, k, v = self._heads(rows, c)
+        mixed = attend_valid(q, k, v, c.frame_keys)
+        return self.to_out(merge_heads(mixed, self.halves, x.dtype))
+
+    def _heads(self, rows: Tensor, c: DiTConstants) -> backward.Heads:
+        """Queries, keys and values of `rows` [B, N, 3 or 5, H, 64]; spare tokens get no keys."""
+        dtype = frames_dtype(rows, self.halves)
         q = _norm_and_rotate(rows[:, :, 0::3], self.q_norm, c.rotary).to(dtype)
         k = _norm_and_rotate(rows[:, :, 1::3], self.k_norm, c.rotary).to(dtype)
         v = heads_first(rows[:, :, 2:3].expand(-1, -1, self.halves, -1, -1), dtype)
         if c.spare:
             k, v = k[:, :, : -c.spare], v[:, :, : -c.spare]
-        mixed = attend_valid(q, k, v, c.frame_keys)
-        return self.to_out(merge_heads(mixed, self.halves, x.dtype))
+        return q, k, v
 
 
 def _norm_and_rotate(x: Tensor, norm: RMSNorm, rotary: RotaryTable) -> Tensor:
@@ -200,8 +213,8 @@ class DiTBlock(nn.Module):
         if not torch.is_grad_enabled():
             x[:, self.memory_tokens : stop] += local
             return x
-        memory, frames = x[:, : self.memory_tokens], x[:, self.memory_tokens : stop]
-        return torch.cat([memory, frames + local, x[:, stop:]], dim=1)
+        local = local.expand(-1, stop - self.memory_tokens, -1)
+        return backward.rows_added(x, local, self.memory_tokens)
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:
@@ -211,12 +224,15 @@ def _add(x: Tensor, y: Tensor) -> Tensor:
 def _add_gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     """x + y * sigmoid(1 - gate)."""
     gate = torch.sigmoid(1 - gate)
-    return torch.addcmul(x, y, gate) if torch.is_grad_enabled() else x.addcmul_(y, gate)
+    return backward.gate_added(x, y, gate) if torch.is_grad_enabled() else x.addcmul_(y, gate)
 
 
 def _modulate(x: Tensor, norm: RMSNorm, scale: Tensor, shift: Tensor) -> Tensor:
     """AdaLN: norm(x) * (1 + scale) + shift; x [B, N, D], scale and shift [B, 1, D], float32."""
-    return norm.normalised(x).mul_(norm.gain(x) * (1 + scale)).add_(shift)
+    factor = norm.gain(x) * (1 + scale)
+    if torch.is_grad_enabled():
+        return backward.modulated(x, factor, shift, norm.eps)
+    return norm.normalised(x).mul_(factor).add_(shift)
 
 
 class _RotaryFrequencies(nn.Module):

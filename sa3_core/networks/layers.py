@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backward import gated, modulated
 from .ops import Ops
 
 Gate = Literal["silu", "sin"]
@@ -52,6 +53,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return modulated(x, self.gain(x), None, self.eps)
         return self.normalised(x).mul_(self.gain(x))
 
     def normalised(self, x: Tensor) -> Tensor:
@@ -102,12 +105,12 @@ class GatedLinear(nn.Module):
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        both = self.proj(x)
+        if self.gate == "silu" and torch.is_grad_enabled():
+            return gated(both)
+        value, gate = both.chunk(2, dim=-1)
         # In place: the projection is this call's own and by far the widest tensor of a layer.
-        if self.gate == "silu":
-            gate = F.silu(gate, inplace=not torch.is_grad_enabled())
-        else:
-            gate = gate.mul_(math.pi).sin_()
+        gate = F.silu(gate, inplace=True) if self.gate == "silu" else gate.mul_(math.pi).sin_()
         return value * gate
 
 

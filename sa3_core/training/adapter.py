@@ -164,9 +164,9 @@ class TrainedAdapter(nn.Module):
         }
 
     @property
-    def gains(self) -> int:
-        """Magnitudes that each layer is multiplied with."""
-        return len(RULES[self.settings.adapter_type.removesuffix(XS_SUFFIX)].axes)
+    def scales_inputs(self) -> bool:
+        """Whether there are magnitudes of columns."""
+        return 1 in RULES[self.settings.adapter_type.removesuffix(XS_SUFFIX)].axes
 
     def end_backward(self) -> None:
         """Gradients are where they belong."""

@@ -5,30 +5,36 @@ No type needs the adapted weight itself: with L R the low-rank product and s its
     W' = diag(g) (W + s L R) diag(c)   =>   y = g * (W (c * x) + s L (R (c * x)))
 
 where g and c are magnitudes over norms of rows and columns. The norms' squares take |w|^2,
-s w.(L R) and s^2 |L R|^2, so that no gradient of a whole weight is ever made; they are computed
-once per step.
+s w.(L R) and s^2 |L R|^2, so that no gradient of a whole weight is ever made. Those of rows alone,
+in float32, are made by the layer's own products (`products`), all others once per step.
 
 Source: arXiv 2106.09685 (LoRA), 2402.09353 (DoRA), 2405.17604 (LoRA-XS), 2412.06441 (BoRA).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..adapters.bases import Bases
 from ..adapters.rules import RULES, XS_SUFFIX
 from ..networks.quantised import QuantisedLinear
-
-_EPS = 1e-12  # added to norms, as in the rebuilt weight
+from .products import NORM_EPS, Frozen, adapted_product, root
 
 
 @dataclass(frozen=True, eq=False)
 class _Effective:
-    """What one step's tensors make of a layer: low-rank sides, gain of rows, gain of columns."""
+    """What one step's tensors make of a layer.
+
+    Attributes:
+        left: [out, r], the scale in it.
+        right: [r, in].
+        rows: [out], gain of rows; None = 1, or made by the product.
+        columns: [in], gain of columns; None = 1.
+    """
 
     left: Tensor
     right: Tensor
@@ -99,16 +105,12 @@ class Branch(nn.Module):
         for axis in set(self._rule.axes):
             self._squares[axis] = weight.square().sum(dim=1 - axis)
         for name, axis in zip(self._rule.names, self._rule.axes, strict=True):
-            setattr(self, name, nn.Parameter(_root(self._squares[axis])))
+            setattr(self, name, nn.Parameter(root(self._squares[axis])))
         self._now: _Effective | None = None
 
-    def attach(self) -> list[torch.utils.hooks.RemovableHandle]:
-        """Let the layer compute with the branch until the handles are removed."""
-        layer = self._layer[0]
-        handles = [layer.register_forward_hook(self._after)]
-        if 1 in self._rule.axes:
-            handles.append(layer.register_forward_pre_hook(self._before))
-        return handles
+    def attach(self) -> list["Attached"]:
+        """Let the layer compute with the branch until what comes back is removed."""
+        return [Attached(self._layer[0], self._adapted)]
 
     def begin_step(self, dropout: float = 0.0, generator: torch.Generator | None = None) -> None:
         """Compute what the parameters make of the layer; once per forward pass.
@@ -121,23 +123,35 @@ class Branch(nn.Module):
         if dropout > 0:
             kept = torch.rand(1, right.shape[1], generator=generator) >= dropout
             right = right * (kept.to(right) / (1 - dropout))
+        if self.scale != 1:
+            left = left * self.scale
+        if self._norms_ride_along:
+            self._now = _Effective(left, right, None, None)
+        else:
+            self._now = self._effective(left, right)
+
+    @property
+    def _norms_ride_along(self) -> bool:
+        """Whether the layer's own products make the rows' norms: of float32, and rows alone."""
+        weight = self._layer[0].get_parameter("weight")
+        return self._rule.axes == (0,) and weight.dtype == torch.float32
+
+    def _effective(self, left: Tensor, right: Tensor) -> _Effective:
+        """Both sides, the scale in them, and what rows and columns are multiplied with."""
         rows = columns = None
         for name, axis in zip(self._rule.names, self._rule.axes, strict=True):
             magnitude = self.get_parameter(name)
             if axis == 0:
-                rows = magnitude / (self._row_norms(left, right) + _EPS)
+                rows = magnitude / (self._row_norms(left, right) + NORM_EPS)
             else:
-                columns = magnitude / (self._column_norms(left, right, rows) + _EPS)
-        self._now = _Effective(left, right, rows, columns)
+                columns = magnitude / (self._column_norms(left, right, rows) + NORM_EPS)
+        return _Effective(left, right, rows, columns)
 
     @torch.no_grad()
     def squares(self) -> tuple[float, float]:
         """Squared norms of the change of the weight, and of the weight itself."""
-        before, now = self._now, self.weight
-        self.begin_step()
-        effective, self._now = self._now, before
-        assert effective is not None
-        changed = now + self.scale * (effective.left @ effective.right)
+        now, effective = self.weight, self._unchanging()
+        changed = now + effective.left @ effective.right
         if effective.rows is not None:
             changed *= effective.rows[:, None]
         if effective.columns is not None:
@@ -147,24 +161,23 @@ class Branch(nn.Module):
     @torch.no_grad()
     def plain(self) -> "PlainBranch":
         """What the branch does, in the terms of other programs."""
-        before = self._now
-        self.begin_step()
-        now, self._now = self._now, before
-        assert now is not None
+        now = self._unchanging()
         rows = columns = None
         if now.rows is not None:
-            rows = now.rows * _root(self._squares[0])
+            rows = now.rows * root(self._squares[0])
         if now.columns is not None:
             columns = now.columns * self._column_norms(now.left, now.right, now.rows)
-        return PlainBranch(self.scale * now.left, now.right, rows, columns)
+        return PlainBranch(now.left, now.right, rows, columns)
+
+    def _unchanging(self) -> _Effective:
+        """What the parameters make of the layer without dropout."""
+        left, right = self._sides()
+        return self._effective(left * self.scale, right)
 
     @property
     def weight(self) -> Tensor:
         """The frozen weight, float32 [out, in]."""
-        layer = self._layer[0]
-        if isinstance(layer, QuantisedLinear):
-            return layer.widened(torch.float32)
-        return layer.get_parameter("weight").flatten(1).float()
+        return self._weight_in(torch.float32)
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -179,13 +192,13 @@ class Branch(nn.Module):
         return self.get_parameter("lora_B"), self.get_parameter("lora_A")
 
     def _row_norms(self, left: Tensor, right: Tensor) -> Tensor:
-        """Lengths of the rows of W + s L R, [out]."""
+        """Lengths of the rows of W + L R, [out]."""
         cross = (left * self._times(right.T, False)).sum(dim=1)
         own = ((left @ (right @ right.T)) * left).sum(dim=1)
-        return _root(self._squares[0] + 2 * self.scale * cross + self.scale**2 * own)
+        return root(self._squares[0] + 2 * cross + own)
 
     def _column_norms(self, left: Tensor, right: Tensor, gain: Tensor | None) -> Tensor:
-        """Lengths of the columns of diag(gain) (W + s L R), [in]."""
+        """Lengths of the columns of diag(gain) (W + L R), [in]."""
         if gain is None:
             squares, weighted = self._squares[1], left
         else:
@@ -197,30 +210,45 @@ class Branch(nn.Module):
             weighted = left * gain.square()[:, None]
         cross = (self._times(weighted, True).T * right).sum(dim=0)
         own = (((left.T @ weighted) @ right) * right).sum(dim=0)
-        return _root(squares + 2 * self.scale * cross + self.scale**2 * own)
+        return root(squares + 2 * cross + own)
 
     def _times(self, values: Tensor, turned: bool) -> Tensor:
         """W values, or W^T values, [_, r]."""
         return cast(Tensor, _TimesFrozen.apply(values, self, turned))
 
-    def _before(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert self._now is not None
-        assert self._now.columns is not None
-        x = args[0]
-        return (torch.addcmul(x, x, _beside(self._now.columns - 1, x, layer)),)
-
-    def _after(self, layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        assert self._now is not None
-        x, now = args[0], self._now
+    def _adapted(self, x: Tensor) -> Tensor:
+        """What the layer makes of x with the branch."""
+        layer, now = self._layer[0], self._now
+        assert now is not None
         x = x.transpose(1, 2) if isinstance(layer, nn.Conv1d) else x
-        low = F.linear(F.linear(x, now.right.to(x)), (self.scale * now.left).to(x))
-        low = low.transpose(1, 2) if isinstance(layer, nn.Conv1d) else low
-        out = out + low
-        if now.rows is None:
-            return out
-        bias = getattr(layer, "bias", None)
-        scaled = out if bias is None else out - _beside(bias, out, layer)
-        return torch.addcmul(out, scaled, _beside(now.rows - 1, out, layer))
+        if now.columns is not None:
+            x = torch.addcmul(x, x, (now.columns - 1).to(x))
+        rows, squares = now.rows, None
+        if self._norms_ride_along:
+            rows, squares = self.get_parameter(self._rule.names[0]), self._squares[0]
+        frozen = Frozen(self._weight_in, getattr(layer, "bias", None), squares)
+        left, right = now.left.to(x), now.right.to(x)
+        out = adapted_product(x, left, right, None if rows is None else rows.to(x), frozen)
+        return out.transpose(1, 2) if isinstance(layer, nn.Conv1d) else out
+
+    def _weight_in(self, dtype: torch.dtype) -> Tensor:
+        """The frozen weight [out, in] in a dtype."""
+        layer = self._layer[0]
+        if isinstance(layer, QuantisedLinear):
+            return layer.widened(dtype)
+        return layer.get_parameter("weight").detach().flatten(1).to(dtype)
+
+
+class Attached:
+    """A layer that computes something else in its place."""
+
+    def __init__(self, layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+        self._layer = layer
+        layer.forward = forward
+
+    def remove(self) -> None:
+        """The layer computes as before."""
+        del self._layer.forward
 
 
 class _TimesFrozen(torch.autograd.Function):
@@ -238,14 +266,3 @@ class _TimesFrozen(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         weight = ctx.branch.weight
         return (weight if ctx.turned else weight.T) @ grads[0], None, None
-
-
-def _beside(values: Tensor, x: Tensor, layer: nn.Module) -> Tensor:
-    """One value per channel, in x's type, to multiply x with."""
-    values = values.to(x)
-    return values[:, None] if isinstance(layer, nn.Conv1d) else values
-
-
-def _root(squares: Tensor) -> Tensor:
-    """Square roots; 0 where rounding went below."""
-    return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()

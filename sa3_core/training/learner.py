@@ -20,8 +20,8 @@ class Learner(Protocol):
     suffix: str
 
     @property
-    def gains(self) -> int:
-        """Magnitudes that each layer is multiplied with."""
+    def scales_inputs(self) -> bool:
+        """Whether the inputs of layers are multiplied with magnitudes, which keeps them twice."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:

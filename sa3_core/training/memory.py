@@ -26,17 +26,17 @@ class KeptBytes:
 
     Attributes:
         float32, half: of a block.
-        gain32, gain_half: more for each of a LoRA's magnitudes.
+        scaled32, scaled_half: more where the inputs of layers are multiplied with magnitudes.
     """
 
     float32: int
     half: int
-    gain32: int
-    gain_half: int
+    scaled32: int
+    scaled_half: int
 
 
-PLAIN = KeptBytes(float32=152, half=110, gain32=68, gain_half=38)
-DIFFERENTIAL = KeptBytes(float32=205, half=150, gain32=80, gain_half=45)
+PLAIN = KeptBytes(float32=136, half=78, scaled32=57, scaled_half=29)
+DIFFERENTIAL = KeptBytes(float32=182, half=118, scaled32=57, scaled_half=29)
 ENDS = 41  # outside of the blocks, in every precision and type
 RECOMPUTED = 4  # of a block that runs again: its input alone
 
@@ -84,8 +84,8 @@ def estimate(
     config = model.config.dit
     assert config is not None
     kept = DIFFERENTIAL if config.differential else PLAIN
-    wide, gains = model.dtype == torch.float32, learner.gains
-    block = kept.float32 + gains * kept.gain32 if wide else kept.half + gains * kept.gain_half
+    wide, scaled = model.dtype == torch.float32, int(learner.scales_inputs)
+    block = kept.float32 + scaled * kept.scaled32 if wide else kept.half + scaled * kept.scaled_half
     items = settings.batch // (settings.accumulate * world)
     values = config.width * items * (config.memory_tokens + settings.frames)
     every = RECOMPUTED * config.depth + block if recompute else block * config.depth

@@ -30,11 +30,11 @@ class TrainedModel:
     Attributes:
         stem: what its folders are called.
         suffix: none.
-        gains: none.
+        scales_inputs: no.
     """
 
     stem, suffix = "model", ""
-    gains = 0
+    scales_inputs = False
 
     def __init__(self, model: SA3Model, source: Checkpoint) -> None:
         """Take over a model's weights; the file is never written to.

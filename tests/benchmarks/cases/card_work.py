@@ -199,8 +199,8 @@ def training(question: Question) -> dict[str, Any]:
     adapter = TrainedAdapter(model, AdapterSettings(question.form, 16))
     with adapter.attached():
         step = step_of(model, inputs, adapter.parameters(), adapter.begin_step, recompute=True)
-        seconds, peak = measured(step, device, ROUNDS)
-    return {"seconds": seconds, "memory": peak}
+        found = measured(step, device, ROUNDS)
+    return {"seconds": found.seconds, "memory": found.peak}
 
 
 def loading(question: Question) -> dict[str, Any]:

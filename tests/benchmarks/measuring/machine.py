@@ -32,19 +32,6 @@ def give_back_free_memory() -> None:
         getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: None)(0)
 
 
-_MMAP_THRESHOLD = -3  # malloc.h, M_MMAP_THRESHOLD
-SMALL_BLOCKS, LARGE_BLOCKS = 2**20, 2**25  # the second is glibc's own most
-
-
-def map_blocks_from(least: int) -> None:
-    """Have glibc map larger blocks by themselves, so that a peak is of what is in use.
-
-    That takes time at each block: of the rest of a measurement it is left out by LARGE_BLOCKS.
-    """
-    if sys.platform == "linux":
-        getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)(_MMAP_THRESHOLD, least)
-
-
 def resident() -> float | None:
     """Bytes of this process in memory, None where that cannot be told."""
     return _status("VmRSS")
