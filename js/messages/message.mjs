@@ -54,14 +54,16 @@ export class Message {
   /** Say something; `isLive`: until the node ends. */
   say(text, isLive = false) {
     this.isLive = isLive;
-    if (text === this.text) return;
+    if (text !== this.text) this.#show(text);
+    this.fit(); // also the same text: what held the height while it ran is over
+  }
+
+  #show(text) {
     this.text = text;
     if (text) this.#place();
-    if (this.widget) {
-      this.element.textContent = text;
-      setHidden(this.widget, !text);
-    }
-    this.fit();
+    if (!this.widget) return;
+    this.element.textContent = text;
+    setHidden(this.widget, !text);
   }
 
   #place() {
@@ -86,10 +88,13 @@ export class Message {
   fit() {
     if (!this.widget) return;
     const before = this.lines ? this.height + GAP : 0;
-    this.width = this.element.clientWidth || this.node.size[0] - 2 * MARGIN;
-    const wanted = this.text ? Math.min(linesOf(this.text, this.width), MOST_LINES) : 0;
-    // While it runs, the text changes every moment: the node must not jump.
-    const lines = this.isLive ? Math.max(wanted, this.lines) : wanted;
+    const width = this.element.clientWidth || this.node.size[0] - 2 * MARGIN;
+    const wanted = this.text ? Math.min(linesOf(this.text, width), MOST_LINES) : 0;
+    // While it runs, the text changes every moment: the node must not jump. What was counted for
+    // another width, as of an element that the page had not yet laid out, counts no more.
+    const least = this.isLive && width === this.width ? this.lines : 0;
+    this.width = width;
+    const lines = Math.max(wanted, least);
     if (lines === this.lines) return;
     this.lines = lines;
     const pixels = `${lines * LINE_HEIGHT}px`;

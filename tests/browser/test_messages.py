@@ -84,6 +84,39 @@ def test_what_nodes_say_stays_after_the_run(ui, renderer):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_node_is_as_tall_as_its_last_words_need(ui, renderer):
+    """A busy page lays an element out late: lines counted for a sliver of it made the node taller
+    for good, where what was said while it ran was also what it said last."""
+    prepare(ui, renderer)
+    ui.queue()
+    wait_for(ui, "pingpong, 8 steps")
+    told = """([id, late]) => {
+        const node = app.graph.getNodeById(id), message = node.sa3Message, { text } = message;
+        const found = [[message.lines, node.size[1]]];
+        const note = () => found.push([message.lines, node.size[1]]);
+        const sliver = { configurable: true, get: () => 30 };
+        message.say("");
+        Object.defineProperty(message.element, "clientWidth", sliver);
+        message.say(text, true);
+        note();
+        if (late) delete message.element.clientWidth;
+        message.fit();
+        note();
+        delete message.element.clientWidth;
+        message.say(text);
+        note();
+        return found;
+    }"""
+    before, narrow, wide, after = ui.page.evaluate(told, [SAMPLER, True])
+    assert before == wide == after
+    assert narrow[0] == 6
+    assert narrow[1] > before[1] + 60
+    before, narrow, still, after = ui.page.evaluate(told, [SAMPLER, False])
+    assert narrow == still
+    assert before == after
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_page_opened_again_asks_the_history(ui, renderer):
     prepare(ui, renderer)
     ui.queue()
