@@ -115,7 +115,7 @@ def test_the_published_way_of_training_starts_from_the_weights_and_is_taken_out_
         assert any(p.requires_grad for p in one.parameters())
     chosen = train.cases(Options(only=("medium",), seconds=(47.0,)))
     assert [(c.size, c.kind, c.seconds) for c in chosen] == [("medium", "dora-rows", 47.0)]
-    assert len(train.cases(Options())) == 11
+    assert len(train.cases(Options())) == 9
 
 
 def test_scheduling_is_what_lies_between_a_workers_rows_and_has_a_limit():
