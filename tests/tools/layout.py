@@ -37,12 +37,13 @@ ARRANGE = """function arrange(nodes, top) {
 # What a template's graph does, in columns: a group for each step, plumbing as title bars. Below a
 # node is room for what it says after a run, in both renderers; see template_columns.py.
 IN_COLUMNS = """function inColumns(nodes, columns) {
-    const GAP_X = 40, TITLE = 30, ABOVE = 30, GROUP_TOP = 68, SIDE = 12, END = 8;
+    const GAP_X = 40, TITLE = 30, ABOVE = 30, GROUP_TOP = 62, SIDE = 12, END = 8;
     // On a small screen the page makes the nodes, not the groups, so wide and centres them; of a
     // taller graph the groups' titles would lie under the page's own bars.
+    const SPARE = 6; // of a graph that has to be taller
     const FITTED = 1008, BELOW_BARS = 298; // px; the latter up to the middle of the screen
     const wide = columns.reduce((sum, { width }) => sum + width + GAP_X, -GAP_X);
-    const LOWEST = Math.floor(2 * ((BELOW_BARS * wide) / FITTED - GROUP_TOP)) + TITLE;
+    const LOWEST = Math.floor(2 * ((BELOW_BARS * wide) / FITTED - GROUP_TOP - SPARE)) + TITLE;
     const NOTE = 230;
     const TEXT_ROOM = 60; // for a prompt of some lines, where its column is one step
     // Nodes 2.0 makes its nodes taller by these shares.

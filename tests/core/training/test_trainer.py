@@ -16,7 +16,7 @@ from sa3_core.training.batches import cut, pick, prompts_of, tag_orders
 from sa3_core.training.settings import TrainSettings
 from sa3_core.training.trainer import Trainer
 from tests.helpers.clips import encoded_clips
-from tests.helpers.support import rel_l2, tiny_checkpoint
+from tests.helpers.support import tiny_checkpoint
 from tests.helpers.texts import spoken
 
 SETTINGS = TrainSettings(steps=6, batch=2, frames=12, rate=1e-3, schedule="inverse", clip_norm=1.0)
@@ -66,8 +66,12 @@ def test_a_batch_in_parts_is_the_batch(model):
     assert two.loss == pytest.approx(one.loss, rel=1e-6)
     assert two.items == pytest.approx(one.items, rel=1e-6)
     assert len(one.levels) == 2
-    for name, value in whole.learner.tensors().items():
-        assert rel_l2(parts.learner.tensors()[name].grad, value.grad) <= 2e-4, name
+    wanted = {name: value.grad for name, value in whole.learner.tensors().items()}
+    largest = max(float(grad.norm()) for grad in wanted.values())
+    for name, grad in wanted.items():
+        difference = float((parts.learner.tensors()[name].grad - grad).norm())
+        # Nothing but rounding is left where a layer gets nothing: where nothing is kept, no mask.
+        assert difference <= 2e-4 * float(grad.norm()) + 1e-8 * largest, name
 
 
 def test_a_loss_that_is_not_finite_stops_before_anything_changes(model):
