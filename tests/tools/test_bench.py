@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ def test_products_in_8_bits_have_a_verdict(monkeypatch) -> None:
     threads = torch.get_num_threads()
     table = int8.run(Options(quick=True, seconds=(10.0,)))
     assert torch.get_num_threads() == threads
+    for name in ("int8 in bf16", "int8 in fp32"):
+        assert re.search(rf"\| {name} \| \d\.\d+ \(", table), name
     for name in ("fp32", "bf16", "int8", "int8 with rounding", "verdict"):
         assert f"| 10 s | 238 | {name} |" in table
 

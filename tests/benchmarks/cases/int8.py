@@ -1,7 +1,9 @@
-"""What 8-bit products are worth on this processor: torch's own at the shapes of a DiT block.
+"""What 8-bit products are worth on this processor: torch's own at the shapes of a DiT block, and
+whole steps of a generation.
 
-Seconds of the thread that computes, so that what else runs on the machine matters little; the ways
-take turns, and the table has the median over rounds with the lowest and the highest.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` measures as on a processor without AMX. Seconds of the thread
+that computes, so that what else runs on the machine matters little; the ways take turns, and the
+tables have the median over rounds with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -9,13 +11,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sa3_core.checkpoints.load import load_model
+from sa3_core.networks import attention, integer
 from sa3_core.networks.integer import IN_INTEGERS, integer_linear
+from tests.benchmarks.cases.budget import STEPS, bfloat16_pays, piece
 from tests.benchmarks.cases.options import Options
+from tests.benchmarks.checkpoints import checkpoint
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.peak import ways
 
@@ -24,6 +31,13 @@ SHAPES = ((1024, 3072), (1024, 1024), (1024, 8192), (4096, 1024))
 ROWS = {10.0: 238, 30.0: 452, 120.0: 1356}  # seconds of audio -> frames with memory tokens
 ROUNDS, CALLS = 5, 2
 WORTH_IT = 1.6  # times bfloat16's rate
+STEP_SECONDS, STEP_ROUNDS = 10.0, 3
+FORMS = {  # what is computed in, what blocks are stored in
+    "bf16": (torch.bfloat16, None),
+    "fp32": (torch.float32, None),
+    "int8 in bf16": (torch.bfloat16, "int8"),
+    "int8 in fp32": (torch.float32, "int8"),
+}
 HEADER = ("audio", "rows", "product", "GFLOP/s (lowest - highest)", "of bf16", "of fp32")
 
 
@@ -45,6 +59,7 @@ def run(options: Options) -> str:
         with torch.inference_mode():
             for seconds in lengths:
                 lines += table(seconds, options.rounds or (1 if options.quick else ROUNDS))
+            lines += ["", *steps(options)]
     finally:
         torch.set_num_threads(before)
     return "\n".join([*lines, ""])
@@ -72,6 +87,34 @@ def table(seconds: float, rounds: int) -> list[str]:
     return [*lines, f"| {seconds:g} s | {rows} | verdict | {verdict} | {gain:.2f}x | |"]
 
 
+def steps(options: Options) -> list[str]:
+    """Whole steps of a generation: rows of a table, by what they are computed and stored in."""
+    folder = checkpoint("tiny-s" if options.quick else "small-music")
+    seconds = STEP_SECONDS / (10 if options.quick else 1)
+    pays = bfloat16_pays()
+    taken: dict[str, list[float]] = {name: [] for name in FORMS}
+    with (
+        patch.object(attention, "BFLOAT16_PAYS", pays),
+        patch.object(integer, "BFLOAT16_IS_FASTER", pays),
+    ):
+        works = {
+            name: piece(load_model(folder, dtype=dtype, storage=storage), seconds, 1)[0]
+            for name, (dtype, storage) in FORMS.items()
+        }
+        for _ in range(options.rounds or (1 if options.quick else STEP_ROUNDS)):
+            for name, work in works.items():
+                if not taken[name]:
+                    work()
+                taken[name].append(_timed(work) / STEPS)
+    half = statistics.median(taken["bf16"])
+    lines = [f"Steps of {seconds:g} s:", "", "| form | seconds a step | of bf16 |", "|---|---|---|"]
+    for name, found in taken.items():
+        middle = statistics.median(found)
+        span = f"{min(found):.3f} - {max(found):.3f}"
+        lines.append(f"| {name} | {middle:.3f} ({span}) | {middle / half:.2f}x |")
+    return lines
+
+
 def products(rows: int, inner: int, outer: int) -> dict[str, Callable[[], Tensor]]:
     """One product in every way that this torch has."""
     x, weight = torch.randn(rows, inner), torch.randn(outer, inner) * inner**-0.5
@@ -91,7 +134,7 @@ def products(rows: int, inner: int, outer: int) -> dict[str, Callable[[], Tensor
     return found
 
 
-def _timed(work: Callable[[], Tensor]) -> float:
+def _timed(work: Callable[[], object]) -> float:
     start = time.thread_time()
     work()
     return max(time.thread_time() - start, 1e-9)
