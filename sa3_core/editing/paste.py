@@ -145,13 +145,13 @@ def _paste_item(made: Tensor, waveform: Tensor, layout: Layout, fade: int) -> Te
     out = made.new_zeros(made.shape[0], layout.length)
     out[:, start:end] = waveform[:, : end - start]
     kept = out.clone()
+    loudest = max(1.0, float(kept.abs().max()))
     for index, (first, last) in enumerate(layout.spans):
         left, right = seams(layout, index, fade)
         gains = _seam_gains(kept, made, layout, index)
         part, under = made[:, first:last], kept[:, first:last]
         decibels = _gain_curve((left, right), gains, last - first, layout.rate)
-        highest = max(1.0, float(kept.abs().max()), float(part.abs().max()))
-        part = part * _below(highest, part, decibels).to(made)
+        part = part * _below(max(loudest, float(part.abs().max())), part, decibels).to(made)
         part = _join(part, under, left, kept[:, max(first - 1, 0)])
         edge = kept[:, min(last, layout.length - 1)]
         out[:, first:last] = _join(part.flip(-1), under.flip(-1), right, edge).flip(-1)
