@@ -168,6 +168,11 @@ class TrainedAdapter(nn.Module):
         """Whether there are magnitudes of columns."""
         return 1 in RULES[self.settings.adapter_type.removesuffix(XS_SUFFIX)].axes
 
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether the layers' inputs are asked for again: not where bases stay as they are."""
+        return not self.settings.adapter_type.endswith(XS_SUFFIX)
+
     def end_backward(self) -> None:
         """Gradients are where they belong."""
 

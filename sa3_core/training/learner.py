@@ -24,6 +24,11 @@ class Learner(Protocol):
         """Whether the inputs of layers are multiplied with magnitudes, which keeps them twice."""
         ...
 
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether the inputs of layers are asked for on the way back."""
+        ...
+
     def tensors(self) -> dict[str, Tensor]:
         """What is optimised, float32, by name; always the same tensors."""
         ...

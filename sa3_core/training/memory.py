@@ -22,21 +22,31 @@ _SHARE = 0.9  # of what is free: allocators leave gaps
 
 @dataclass(frozen=True)
 class KeptBytes:
-    """Bytes that autograd keeps per value (token times width), by the precision computed in.
+    """Bytes that autograd keeps per value (token times width).
 
     Attributes:
-        float32, half: of a block.
-        scaled32, scaled_half: more where the inputs of layers are multiplied with magnitudes.
+        block: all of a block.
+        scaled: more where the inputs of layers are multiplied with magnitudes.
+        inputs: less where nobody asks for those inputs again; where they are also scaled, nothing.
     """
 
-    float32: int
-    half: int
-    scaled32: int
-    scaled_half: int
+    block: int
+    scaled: int
+    inputs: int
+
+    def of(self, scaled: bool, asked: bool) -> int:
+        """Of a block with adapters of a type."""
+        if scaled == asked:
+            return self.block + (self.scaled if scaled else -self.inputs)
+        return self.block
 
 
-PLAIN = KeptBytes(float32=136, half=78, scaled32=57, scaled_half=29)
-DIFFERENTIAL = KeptBytes(float32=182, half=118, scaled32=57, scaled_half=29)
+KEPT = {  # differential attention, float32
+    (False, True): KeptBytes(block=136, scaled=57, inputs=44),
+    (False, False): KeptBytes(block=78, scaled=29, inputs=22),
+    (True, True): KeptBytes(block=182, scaled=57, inputs=51),
+    (True, False): KeptBytes(block=118, scaled=29, inputs=25),
+}
 ENDS = 41  # outside of the blocks, in every precision and type
 RECOMPUTED = 4  # of a block that runs again: its input alone
 
@@ -83,9 +93,8 @@ def estimate(
     """
     config = model.config.dit
     assert config is not None
-    kept = DIFFERENTIAL if config.differential else PLAIN
-    wide, scaled = model.dtype == torch.float32, int(learner.scales_inputs)
-    block = kept.float32 + scaled * kept.scaled32 if wide else kept.half + scaled * kept.scaled_half
+    kept = KEPT[config.differential, model.dtype == torch.float32]
+    block = kept.of(learner.scales_inputs, learner.keeps_inputs)
     items = settings.batch // (settings.accumulate * world)
     values = config.width * items * (config.memory_tokens + settings.frames)
     every = RECOMPUTED * config.depth + block if recompute else block * config.depth

@@ -69,8 +69,10 @@ class _Product(torch.autograd.Function):
         out, rows, norms, turned = _forward(flat, low, left, right, gain, frozen)
         ctx.frozen, ctx.shape = frozen, x.shape
         ctx.forgets_output = rows is None  # see `networks.backward.gated`
+        learns = ctx.needs_input_grad[2]  # where `right` does not, nobody asks for x again
         ctx.save_for_backward(
-            flat, low, left, right, None if rows is None else out, rows, norms, turned
+            *(flat if learns else None, low, left, right),
+            *(None if rows is None else out, rows, norms, turned),
         )
         return out.view(*x.shape[:-1], out.shape[1])
 
@@ -79,7 +81,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat, low, left, right, out, rows, norms, turned = ctx.saved_tensors
         frozen: Frozen = ctx.frozen
-        grad = grads[0].reshape(len(flat), -1)
+        grad = grads[0].reshape(-1, grads[0].shape[-1])
         rank = len(right) if norms is not None else 0
         stacked, d_gain = grad, None
         if rows is not None:
@@ -89,7 +91,7 @@ class _Product(torch.autograd.Function):
             grad = torch.mul(grad, rows, out=stacked[: len(grad)])
         d_low = grad @ left
         d_left = (low.T @ grad).T
-        d_right = d_low.T @ flat
+        d_right = None if flat is None else d_low.T @ flat
         del flat  # where blocks run again nothing else holds it, and the next product is as large
         if norms is not None:
             assert d_gain is not None
@@ -98,16 +100,17 @@ class _Product(torch.autograd.Function):
             weighted = d_squares * left
             stacked[len(grad) :] = weighted.T
             d_left += d_squares * (turned.T + left @ (right @ right.T))
-            d_right += (left.T @ weighted) @ right
+            if d_right is not None:
+                d_right += (left.T @ weighted) @ right
             d_gain = d_gain / (norms + NORM_EPS)
         weight = frozen.weight(right.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
             d_all = linear_back(stacked, weight)
             d_x = d_all[: len(grad)].addmm_(d_low, right).view(ctx.shape)
-            if norms is not None:
+            if norms is not None and d_right is not None:
                 d_right += d_all[len(grad) :]
-        elif norms is not None:
+        elif norms is not None and d_right is not None:
             d_right += stacked[len(grad) :] @ weight
         return d_x, d_left, d_right, d_gain, None
 

@@ -31,10 +31,11 @@ class TrainedModel:
         stem: what its folders are called.
         suffix: none.
         scales_inputs: no.
+        keeps_inputs: yes.
     """
 
     stem, suffix = "model", ""
-    scales_inputs = False
+    scales_inputs, keeps_inputs = False, True
 
     def __init__(self, model: SA3Model, source: Checkpoint) -> None:
         """Take over a model's weights; the file is never written to.
