@@ -46,7 +46,9 @@ def kept_bytes(model, adapter, frames: int, recompute: bool) -> int:
 
 @pytest.mark.parametrize("variant", ["tiny-s", "tiny-m"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["lora", "dora-rows", "bora", "lora-xs", "dora-rows-xs", "dora-cols-xs", "bora-xs"])
+@pytest.mark.parametrize(
+    "kind", ["lora", "dora-rows", "bora", "lora-xs", "dora-rows-xs", "dora-cols-xs", "bora-xs"]
+)
 def test_the_estimate_is_what_autograd_keeps(variant, dtype, kind):
     model = load_model(tiny_checkpoint(variant), dtype=dtype)
     adapter = TrainedAdapter(model, AdapterSettings(kind, 2))
