@@ -33,6 +33,7 @@ CARD, LEARNING_CARD = torch.device("cuda"), torch.device("meta")
 FREE, TOTAL = 8 << 30, 16 << 30  # bytes that the card says it has
 _FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 _SEND = ("aten._to_copy", "aten.copy_", "aten.to.")
+_DEVICE = torch.ops.prim.device.default  # what `tensor.device` is of a tensor without values
 _ASK = ("aten._local_scalar_dense", "aten.is_nonzero", "aten.item")
 
 
@@ -58,19 +59,21 @@ class Card(TorchDispatchMode):
         return self.waits.total(), self.copies.total()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # half of all questions: answered before any other work
         kwargs = kwargs or {}
         wanted = _wanted_device(str(func), args, kwargs)
-        there = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and self._holds(x)]
-        if not there and (wanted is None or wanted.type != self.kind):
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if not any(map(self._holds, given)) and (wanted is None or wanted.type != self.kind):
             with _disable_current_modes():
                 return func(*args, **kwargs)
         self.operations += 1
-        return self._run(func, args, kwargs, wanted)
+        return self._run(func, args, kwargs, wanted, given)
 
     def _holds(self, tensor: Tensor) -> bool:
         return isinstance(tensor, FakeTensor) or tensor.device.type == self.kind
 
-    def _run(self, func, args, kwargs, wanted: torch.device | None) -> Any:
+    def _run(self, func, args, kwargs, wanted: torch.device | None, given: list[Tensor]) -> Any:
         name = str(func)
         if name.startswith(_ASK):
             self.waits[f"value @ {_where()}"] += 1
@@ -85,9 +88,10 @@ class Card(TorchDispatchMode):
             if target.type == "cpu" and self._holds(source):
                 zeros = _zeros(source.shape, kwargs.get("dtype") or source.dtype)
                 return zeros if into is None else into.copy_(zeros)
-        if self.kind == "cuda":
+        if self.kind == "cuda" and not all(isinstance(x, FakeTensor) for x in given):
             args, kwargs = tree_map(_placeless, args), tree_map(_placeless, kwargs)
-        return tree_map(_real_on_cpu, func(*args, **kwargs))
+        made = func(*args, **kwargs)
+        return _real_on_cpu(made) if isinstance(made, Tensor) else tree_map(_real_on_cpu, made)
 
     def _note_move(self, source: Tensor, target: torch.device) -> None:
         if source.device.type == target.type:
@@ -117,7 +121,7 @@ def _placeless(value: Any) -> Any:
 
 
 def _real_on_cpu(value: Any) -> Any:
-    fake = isinstance(value, FakeTensor) and value.device.type == "cpu"
+    fake = isinstance(value, FakeTensor) and value.fake_device.type == "cpu"
     return _zeros(value.shape, value.dtype) if fake else value
 
 
