@@ -13,7 +13,16 @@ from sa3_core.networks.quantised import STORAGES, storages_of
 from tests.benchmarks.cases.jobs import NO_FLASH
 from tests.benchmarks.cases.options import Options
 
-PEERS = ("comfyui-sdpa", "diffusers")
+OURS = "ours eager"
+PEERS = {"comfyui-sdpa": "ComfyUI", "diffusers": "diffusers"}
+STAGES = {
+    "text": "text encoder",
+    "encode": "encoding",
+    "decode": "decoding",
+    "t2a": "text to latents",
+    "cfg": "text to latents, guidance",
+}
+RESIDENT = {"1": "all weights on the device", "0.5": "half of them", "0": "none of them"}
 # Seconds that a question may take on a card four times as slow as an H200, of which the original's
 # times are published: its process and the card's start, the weights, the work with its repetitions.
 START = 8.0
@@ -94,14 +103,14 @@ def plan(device: str, options: Options) -> list[Question]:
     if options.quick:
         sizes = [(small, 1.0), (medium, 1.0)]
     half = "fp32" if device == "cpu" else "bf16"
-    peers = PEERS if options.peers else ()
+    forms = {OURS: "this pack", **(PEERS if options.peers else {})}
     for variant, seconds in sizes:
         pieces = [
-            (f"{seconds:g} s, 8 steps, {form}", f"generation/{form}", None)
-            for form in ("ours eager", *peers)
+            (f"{seconds:g} s, 8 steps, {name}", f"generation/{form}", None)
+            for form, name in forms.items()
         ]
         pieces += [
-            (f"decode {seconds:g} s, {'chunks' if chunk else 'whole'}", "decode/ours eager", chunk)
+            (f"decode {seconds:g} s {'in chunks' if chunk else 'whole'}", f"decode/{OURS}", chunk)
             for chunk in (None, 64)
         ]
         found += [
@@ -149,11 +158,11 @@ def plan(device: str, options: Options) -> list[Question]:
         )
     for variant in (small, medium):
         found.append(Question("loading", variant, half, "loading", device, variant))
-    for share in ("1", "0.5", "0"):
+    for share, name in RESIDENT.items():
         found.append(
             Question(
                 "limits",
-                f"{small}, {float(share):.0%} resident",
+                f"{small}, {name}",
                 half,
                 "limits",
                 device,
@@ -168,13 +177,13 @@ def plan(device: str, options: Options) -> list[Question]:
 def _parity(device: str) -> Iterable[Question]:
     for variant in ("tiny-s", "tiny-m"):
         for precision in DTYPES:
-            for stage in ("text", "encode", "decode", "t2a", "cfg"):
+            for stage, name in STAGES.items():
                 why = ""
                 if stage == "text" and precision == "fp16":
                     why = "the text encoder overflows in float16 and is never run in it"
                 yield Question(
                     "parity",
-                    f"{variant} {stage}",
+                    f"{variant} {name}",
                     precision,
                     "parity",
                     device,
@@ -187,16 +196,19 @@ def _parity(device: str) -> Iterable[Question]:
 def _forms(device: str) -> Iterable[Question]:
     card = device == "cuda"
     forms = {
-        f"ours eager{NO_FLASH}": "" if card else "flash-attn runs on NVIDIA cards alone",
-        "ours compile": "",
-        "ours graph": "" if card else "CUDA graphs need an NVIDIA card",
+        f"{OURS}{NO_FLASH}": (
+            "without flash-attn",
+            "" if card else "flash-attn runs on NVIDIA cards alone",
+        ),
+        "ours compile": ("compiled", ""),
+        "ours graph": ("as a CUDA graph", "" if card else "CUDA graphs need an NVIDIA card"),
     }
     for variant in ("tiny-s", "tiny-m"):
-        for form, why in forms.items():
+        for form, (name, why) in forms.items():
             precision = "bf16" if card else "fp32"
             yield Question(
                 "forms",
-                f"{variant}, {form}, against eager",
+                f"{variant}, {name}",
                 precision,
                 "forms",
                 device,
