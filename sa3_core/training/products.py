@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..networks.ops import linear
+from ..networks.ops import linear, linear_back
 
 NORM_EPS = 1e-12  # added to norms, as in the rebuilt weight
 
@@ -68,6 +68,7 @@ class _Product(torch.autograd.Function):
         low = flat @ right.T
         out, rows, norms, turned = _forward(flat, low, left, right, gain, frozen)
         ctx.frozen, ctx.shape = frozen, x.shape
+        ctx.forgets_output = rows is None  # see `networks.backward.gated`
         ctx.save_for_backward(
             flat, low, left, right, None if rows is None else out, rows, norms, turned
         )
@@ -84,10 +85,12 @@ class _Product(torch.autograd.Function):
         if rows is not None:
             stacked = grad.new_empty(len(grad) + rank, grad.shape[1])
             d_gain = _gain_gradient(grad, out, rows, frozen.bias, stacked[: len(grad)])
+            del out
             grad = torch.mul(grad, rows, out=stacked[: len(grad)])
         d_low = grad @ left
         d_left = (low.T @ grad).T
         d_right = d_low.T @ flat
+        del flat  # where blocks run again nothing else holds it, and the next product is as large
         if norms is not None:
             assert d_gain is not None
             assert rows is not None
@@ -97,10 +100,10 @@ class _Product(torch.autograd.Function):
             d_left += d_squares * (turned.T + left @ (right @ right.T))
             d_right += (left.T @ weighted) @ right
             d_gain = d_gain / (norms + NORM_EPS)
-        weight = frozen.weight(flat.dtype)
+        weight = frozen.weight(right.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_all = stacked @ weight
+            d_all = linear_back(stacked, weight)
             d_x = d_all[: len(grad)].addmm_(d_low, right).view(ctx.shape)
             if norms is not None:
                 d_right += d_all[len(grad) :]
