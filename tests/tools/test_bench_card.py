@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.benchmarks.__main__ import main
-from tests.benchmarks.cases import card, card_work
+from tests.benchmarks.cases import card, card_report, card_work
 from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
 from tests.benchmarks.cases.card_work import QUESTIONS, parity
 from tests.benchmarks.cases.options import BenchmarkError, Options
@@ -30,6 +30,7 @@ def test_everything_is_asked_on_every_device(device: str) -> None:
     assert set(Counter(q.part for q in questions)) == set(PARTS)
     assert {q.work for q in questions} == set(QUESTIONS)
     assert len({q.name for q in questions}) == len(questions)
+    assert tuple(card_report.TITLES) == PARTS
     unable = " ".join(q.unable for q in questions)
     assert ("NVIDIA" in unable) == (device != "cuda")
     assert ("8 bits" in unable) == (device == "mps")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import re
 import subprocess
@@ -20,10 +19,10 @@ PACKAGES = ("torch", "diffusers", "flash-attn")
 TITLES = {
     "parity": "Parity: each stage of toy models on this device, held to the stored results of the "
     "original implementation",
-    "forms": "Forms: the same generation of a toy model in other ways, held to the plain one",
+    "forms": "Forms: the same work in other ways, held to the plain one unless the row says more",
     "speed": "Speed: 8 steps of the transformer, beside other implementations, and decoding",
     "lora": "LoRA: 8 steps with one of rank 16 on each feed-forward, or with none",
-    "storage": "Storage: 8 steps with the blocks' weights in 8 bits, and how far from float32",
+    "storage": "Storage: 8 steps with weights in 8 bits, and how far from float32 or what is said",
     "training": "Training: one step of a LoRA of rank 16, blocks computed again on the way back",
     "loading": "Loading: from the file to a transformer on the device",
     "limits": "Limits: 8 steps of 10 s in ComfyUI, which lends room for a part of the weights; "
@@ -86,8 +85,9 @@ def report(device: str, found: Found, quick: bool) -> str:
         f"runs after a first one. Peak memory is {MEMORY[device]}. A difference is relative L2.",
         "",
     ]
-    for part, group in itertools.groupby(found, lambda one: one[0].part):
-        lines += [f"## {TITLES[part]}", "", *_table(list(group)), ""]
+    for part, title in TITLES.items():
+        group = [(question, answer) for question, answer in found if question.part == part]
+        lines += [f"## {title}", "", *_table(group), ""] if group else []
     return "\n".join(lines)
 
 
@@ -116,10 +116,11 @@ def summary(found: Found) -> list[str]:
     held = [(q, a) for q, a in found if a.agrees is not None]
     wrong = [q.name for q, a in held if not a.agrees]
     broken = [q.name for q, a in found if a.failed]
-    without = len(broken) + sum(bool(q.unable) for q, _ in found)
-    lines = [f"{len(found) - without} of {len(found)} questions have an answer."]
-    if without > len(broken):
-        lines.append(f"{without - len(broken)} do not apply here; the remark says why.")
+    told = sum(a.seconds is not None or a.difference is not None for _, a in found)
+    left = len(found) - told - len(broken)
+    lines = [f"{told} of {len(found)} questions have an answer."]
+    if left:
+        lines.append(f"{left} do not apply here; the remark says why.")
     if broken:
         lines.append(f"**{len(broken)} could not be answered: {'; '.join(broken)}.**")
     if wrong:
