@@ -1,5 +1,8 @@
 """8-bit storage: linear weights of the blocks lie in 8 bits, and are widened at use as a rule.
 
+Where whole numbers pay, int8 is multiplied as it lies: by a kernel of comfy_kitchen, which ComfyUI
+brings, if it has one for the device, else by the core.
+
 The core's storage (`sa3_core.networks.quantised`) in ComfyUI's quantised tensors, which its memory
 manager moves, streams and patches like any other weight. Formats carry ComfyUI's names
 (`comfy.quant_ops.QUANT_ALGOS`).
