@@ -17,11 +17,17 @@ from torch.autograd.function import once_differentiable
 
 RotaryTable = tuple[Tensor, Tensor]
 Heads = tuple[Tensor, Tensor, Tensor]
+_ROWS = 256  # that stay in a processor's cache from one operation to the next
 
 
 def gated(both: Tensor) -> Tensor:
-    """value * silu(gate) of [..., value and gate]."""
-    return _Gated.apply(both)  # pyright: ignore[reportReturnType]
+    """value * silu(gate) of [..., value and gate].
+
+    It is by far the widest tensor of a block. Where what made it says that it will not ask for it
+    again (`forgets_output`), the way back writes its gradient into it.
+    """
+    free = getattr(both.grad_fn, "forgets_output", False)
+    return _Gated.apply(both, free)  # pyright: ignore[reportReturnType]
 
 
 def modulated(x: Tensor, factor: Tensor, shift: Tensor | None, eps: float) -> Tensor:
@@ -67,22 +73,38 @@ def attention_heads(
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, both: Tensor) -> Tensor:
+    def forward(ctx: Any, both: Tensor, free: bool) -> Tensor:
+        ctx.free = free
         ctx.save_for_backward(both)
         value, gate = both.chunk(2, dim=-1)
         return F.silu(gate).mul_(value)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (both,) = ctx.saved_tensors
+        if ctx.free:
+            return _gated_back_in_place(grads[0], both), None
         value, gate = both.chunk(2, dim=-1)
         out = torch.empty_like(both)
         to_value, to_gate = out.chunk(2, dim=-1)
         torch.mul(grads[0], value, out=to_gate)
         torch.ops.aten.silu_backward.grad_input(to_gate, gate, grad_input=to_gate)
         torch.ops.aten.silu.out(gate, out=to_value).mul_(grads[0])
-        return out
+        return out, None
+
+
+def _gated_back_in_place(grad: Tensor, both: Tensor) -> Tensor:
+    """Write the gradient of `both` over it, some rows at a time."""
+    rows = _ROWS if both.is_cpu else max(1, both.shape[:-1].numel())
+    parts = (side.view(-1, side.shape[-1]).split(rows) for side in (grad.contiguous(), both))
+    for given, part in zip(*parts, strict=True):
+        value, gate = part.chunk(2, dim=-1)
+        passed = F.silu(gate).mul_(given)
+        value.mul_(given)
+        torch.ops.aten.silu_backward.grad_input(value, gate, grad_input=gate)
+        value.copy_(passed)
+    return both
 
 
 class _Modulated(torch.autograd.Function):

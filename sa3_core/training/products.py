@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..networks.ops import linear
+from ..networks.ops import linear, linear_back
 
 NORM_EPS = 1e-12  # added to norms, as in the rebuilt weight
 
@@ -68,6 +68,7 @@ class _Product(torch.autograd.Function):
         low = flat @ right.T
         out, rows, norms, turned = _forward(flat, low, left, right, gain, frozen)
         ctx.frozen, ctx.shape = frozen, x.shape
+        ctx.forgets_output = rows is None  # see `networks.backward.gated`
         ctx.save_for_backward(
             flat, low, left, right, None if rows is None else out, rows, norms, turned
         )
@@ -100,7 +101,7 @@ class _Product(torch.autograd.Function):
         weight = frozen.weight(flat.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_all = stacked @ weight
+            d_all = linear_back(stacked, weight)
             d_x = d_all[: len(grad)].addmm_(d_low, right).view(ctx.shape)
             if norms is not None:
                 d_right += d_all[len(grad) :]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tests.benchmarks.cases.options import BenchmarkError, Options
 
-BENCHMARKS = ("speed", "memory", "lora", "quality", "int8", "budget", "codec", "train", "checks")
+BENCHMARKS = (
+    *("speed", "memory", "lora", "quality", "int8", "budget", "codec", "train", "encode", "checks"),
+)
 ASKED_FOR = ("card", "ratios", "scale")  # not among all: for a machine with a card, for CI, long
 NAMES = (*BENCHMARKS, *ASKED_FOR)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks.cases import int8, scale, train
+from tests.benchmarks.cases import encode, int8, scale, train
 from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.cases.options import Options
 from tests.benchmarks.cases.tasks import Plan, Row, Target
@@ -118,7 +118,15 @@ def test_the_published_way_of_training_starts_from_the_weights_and_is_taken_out_
         assert any(p.requires_grad for p in one.parameters())
     chosen = train.cases(Options(only=("medium",), seconds=(47.0,)))
     assert [(c.size, c.kind, c.seconds) for c in chosen] == [("medium", "dora-rows", 47.0)]
-    assert len(train.cases(Options())) == 9
+    assert len(train.cases(Options())) == 11
+
+
+def test_encoding_a_folder_is_told_beside_the_autoencoder() -> None:
+    rows = [line.split(" | ") for line in encode.run(Options(quick=True)).splitlines()[4:]]
+    assert [row[0] for row in rows] == ["| wav, 44100 Hz", "| flac, 48000 Hz", "| mp3, 44100 Hz"]
+    for _, whole, own, beside, _ in rows:
+        assert 0 < float(own) <= float(whole)
+        assert float(beside.rstrip("%")) >= 0
 
 
 def test_scheduling_is_what_lies_between_a_workers_rows_and_has_a_limit():

@@ -19,9 +19,20 @@ from sa3_core.networks.dit import DiffusionTransformer
 from sa3_core.networks.same import SAMEAutoencoder
 from sa3_core.text.encoder import load_t5gemma
 from sa3_core.text.encoder_file import read_encoder_file
+from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
+from sa3_core.training.step import predict, score
+from tests.benchmarks.cases import train
 from tests.benchmarks.measuring import flops
 
 FRAMES, PROMPT = 40, 10
+
+
+def _product(_: Any, first: Any, second: Any, **__: Any) -> int:
+    return 2 * first[0] * first[1] * second[1]
+
+
+# torch counts addmm, and not what writes into its first operand.
+IN_PLACE = {torch.ops.aten.addmm_: _product}
 
 
 class PlainOps:
@@ -54,6 +65,29 @@ def test_generation(differential: bool, tiny_s: Path) -> None:
 
     expected = flops.generation(config, FRAMES, PROMPT, steps=2)
     assert counted(generation) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("differential", [False, True])
+def test_training_step(differential: bool, recompute: bool) -> None:
+    rank, seconds = 4, 3.5
+    config = DiTConfig(width=128, depth=3, heads=2, differential=differential)
+    model = train.model_of(config, torch.device("cpu"))
+    inputs = train.inputs_of(seconds, model.device)
+    frames = inputs.clips.shape[-1]
+    adapter = TrainedAdapter(model, AdapterSettings("lora", rank))
+    with (
+        adapter.attached(),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter,
+    ):
+        adapter.begin_step()
+        score(predict(model, inputs, recompute), inputs).total.backward()
+    assert (config.memory_tokens + frames) % 2 == 0  # no spare row
+    context = train.TEXT_TOKENS + 2
+    expected = flops.training_step(config, frames, context, rank, recompute)
+    assert counter.get_total_flops() == pytest.approx(expected.total, rel=0.01)
+    assert expected.layers > expected.others
 
 
 def test_same_in_chunks(tiny_s: Path) -> None:

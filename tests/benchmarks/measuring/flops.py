@@ -8,6 +8,9 @@ D width, N tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from sa3_core.networks.config import DiTConfig, ResamplerConfig, SAMEConfig
 from sa3_core.text.conditioning import TEXT_WIDTH
 from sa3_core.text.encoder_file import EncoderConfig
@@ -46,6 +49,100 @@ def generation(config: DiTConfig, frames: int, prompt: int, steps: int) -> float
     """A generation of one item without guidance and inpainting."""
     context = prompt + 2
     return steps * dit_step(config, frames, context) + dit_constants(config, context)
+
+
+@dataclass(frozen=True)
+class TrainingFlops:
+    """Of a training step.
+
+    Attributes:
+        layers: products of the blocks' frozen layers with all tokens.
+        others: attention, adapters, conditioning, ends.
+    """
+
+    layers: float
+    others: float
+
+    @property
+    def total(self) -> float:
+        """Of the whole step."""
+        return self.layers + self.others
+
+
+def training_step(
+    config: DiTConfig, frames: int, context: int, rank: int, recompute: bool
+) -> TrainingFlops:
+    """A step of a LoRA on every layer, of one item: forward, and back to inputs and adapters.
+
+    Weights get no gradient. Both sides of a product in attention do.
+
+    Args:
+        config: sizes.
+        frames: valid latent frames.
+        context: different tokens of the context.
+        rank: of the LoRA.
+        recompute: blocks run again on the way back.
+    """
+    ends, block, depth = (
+        _ends(config, frames, context),
+        _block(config, frames, context),
+        config.depth,
+    )
+    every = config.memory_tokens + frames
+    layers = depth * _dense([layer for layer in block if layer[0] == every])
+    beside = depth * _dense([layer for layer in block if layer[0] != every])
+    attention, branches = depth * _attended(config, frames, context), depth * _branches(block, rank)
+    # Nobody asks for gradients of what goes in: noised latents, what is given.
+    unasked = frames * (config.channels**2 + depth * config.local_channels * config.width)
+    forward = beside + attention + branches
+    back = beside + 2 * attention + 2 * branches - unasked
+    outside = 2 * _dense(ends) + 3 * _branches(ends, rank)
+    ways = 3 if recompute else 2
+    return TrainingFlops(2 * ways * layers, 2 * ((ways - 1) * forward + back + outside))
+
+
+Layers = Sequence[tuple[int, int, int]]  # rows, inner, outer
+
+
+def _block(config: DiTConfig, frames: int, context: int) -> Layers:
+    width, pairs = config.width, 2 if config.differential else 1
+    tokens, inner = config.memory_tokens + frames, config.ff_mult * width
+    return (
+        (tokens, width, (2 * pairs + 1) * width),
+        (tokens, width, width),
+        (tokens, width, pairs * width),
+        (context, width, (pairs + 1) * width),
+        (tokens, width, width),
+        (frames, config.local_channels, width),
+        (frames, width, width),
+        (tokens, width, 2 * inner),
+        (tokens, inner, width),
+    )
+
+
+def _ends(config: DiTConfig, frames: int, context: int) -> Layers:
+    width, cond, channels = config.width, config.cond_width, config.channels
+    return (
+        *((frames, channels, channels), (frames, channels, width)),
+        *((frames, width, channels), (frames, channels, channels)),
+        *((context, cond, width), (context, width, width)),
+        *((1, config.time_features, cond), (1, cond, width), (1, width, width)),
+        *((1, config.time_features, width), (1, width, width)),
+        *((1, width, width), (1, width, 6 * width)),
+    )
+
+
+def _dense(layers: Layers) -> float:
+    return sum(rows * inner * outer for rows, inner, outer in layers)
+
+
+def _branches(layers: Layers, rank: int) -> float:
+    return sum(rows * rank * (inner + outer) for rows, inner, outer in layers)
+
+
+def _attended(config: DiTConfig, frames: int, context: int) -> float:
+    tokens, pairs = config.memory_tokens + frames, 2 if config.differential else 1
+    return 2 * pairs * tokens * (tokens + context) * config.width
 
 
 def _layers(side: ResamplerConfig, latents: int, stride: int) -> float:

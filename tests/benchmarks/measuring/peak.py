@@ -20,6 +20,8 @@ CPU_SHAPES = (
 )
 CUDA_SHAPES = ((4096, 4096, 4096), (8192, 8192, 8192), (4160, 1536, 12288), (16384, 8192, 8192))
 QUICK_SHAPES = ((256, 256, 256),)
+Shapes = tuple[tuple[int, int, int], ...]
+SECONDS_PER_LOOK = 0.04
 SECONDS_PER_CALL = 0.12  # the shortest time that one way is given on one shape
 
 
@@ -91,6 +93,18 @@ def rate(
         took = max(clock() - start, 1e-9)
         best, spent = min(best, took), spent + took
     return flops / best
+
+
+def product_rate(device: str, shapes: Shapes, clock: Clock) -> float:
+    """FLOP/s of torch's own float32 product on the best shape, a second's look."""
+    best = 0.0
+    for rows, inner, columns in shapes:
+        x, weight = (torch.randn(n, inner, device=device) for n in (rows, columns))
+        for name in PLAIN:
+            work = ways(x, weight)[name]
+            flops = 2.0 * rows * inner * columns
+            best = max(best, rate(work, flops, device, SECONDS_PER_LOOK, clock))
+    return best
 
 
 def rates(

@@ -90,11 +90,10 @@ def budget_row(took: Mapping[str, float], whole: float, limit: float, name: str)
     Args:
         took: seconds by cause.
         whole: seconds of the step, measured without looking.
-        limit: seconds of its necessary products, attention among them, at the machine's rate.
+        limit: seconds of the layers' products at the machine's rate.
         name: of the step.
     """
-    products = took[PRODUCTS] + took[ATTENTION] + took[ATTENTION_BACK]
-    least = min(limit * took[PRODUCTS] / products, took[PRODUCTS])
+    least = min(limit, took[PRODUCTS])
     shares = [least, took[PRODUCTS] - least, *(took.get(cause, 0.0) for cause in CAUSES)]
     shares.append(max(0.0, whole - sum(shares)))
     total = sum(shares)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sa3_core.checkpoints.load import load_model
 from sa3_core.networks import backward
+from sa3_core.training.products import Frozen, adapted_product
+from tests.helpers.plain_ways import gated as plain_gated
 from tests.helpers.plain_ways import plain_ways
 from tests.helpers.support import rel_l2, tiny_checkpoint
 
@@ -68,3 +70,24 @@ def test_half_precision_keeps_its_types():
     assert narrow.grad is not None
     assert narrow.grad.dtype == torch.bfloat16
     assert rel_l2(narrow.grad.float(), wide.grad) <= 5e-3
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora-rows"])
+def test_a_gate_writes_over_what_nobody_asks_for_again(kind):
+    gain = torch.ones(16) if kind == "dora-rows" else None
+    generator = torch.Generator().manual_seed(1)
+    x, left, right, weight = (
+        torch.randn(shape, generator=generator, requires_grad=shape != (16, 6))
+        for shape in ((300, 6), (16, 2), (2, 6), (16, 6))
+    )
+    frozen = Frozen(lambda _: weight, None, None)
+
+    def grads(gate) -> tuple[Tensor, Tensor, Tensor]:
+        both = adapted_product(x, left, right, gain, frozen)
+        before = both.detach().clone()
+        found = torch.autograd.grad(gate(both).sin().sum(), (x, left, right))
+        assert torch.equal(both, before) == (gate is plain_gated or gain is not None)
+        return found
+
+    for found, wanted in zip(grads(backward.gated), grads(plain_gated), strict=True):
+        assert rel_l2(found, wanted) <= 1e-6

@@ -55,6 +55,18 @@ def test_only_plain_float32_work_is_sent_there(forced):
 
 
 @needs_onednn
+def test_the_way_back_goes_there_too(forced, rel_l2):
+    grad, weight = torch.randn(64, 96), torch.randn(96, 48)
+    assert rel_l2(ops.linear_back(grad, weight), grad @ weight) < 2e-6
+    assert rel_l2(ops.linear_back(grad[:, ::2], weight[::2]), grad[:, ::2] @ weight[::2]) < 2e-6
+    assert forced == [(64, 96), (64, 48)]
+    few, half = grad[:3], grad.bfloat16()
+    assert torch.equal(ops.linear_back(few, weight), few @ weight)
+    assert torch.equal(ops.linear_back(half, weight.bfloat16()), half @ weight.bfloat16())
+    assert len(forced) == 2
+
+
+@needs_onednn
 @pytest.mark.parametrize("maker", ["AuthenticAMD", "GenuineIntel"])
 def test_the_processor_decides(monkeypatch, tmp_path, maker):
     info = tmp_path / "cpuinfo"
