@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sa3_core.adapters.loading import load_adapters
 from sa3_core.adapters.switch import AdapterSwitch
@@ -109,6 +110,30 @@ def test_a_compiler_traces_it_whole(monkeypatch, as_on_card: list[int], sums: in
         found = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=False)(x)
         assert rel_l2(found, layer(x)) < 1e-6
     assert found.shape == (2, 35, 96)
+
+
+@pytest.mark.parametrize("cards", [{0: True}, {0: False}, {}], ids=str)
+def test_a_compiler_takes_the_way_that_the_card_is_known_for(
+    monkeypatch, cards: dict[int | None, bool]
+) -> None:
+    """A card that is not known is not asked then: that would wait for it."""
+    monkeypatch.setattr(integer, "_cards", cards.copy())
+    seen: list[str] = []
+
+    def note(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Tensor]:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    torch._dynamo.reset()
+    with FakeTensorMode(), torch.no_grad():
+        x = torch.empty(2, 20, 64, device="cuda", dtype=torch.bfloat16)
+        layer = QuantisedLinear(torch.nn.Linear(64, 48, device="cuda", dtype=x.dtype), "int8")
+        made = torch.compile(layer, backend=note, fullgraph=True, dynamic=False)(x)
+    assert made.shape == (2, 20, 48)
+    assert made.dtype == x.dtype
+    assert made.is_cuda
+    assert any("_int_mm" in name for name in seen) is bool(cards.get(0))
+    assert integer._cards == cards
 
 
 def test_a_graph_of_it_is_replayed(as_on_card: list[int], recordings: list[Tape]) -> None:  # noqa: F811
