@@ -340,6 +340,17 @@ def test_many_rows_go_in_parts_of_about_one_size(monkeypatch) -> None:
     assert there.cost == (0, 0)
 
 
+def test_rows_may_lie_side_by_side(monkeypatch) -> None:
+    products = install_units(monkeypatch)  # which asks for one after the other
+    with card() as there:
+        x = on_card(torch.zeros(64, 40), torch.bfloat16).t()
+        weight, scale = on_card(torch.zeros(48, 64, dtype=torch.int8)), on_card(torch.ones(48, 1))
+        made = integer_linear(x, weight, scale, None)
+    assert made.shape == (40, 48)
+    assert products == [(40, 64, 48)]
+    assert there.cost == (0, 0)
+
+
 def test_gradients_go_through_widened_weights(monkeypatch) -> None:
     products = install_units(monkeypatch)
     weight = on_card(torch.zeros(32, 64, dtype=torch.int8))
