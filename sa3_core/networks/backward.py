@@ -134,7 +134,8 @@ class _GateAdded(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (y, gate), grad = ctx.saved_tensors, grads[0]
-        return grad, (grad * gate).to(y.dtype), (grad * y).sum(dim=1, keepdim=True)
+        d_gate = (grad * y).sum(dim=1, keepdim=True)  # first: a block holds most about here
+        return grad, (grad * gate).to(y.dtype), d_gate
 
 
 class _RowsAdded(torch.autograd.Function):

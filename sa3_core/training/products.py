@@ -85,10 +85,12 @@ class _Product(torch.autograd.Function):
         if rows is not None:
             stacked = grad.new_empty(len(grad) + rank, grad.shape[1])
             d_gain = _gain_gradient(grad, out, rows, frozen.bias, stacked[: len(grad)])
+            del out
             grad = torch.mul(grad, rows, out=stacked[: len(grad)])
         d_low = grad @ left
         d_left = (low.T @ grad).T
         d_right = d_low.T @ flat
+        del flat  # where blocks run again nothing else holds it, and the next product is as large
         if norms is not None:
             assert d_gain is not None
             assert rows is not None
@@ -98,7 +100,7 @@ class _Product(torch.autograd.Function):
             d_left += d_squares * (turned.T + left @ (right @ right.T))
             d_right += (left.T @ weighted) @ right
             d_gain = d_gain / (norms + NORM_EPS)
-        weight = frozen.weight(flat.dtype)
+        weight = frozen.weight(right.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
             d_all = linear_back(stacked, weight)
