@@ -26,7 +26,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sa3_core.networks import attention, layers
+from sa3_core.networks import attention, integer, layers
+from sa3_core.networks.quantised import SCALE
 from sa3_core.pipeline import Pipeline
 
 CARD, LEARNING_CARD = torch.device("cuda"), torch.device("meta")
@@ -156,11 +157,12 @@ def on_card(value: Tensor, dtype: torch.dtype | None = None, device: torch.devic
 
 
 def move(net: nn.Module, dtype: torch.dtype | None = None, device: torch.device = CARD) -> None:
-    """Put a net's weights and buffers on the card, in place."""
+    """Put a net's weights and buffers on the card, in place; scales of 8-bit ones stay float32."""
     for module in net.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                there = on_card(parameter, dtype, device)
+                chosen = None if name.endswith(SCALE) else dtype
+                there = on_card(parameter, chosen, device)
                 module._parameters[name] = nn.Parameter(there, requires_grad=False)
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -213,3 +215,40 @@ def install(monkeypatch: pytest.MonkeyPatch, flash: bool) -> Counter[str]:
     vars(module).update(flash_attn_func=whole, flash_attn_varlen_func=segments)
     monkeypatch.setitem(sys.modules, "flash_attn", module if flash else None)
     return calls
+
+
+def install_units(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] = (8, 6),
+    cuda: str | None = "12.8",
+) -> list[tuple[int, int, int]]:
+    """Give the card units for 8-bit products, or take them away.
+
+    Args:
+        monkeypatch: of the test.
+        capability: of the card.
+        cuda: what torch is built for, None on AMD's cards.
+
+    Returns:
+        Rows, inputs and outputs of each product; what cuBLAS refuses fails.
+    """
+    products: list[tuple[int, int, int]] = []
+    multiply = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+
+    def checked(values: Tensor, columns: Tensor) -> Tensor:
+        (rows, width), out = values.shape, columns.shape[1]
+        assert values.is_cuda
+        assert columns.is_cuda
+        assert values.is_contiguous()
+        assert columns.t().is_contiguous()
+        assert rows > 16
+        assert width % 8 == out % 8 == 0
+        products.append((rows, width, out))
+        return multiply(values, columns)
+
+    monkeypatch.setattr(torch, "_int_mm", checked)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: capability)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(integer, "_cards", {})
+    monkeypatch.setattr(integer, "_sums_are_exact", lambda card: True)  # there are no values
+    return products

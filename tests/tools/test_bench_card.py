@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from sa3_core.networks import integer, quantised
+from sa3_core.networks.integer import integer_linear
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import card, card_report, card_work
 from tests.benchmarks.cases.card_plan import Question, expected_seconds, plan
@@ -258,3 +260,67 @@ def test_parity_is_looked_at_for_real(stage: str) -> None:
         assert 0 <= found["difference"] <= found["limit"] == card_work.NEAR["fp32"]
         half = parity(replace(question, precision="bf16"))
         assert found["difference"] < half["difference"] <= half["limit"]
+
+
+def one_of(work: str) -> Question:
+    return next(q for q in plan("cpu", Options(quick=True)) if q.work == work)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_layers_in_whole_numbers_are_looked_at_for_real(monkeypatch, precision: str) -> None:
+    question = replace(one_of("product"), precision=precision)
+    found = QUESTIONS["product"](question)
+    assert 0 < found["difference"] <= found["limit"] < 0.05
+    multiply = integer._products
+
+    def faulty(values: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        sums = multiply(values, columns)
+        sums[-1] *= -1  # as of a kernel that loses the last row
+        return sums
+
+    monkeypatch.setattr(integer, "_products", faulty)
+    assert not card.Answer(**QUESTIONS["product"](question)).agrees
+
+
+def test_whole_numbers_are_held_against_widened_weights(monkeypatch) -> None:
+    question, ways = one_of("integers"), Counter[bool]()
+    pays = quantised.integers_pay
+
+    def noted(x: torch.Tensor, weight: torch.Tensor) -> bool:
+        ways[pays(x, weight)] += 1
+        return pays(x, weight)
+
+    monkeypatch.setattr(quantised, "integers_pay", noted)
+    with torch.inference_mode():
+        found = QUESTIONS["integers"](question)
+    assert ways[True] > 5 * ways[False]
+    assert found["seconds"] > 0
+    assert 0.001 < found["difference"] < 0.0316  # 30 dB
+    assert re.fullmatch(r"widened \d.*s, .*MB; 3\d\.\d dB apart", found["remark"])
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_hosts_kernel_is_held_against_the_same(monkeypatch, there: bool) -> None:
+    question = next(q for q in plan_of("forms") if q.form == "comfy_kitchen")
+    assert "for cards" in question.unable
+    by_whom: list[torch.Size] = []
+
+    def kernel(x: torch.Tensor, *layer: torch.Tensor) -> torch.Tensor | None:
+        by_whom.append(x.shape)
+        return integer_linear(x, *layer) * 1.01 if there else None
+
+    monkeypatch.setattr(card_work, "_hosts_layer", lambda: kernel)
+    found = card.Answer(**QUESTIONS["product"](question))
+    assert by_whom
+    assert found.agrees is (False if there else None)
+    assert ("no kernel" in found.remark) is not there
+
+
+@pytest.mark.parametrize("work", ["product", "integers"])
+def test_where_int8_is_widened_that_is_said(monkeypatch, work: str) -> None:
+    monkeypatch.setattr(card_work, "multiplies_integers", lambda x: False)
+    with torch.inference_mode():
+        answer = card.Answer(**QUESTIONS[work](one_of(work)))
+    assert answer.remark == card_work.WIDENED
+    assert answer.agrees is None
+    assert (answer.seconds is None) is (work == "product")

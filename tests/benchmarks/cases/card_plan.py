@@ -32,6 +32,8 @@ WORK = {
     "forms": 45.0,
     "lora": 8.0,
     "storage": 12.0,
+    "product": 4.0,
+    "integers": 14.0,
     "training": 15.0,
     "limits": 25.0,
 }
@@ -142,6 +144,7 @@ def plan(device: str, options: Options) -> list[Question]:
                 unable=why,
             )
         )
+    found += _integers(device, small, half, sorted({seconds for _, seconds in sizes[:2]}))
     for kind in ("lora", "dora-rows"):
         size = "quick" if options.quick else "small"
         found.append(
@@ -172,6 +175,35 @@ def plan(device: str, options: Options) -> list[Question]:
             )
         )
     return found
+
+
+def _integers(device: str, variant: str, half: str, lengths: list[float]) -> Iterable[Question]:
+    """int8 by products of whole numbers: a layer, and whole generations against widened weights."""
+    why = "" if device in ("cpu", "cuda") else f"{device} multiplies no whole numbers"
+    host = "" if device == "cuda" else "comfy_kitchen's kernels are for cards"
+    for form, unable in (("ours", why), ("comfy_kitchen", host)):
+        for precision in dict.fromkeys(("fp32", half)):
+            yield Question(
+                "forms",
+                f"{variant} int8 layers in whole numbers by {form}, against float64",
+                precision,
+                "product",
+                device,
+                variant,
+                form=form,
+                unable=unable,
+            )
+    for length in lengths:
+        yield Question(
+            "storage",
+            f"{variant} {length:g} s, whole numbers against widened",
+            half,
+            "integers",
+            device,
+            variant,
+            length,
+            unable=why,
+        )
 
 
 def _parity(device: str) -> Iterable[Question]:

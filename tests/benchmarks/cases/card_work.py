@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -20,7 +23,10 @@ from sa3_core.adapters.switch import AdapterSwitch, BuiltUse
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.files.published import DIT_PREFIX
+from sa3_core.networks import integer, quantised
+from sa3_core.networks.integer import integer_linear, multiplies_integers
 from sa3_core.networks.model import SA3Model
+from sa3_core.networks.quantised import quantise
 from sa3_core.pipeline import GenerateRequest, generate, load_pipeline
 from sa3_core.sampling.noise import Seeds
 from sa3_core.sampling.sample import sample_latent
@@ -30,6 +36,7 @@ from sa3_core.text.conditioning import TextConditioning
 from sa3_core.text.encoder import load_t5gemma
 from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
 from tests.benchmarks.cases.card_plan import Question
+from tests.benchmarks.cases.int8 import SHAPES
 from tests.benchmarks.cases.jobs import Job, implementation_job
 from tests.benchmarks.cases.train import (
     MEDIUM,
@@ -43,6 +50,7 @@ from tests.benchmarks.cases.train import (
 from tests.benchmarks.checkpoints import checkpoint
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.measuring.work import UnableError
+from tests.benchmarks.report import size
 from tests.helpers.support import kept_frames, load_golden, rel_l2, tiny_checkpoint
 
 ROUNDS = 3
@@ -51,6 +59,9 @@ TOYS = ("tiny-s", "tiny-m", "quick")
 PROMPT = "warm analog synth pad slow attack lush reverb 120 BPM"
 # Relative L2 that half precision may differ by; float32 is held to what the tests hold it to.
 NEAR = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
+TOY_SHAPES = ((64, 96), (96, 64))
+LAYER_ROWS = {True: 77, False: 1356}  # of toys and of 120 s
+WIDENED = "int8 is widened here"
 
 
 def timed(question: Question, run: Callable[[], Any]) -> dict[str, Any]:
@@ -201,6 +212,64 @@ def storage(question: Question) -> dict[str, Any]:
     return {**found, "difference": rel_l2(made, plain)}
 
 
+@contextmanager
+def _whole_numbers(device: str) -> Iterator[bool]:
+    """On a CPU int8 is multiplied as it lies whether that is fast or not; whether it is here."""
+    with (
+        patch.object(integer, "IN_INTEGERS", True),
+        patch.object(integer, "BFLOAT16_IS_FASTER", False),
+    ):
+        yield multiplies_integers(torch.zeros(1, device=device))
+
+
+def product(question: Question) -> dict[str, Any]:
+    """Layers whose inputs need no rounding, so that only the sums' own dtype is left."""
+    toy, worst = question.variant in TOYS, 0.0
+    layer = _hosts_layer() if question.form == "comfy_kitchen" else integer_linear
+    with _whole_numbers(question.device) as able:
+        if not able:
+            return {"remark": WIDENED}
+        for inner, outer in TOY_SHAPES if toy else SHAPES:
+            x = torch.randint(-127, 128, (LAYER_ROWS[toy], inner))
+            x[:, 0] = 127  # of every row: its step is one
+            weight, scale = quantise(torch.randn(outer, inner), "int8")
+            bias = torch.randn(outer).to(question.dtype)
+            there = (tensor.to(question.device) for tensor in (weight, scale, bias))
+            made = layer(x.to(question.device, question.dtype), *there)
+            if made is None:
+                return {"remark": "comfy_kitchen has no kernel for this here"}
+            exact = x.double() @ (weight.double() * scale.double()).T + bias.double()
+            worst = max(worst, rel_l2(made.double().cpu(), exact))
+    return {"difference": worst, "limit": 4 * torch.finfo(question.dtype).eps}
+
+
+def _hosts_layer() -> Callable[..., Tensor | None]:
+    """As nodes multiply where comfy_kitchen has a kernel, None where it has none."""
+    import tempfile
+
+    from tests.benchmarks.cases import quality
+
+    with tempfile.TemporaryDirectory() as base:
+        quality._start_host(base, torch.cuda.is_available())
+        return quality._part("nodes.bridge.sockets.quantised").fused_product
+
+
+def integers(question: Question) -> dict[str, Any]:
+    """A generation in int8 by whole numbers, held against one by widened weights."""
+    model = _loaded(question, "int8")
+    run = lambda: _sampled(model, question.seconds_of_audio)  # noqa: E731
+    with patch.object(quantised, "integers_pay", lambda x, weight: False):
+        plain, widened = run(), timed(question, run)
+    with _whole_numbers(question.device) as able:
+        if not able:
+            return {**widened, "remark": WIDENED}
+        made, found = run(), timed(question, run)
+    difference = rel_l2(made, plain)
+    apart = -20 * math.log10(difference) if difference else math.inf
+    remark = f"widened {widened['seconds']:.3g} s, {size(widened['memory'])}; {apart:.1f} dB apart"
+    return {**found, "difference": difference, "limit": NEAR["bf16"], "remark": remark}
+
+
 def training(question: Question) -> dict[str, Any]:
     """A training step with recomputed blocks."""
     device = torch.device(question.device)
@@ -249,6 +318,7 @@ def limits(question: Question) -> dict[str, Any]:
 
 QUESTIONS: dict[str, Callable[[Question], dict[str, Any]]] = {
     **{"parity": parity, "forms": forms, "job": job, "lora": lora, "storage": storage},
+    **{"product": product, "integers": integers},
     **{"training": training, "loading": loading, "limits": limits},
 }
 
