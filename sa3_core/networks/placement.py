@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .config import DiTConfig
+from .integer import SUMS_AT_ONCE
 from .ops import amd_processor, amx_multiplies_bfloat16, cpu_has
 
 
@@ -102,7 +103,8 @@ def dit_memory(
         device: where it runs.
         local_rows: items whose local conditioning (mask and masked source) is kept for the
             generation, in every block; 0 when nothing is inpainted.
-        narrow: the blocks' matrices are stored in 8 bits, one of them widened at a time.
+        narrow: the blocks' matrices are stored in 8 bits, one of them widened at a time; or on a
+            card multiplied in whole numbers, whose sums are 4 bytes each before and after scaling.
     """
     size, on_cpu = torch.empty((), dtype=dtype).element_size(), device.type == "cpu"
     block = DIFFERENTIAL if config.differential else PLAIN
@@ -110,7 +112,9 @@ def dit_memory(
     alive = half if size < 4 else block.float32
     activations = alive * config.width * batch * (config.memory_tokens + frames)
     if narrow:
-        activations += size * LARGEST_MATRIX * config.width**2
+        tokens = batch * (config.memory_tokens + frames)
+        sums = 0 if on_cpu else min(LARGEST_MATRIX * config.width * tokens, SUMS_AT_ONCE)
+        activations += max(size * LARGEST_MATRIX * config.width**2, 8 * sums)
     constants = size * config.width * config.depth * local_rows * frames
     cpu = CPU_HALF if size < 4 else CPU_FLOAT32
     beyond = cpu.beyond(activations, config.width) if on_cpu else 0.0

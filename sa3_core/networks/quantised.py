@@ -1,9 +1,9 @@
 """8-bit storage: matrices of the DiT's blocks lie in 8 bits.
 
 As a rule only storage is narrow: they are widened at use, activations and products keep the compute
-dtype, so every device can do it. Where a processor multiplies 8-bit numbers, int8 is multiplied as
-it lies (`integer`), which is the fastest form there; norms, attention, RoPE, embeddings, the ends
-of the net and the sum over blocks stay as they are.
+dtype, so every device can do it. Where a processor or an NVIDIA card multiplies 8-bit numbers, int8
+is multiplied as it lies (`integer`), the fastest form on processors and not measured on cards;
+norms, attention, RoPE, embeddings, the ends of the net and the sum over blocks stay as they are.
 Adapters act on the widened matrix at each call: it is not rounded a second time, and the memory
 that was saved stays saved.
 """
@@ -116,7 +116,8 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] -> [..., out], in the input's dtype."""
-        if self.change is None and integers_pay(input, self.weight):
+        # Asked first: a card is tried out before what a compiler sees, whatever changes there.
+        if integers_pay(input, self.weight) and self.change is None:
             return integer_linear(input, self.weight, self.weight_scale, self.bias)
         weight = self.widened(input.dtype)
         if self.change is not None:

@@ -119,7 +119,7 @@ class Report:
             f"{place} {dtype} {rate.matmul / 1e9:.0f} ({rate.best / 1e9:.0f}) GFLOP/s"
             for (place, dtype), rate in self.peaks.items()
         ]
-        versions = [f"{name} {_version(name)}" for name in PACKAGES]
+        versions = [f"{name} {version_of(name)}" for name in PACKAGES]
         title = [
             *("# Speed", ""),
             f"{machine.describe()}; {self.threads} threads.",
@@ -176,7 +176,8 @@ def _position(name: str) -> tuple[bool, str]:
     return not name.startswith("ours"), name
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

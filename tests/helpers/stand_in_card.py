@@ -26,13 +26,15 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sa3_core.networks import attention, layers
+from sa3_core.networks import attention, integer, layers
+from sa3_core.networks.quantised import SCALE
 from sa3_core.pipeline import Pipeline
 
 CARD, LEARNING_CARD = torch.device("cuda"), torch.device("meta")
 FREE, TOTAL = 8 << 30, 16 << 30  # bytes that the card says it has
 _FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 _SEND = ("aten._to_copy", "aten.copy_", "aten.to.")
+_DEVICE = torch.ops.prim.device.default  # what `tensor.device` is of a tensor without values
 _ASK = ("aten._local_scalar_dense", "aten.is_nonzero", "aten.item")
 
 
@@ -58,19 +60,21 @@ class Card(TorchDispatchMode):
         return self.waits.total(), self.copies.total()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # half of all questions: answered before any other work
         kwargs = kwargs or {}
         wanted = _wanted_device(str(func), args, kwargs)
-        there = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and self._holds(x)]
-        if not there and (wanted is None or wanted.type != self.kind):
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if not any(map(self._holds, given)) and (wanted is None or wanted.type != self.kind):
             with _disable_current_modes():
                 return func(*args, **kwargs)
         self.operations += 1
-        return self._run(func, args, kwargs, wanted)
+        return self._run(func, args, kwargs, wanted, given)
 
     def _holds(self, tensor: Tensor) -> bool:
         return isinstance(tensor, FakeTensor) or tensor.device.type == self.kind
 
-    def _run(self, func, args, kwargs, wanted: torch.device | None) -> Any:
+    def _run(self, func, args, kwargs, wanted: torch.device | None, given: list[Tensor]) -> Any:
         name = str(func)
         if name.startswith(_ASK):
             self.waits[f"value @ {_where()}"] += 1
@@ -85,9 +89,10 @@ class Card(TorchDispatchMode):
             if target.type == "cpu" and self._holds(source):
                 zeros = _zeros(source.shape, kwargs.get("dtype") or source.dtype)
                 return zeros if into is None else into.copy_(zeros)
-        if self.kind == "cuda":
+        if self.kind == "cuda" and not all(isinstance(x, FakeTensor) for x in given):
             args, kwargs = tree_map(_placeless, args), tree_map(_placeless, kwargs)
-        return tree_map(_real_on_cpu, func(*args, **kwargs))
+        made = func(*args, **kwargs)
+        return _real_on_cpu(made) if isinstance(made, Tensor) else tree_map(_real_on_cpu, made)
 
     def _note_move(self, source: Tensor, target: torch.device) -> None:
         if source.device.type == target.type:
@@ -117,7 +122,7 @@ def _placeless(value: Any) -> Any:
 
 
 def _real_on_cpu(value: Any) -> Any:
-    fake = isinstance(value, FakeTensor) and value.device.type == "cpu"
+    fake = isinstance(value, FakeTensor) and value.fake_device.type == "cpu"
     return _zeros(value.shape, value.dtype) if fake else value
 
 
@@ -152,11 +157,12 @@ def on_card(value: Tensor, dtype: torch.dtype | None = None, device: torch.devic
 
 
 def move(net: nn.Module, dtype: torch.dtype | None = None, device: torch.device = CARD) -> None:
-    """Put a net's weights and buffers on the card, in place."""
+    """Put a net's weights and buffers on the card, in place; scales of 8-bit ones stay float32."""
     for module in net.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                there = on_card(parameter, dtype, device)
+                chosen = None if name.endswith(SCALE) else dtype
+                there = on_card(parameter, chosen, device)
                 module._parameters[name] = nn.Parameter(there, requires_grad=False)
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -209,3 +215,40 @@ def install(monkeypatch: pytest.MonkeyPatch, flash: bool) -> Counter[str]:
     vars(module).update(flash_attn_func=whole, flash_attn_varlen_func=segments)
     monkeypatch.setitem(sys.modules, "flash_attn", module if flash else None)
     return calls
+
+
+def install_units(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] = (8, 6),
+    cuda: str | None = "12.8",
+) -> list[tuple[int, int, int]]:
+    """Give the card units for 8-bit products, or take them away.
+
+    Args:
+        monkeypatch: of the test.
+        capability: of the card.
+        cuda: what torch is built for, None on AMD's cards.
+
+    Returns:
+        Rows, inputs and outputs of each product; what cuBLAS refuses fails.
+    """
+    products: list[tuple[int, int, int]] = []
+    multiply = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+
+    def checked(values: Tensor, columns: Tensor) -> Tensor:
+        (rows, width), out = values.shape, columns.shape[1]
+        assert values.is_cuda
+        assert columns.is_cuda
+        assert values.is_contiguous()
+        assert columns.t().is_contiguous()
+        assert rows > 16
+        assert width % 8 == out % 8 == 0
+        products.append((rows, width, out))
+        return multiply(values, columns)
+
+    monkeypatch.setattr(torch, "_int_mm", checked)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: capability)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(integer, "_cards", {})
+    monkeypatch.setattr(integer, "_sums_are_exact", lambda card: True)  # there are no values
+    return products

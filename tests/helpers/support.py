@@ -74,6 +74,11 @@ def rel_l2(actual: Tensor, expected: Tensor) -> float:
     return distance
 
 
+def kept_frames(audio: Tensor, data: Golden) -> Tensor:
+    """The frames of [B, 2, 4096 T] that a golden file of the autoencoder keeps."""
+    return audio.unflatten(-1, (-1, 4096))[:, :, data.settings["kept_frames"]].flatten(2)
+
+
 def assert_none(problems: list[str]) -> None:
     """Fail with all the problems found, one per line."""
     assert not problems, "\n" + "\n".join(problems)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks.cases import encode, int8, scale, train
+from tests.benchmarks.cases import budget, encode, int8, scale, train
 from tests.benchmarks.cases.jobs import Job
 from tests.benchmarks.cases.options import Options
 from tests.benchmarks.cases.tasks import Plan, Row, Target
@@ -150,3 +150,15 @@ def test_rows_of_the_scale_benchmark_go_through_the_real_engine(tmp_path, tiny_s
     assert len(list((tmp_path / "out").glob("*.bin"))) == 5
     again = scale.measured(bench, "out", scale.here, 0.01, resume=True)
     assert again.waited == 0  # nothing was made
+
+
+def test_pieces_of_the_budget_take_turns() -> None:
+    """After a first run of each, in every round all that have rounds left."""
+    log: list[str] = []
+    works = [(lambda: log.append("short"), 3), (lambda: log.append("long"), 1)]
+    short, long = budget.in_turns(works, ("a", "b"), (), lambda: log.append("look"))
+    first, rest = log[:2], " ".join(log[2:])
+    assert first == ["short", "long"]
+    assert rest == "look short short look long long look short short look short short"
+    assert [len(short[form].found) for form in "ab"] == [3, 3]
+    assert [len(long[form].found) for form in "ab"] == [1, 1]

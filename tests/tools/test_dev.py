@@ -127,6 +127,27 @@ def test_a_browser_given_by_name_wins_and_a_wrong_one_is_not_replaced(monkeypatc
     assert "LD_LIBRARY_PATH" in chromium.launch_options(chromium.NPM_FOLDER / "chromium")["env"]
 
 
+@pytest.mark.parametrize("given", [[], ["--comfyui", "there"]])
+def test_benchmarks_are_told_of_comfyui_and_of_all_that_was_asked(dev, monkeypatch, given):
+    prepared, called = [], []
+    pinned = dev.DEV / "ComfyUI-pinned"
+
+    def setup(comfyui=None, **how):
+        prepared.append(how)
+        return comfyui or pinned
+
+    monkeypatch.setattr(dev, "setup", setup)
+    monkeypatch.setattr(dev, "call", lambda *asked: called.append(asked) or 7)
+    asked = ["card", "--quick", "--device", "cpu"]
+    args, rest = dev.build_parser().parse_known_args(["bench", *given, *asked])
+    assert args.run(args, rest) == 7
+    ((command, env),) = called
+    assert command == [dev.PYTHON, "-m", "tests.benchmarks", *asked]
+    assert env["SA3_COMFYUI"] == ("there" if given else str(pinned))
+    assert prepared == [{"extra": dev.BENCH}]
+    assert {"PATH", "SA3_COMFYUI"} <= set(env)
+
+
 @pytest.mark.parametrize(
     ("arguments", "needed"),
     [

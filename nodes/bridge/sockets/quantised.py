@@ -1,5 +1,8 @@
 """8-bit storage: linear weights of the blocks lie in 8 bits, and are widened at use as a rule.
 
+Where whole numbers pay, int8 is multiplied as it lies: by a kernel of comfy_kitchen, which ComfyUI
+brings, if it has one for the device, else by the core.
+
 The core's storage (`sa3_core.networks.quantised`) in ComfyUI's quantised tensors, which its memory
 manager moves, streams and patches like any other weight. Formats carry ComfyUI's names
 (`comfy.quant_ops.QUANT_ALGOS`).
@@ -24,6 +27,9 @@ from ..host.ops import streamed_linear
 _quant_ops: Any = comfy.quant_ops  # its package is optional and untyped
 
 FORMATS = {"fp8_e4m3": "float8_e4m3fn", "int8": "int8_tensorwise"}
+# comfy_kitchen's implementations with one kernel for the product and all that follows it; `eager`
+# does what the core does.
+_FUSED = ("cuda", "triton")
 
 
 def quantised_formats() -> list[str]:
@@ -56,12 +62,38 @@ def quantised_classes(compute: torch.dtype) -> Any:
 
 
 def multiply(input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
-    """The core's product with a weight that may be quantised."""
+    """The core's product with a weight that may be quantised, in whole numbers where they pay."""
     if isinstance(weight, _quant_ops.QuantizedTensor):
         values, scale = weight.layout_cls.get_plain_tensors(weight)
         if integers_pay(input, values):
-            return integer_linear(input, values, scale, bias)
+            product = fused_product(input, values, scale, bias)
+            return integer_linear(input, values, scale, bias) if product is None else product
     return linear(input, widen(weight), bias)
+
+
+def fused_product(
+    input: Tensor, values: Tensor, scale: Tensor, bias: Tensor | None
+) -> Tensor | None:
+    """`integer_linear` by the host's own kernel for cards; None where it has none for this.
+
+    Args:
+        input: [..., in].
+        values: int8 [out, in].
+        scale: float32 [out, 1], or one for all.
+        bias: [out] or None.
+    """
+    registry = getattr(getattr(_quant_ops, "ck", None), "registry", None)
+    if registry is None or torch.compiler.is_compiling():  # a compiler fuses the core's by itself
+        return None
+    given = {
+        **{"x": input, "weight": values, "weight_scale": scale, "bias": bias},
+        "out_dtype": input.dtype,
+    }
+    for backend in _FUSED:
+        if registry.validate_backend_for_call(backend, "int8_linear", given).success:
+            with torch.cuda.device_of(input):  # it works on the current card
+                return registry.get_implementation("int8_linear", backend=backend)(**given)
+    return None
 
 
 def widen(weight: Any) -> Tensor:

@@ -1,8 +1,9 @@
 """Where a generation's time goes in bfloat16 on a CPU, and what share of it is the limit.
 
 The limit is the time of the necessary operations at the rate of torch's own matrix product, the
-best of the whole run. Forms take turns; a cause's seconds are those of the median round. Batches
-stand beside single pieces, in float32 too. `OMP_NUM_THREADS=1` counts the processor's own seconds,
+best of the whole run. Lengths, batches and forms take turns, for a machine's speed changes between
+minutes; a cause's seconds are those of the median round. Batches stand beside single pieces, in
+float32 too. `OMP_NUM_THREADS=1` counts the processor's own seconds,
 and `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` measures as on a processor without AMX.
 """
 
@@ -83,20 +84,27 @@ class Rounds:
 
 
 def in_turns(
-    work: Callable[[], object],
+    works: Sequence[tuple[Callable[[], object], int]],
     forms: Sequence[str],
-    rounds: int,
     parts: tuple[tuple[str, Any, str], ...],
     before_each: Callable[[], None],
-) -> dict[str, Rounds]:
-    """Run the work in every form, the forms one after the other in each round."""
-    taken = {form: Rounds() for form in forms}
-    work()
-    for number in range(rounds):
-        before_each()
-        for form in forms if number % 2 else reversed(forms):
-            with as_form(form), clocked(parts) as clock:
-                taken[form].found.append(_timed(work, clock))
+) -> list[dict[str, Rounds]]:
+    """Run every work with its number of rounds, in each round all works in every form.
+
+    Returns:
+        For each work its rounds by form.
+    """
+    taken = [{form: Rounds() for form in forms} for _ in works]
+    for work, _ in works:
+        work()
+    for number in range(max((rounds for _, rounds in works), default=0)):
+        for (work, rounds), found in zip(works, taken, strict=True):
+            if number >= rounds:
+                continue
+            before_each()
+            for form in forms if number % 2 else reversed(forms):
+                with as_form(form), clocked(parts) as clock:
+                    found[form].found.append(_timed(work, clock))
     return taken
 
 
@@ -143,25 +151,36 @@ def needed(model: SA3Model, frames: int) -> tuple[float, float]:
     return flops.generation(config, frames, PROMPT_TOKENS, STEPS), among
 
 
+def pieces_in_turns(
+    options: Options, model: SA3Model, name: str, forms: Sequence[str], limits: Limits
+) -> list[tuple[float, int, tuple[float, float], dict[str, Rounds]]]:
+    """Seconds, batch, what is `needed` and what each form took, of every piece in a dtype."""
+    pieces = [p for p in PIECES if name == "bf16" or p[0] == PIECES[-1][0]]
+    pieces = [p for p in pieces if not options.seconds or p[0] in options.seconds]
+    made = [piece(model, seconds / (20 if options.quick else 1), b) for seconds, b in pieces]
+    works = []
+    for (seconds, batch), (work, _) in zip(pieces, made, strict=True):
+        count = ROUNDS if seconds * batch <= 30 and name == "bf16" else LONG_ROUNDS
+        works.append((work, options.rounds or (1 if options.quick else count)))
+    rounds = in_turns(works, forms, budget.PARTS, lambda: limits.look(name))
+    found = [
+        (seconds, batch, needed(model, frames), taken)
+        for (seconds, batch), (_, frames), taken in zip(pieces, made, rounds, strict=True)
+    ]
+    for seconds, batch, _, taken in found:
+        for form, some in taken.items():
+            each = [round(s / STEPS / batch, 3) for s in some.seconds]
+            print(f"{_label(seconds, batch)}, {name}, {form}: {each} s a step", flush=True)
+    return found
+
+
 def transformer(options: Options, dtype: torch.dtype, limits: Limits) -> list[str]:
     """Tables of all pieces in one dtype; in float32 only how batches compare."""
     folder = checkpoint("tiny-s" if options.quick else "small-music")
     name = "bf16" if dtype == torch.bfloat16 else "fp32"
     model = load_model(folder, dtype=dtype)
     forms = (AS_IT_IS, BEFORE) if name == "bf16" and attention.BFLOAT16_PAYS else (AS_IT_IS,)
-    pieces = [p for p in PIECES if name == "bf16" or p[0] == PIECES[-1][0]]
-    found = []
-    for seconds, batch in pieces:
-        if options.seconds and seconds not in options.seconds:
-            continue
-        work, frames = piece(model, seconds / (20 if options.quick else 1), batch)
-        count = ROUNDS if seconds * batch <= 30 and name == "bf16" else LONG_ROUNDS
-        rounds = options.rounds or (1 if options.quick else count)
-        taken = in_turns(work, forms, rounds, budget.PARTS, lambda: limits.look(name))
-        found.append((seconds, batch, needed(model, frames), taken))
-        for form, some in taken.items():
-            each = [round(s / STEPS / batch, 3) for s in some.seconds]
-            print(f"{_label(seconds, batch)}, {name}, {form}: {each} s a step", flush=True)
+    found = pieces_in_turns(options, model, name, forms, limits)
     lines = [
         *(f"## Transformer, {name}", ""),
         "| audio | form | seconds a step and piece (lowest - highest) | of the limit (fastest) |",
@@ -226,7 +245,8 @@ def whole_run(options: Options, limits: Limits) -> list[str]:
         limits.look("bf16")
         limits.look("fp32")
 
-    taken = in_turns(work, (AS_IT_IS,), options.rounds or (1 if options.quick else 3), WHOLE, look)
+    count = options.rounds or (1 if options.quick else 3)
+    (taken,) = in_turns([(work, count)], (AS_IT_IS,), WHOLE, look)
     job = Job("pipeline", str(folder), "bf16", seconds)
     total = target_frames(seconds, made.model.sample_size)
     config = made.model.dit.config

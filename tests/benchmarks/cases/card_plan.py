@@ -13,7 +13,16 @@ from sa3_core.networks.quantised import STORAGES, storages_of
 from tests.benchmarks.cases.jobs import NO_FLASH
 from tests.benchmarks.cases.options import Options
 
-PEERS = ("comfyui-sdpa", "diffusers")
+OURS = "ours eager"
+PEERS = {"comfyui-sdpa": "ComfyUI", "diffusers": "diffusers"}
+STAGES = {
+    "text": "text encoder",
+    "encode": "encoding",
+    "decode": "decoding",
+    "t2a": "text to latents",
+    "cfg": "text to latents, guidance",
+}
+RESIDENT = {"1": "all weights on the device", "0.5": "half of them", "0": "none of them"}
 # Seconds that a question may take on a card four times as slow as an H200, of which the original's
 # times are published: its process and the card's start, the weights, the work with its repetitions.
 START = 8.0
@@ -23,6 +32,8 @@ WORK = {
     "forms": 45.0,
     "lora": 8.0,
     "storage": 12.0,
+    "product": 4.0,
+    "integers": 14.0,
     "training": 15.0,
     "limits": 25.0,
 }
@@ -94,14 +105,14 @@ def plan(device: str, options: Options) -> list[Question]:
     if options.quick:
         sizes = [(small, 1.0), (medium, 1.0)]
     half = "fp32" if device == "cpu" else "bf16"
-    peers = PEERS if options.peers else ()
+    forms = {OURS: "this pack", **(PEERS if options.peers else {})}
     for variant, seconds in sizes:
         pieces = [
-            (f"{seconds:g} s, 8 steps, {form}", f"generation/{form}", None)
-            for form in ("ours eager", *peers)
+            (f"{seconds:g} s, 8 steps, {name}", f"generation/{form}", None)
+            for form, name in forms.items()
         ]
         pieces += [
-            (f"decode {seconds:g} s, {'chunks' if chunk else 'whole'}", "decode/ours eager", chunk)
+            (f"decode {seconds:g} s {'in chunks' if chunk else 'whole'}", f"decode/{OURS}", chunk)
             for chunk in (None, 64)
         ]
         found += [
@@ -133,6 +144,7 @@ def plan(device: str, options: Options) -> list[Question]:
                 unable=why,
             )
         )
+    found += _integers(device, small, half, sorted({seconds for _, seconds in sizes[:2]}))
     for kind in ("lora", "dora-rows"):
         size = "quick" if options.quick else "small"
         found.append(
@@ -149,11 +161,11 @@ def plan(device: str, options: Options) -> list[Question]:
         )
     for variant in (small, medium):
         found.append(Question("loading", variant, half, "loading", device, variant))
-    for share in ("1", "0.5", "0"):
+    for share, name in RESIDENT.items():
         found.append(
             Question(
                 "limits",
-                f"{small}, {float(share):.0%} resident",
+                f"{small}, {name}",
                 half,
                 "limits",
                 device,
@@ -165,16 +177,45 @@ def plan(device: str, options: Options) -> list[Question]:
     return found
 
 
+def _integers(device: str, variant: str, half: str, lengths: list[float]) -> Iterable[Question]:
+    """int8 by products of whole numbers: a layer, and whole generations against widened weights."""
+    why = "" if device in ("cpu", "cuda") else f"{device} multiplies no whole numbers"
+    host = "" if device == "cuda" else "comfy_kitchen's kernels are for cards"
+    for form, unable in (("ours", why), ("comfy_kitchen", host)):
+        for precision in dict.fromkeys(("fp32", half)):
+            yield Question(
+                "forms",
+                f"{variant} int8 layers in whole numbers by {form}, against float64",
+                precision,
+                "product",
+                device,
+                variant,
+                form=form,
+                unable=unable,
+            )
+    for length in lengths:
+        yield Question(
+            "storage",
+            f"{variant} {length:g} s, whole numbers against widened",
+            half,
+            "integers",
+            device,
+            variant,
+            length,
+            unable=why,
+        )
+
+
 def _parity(device: str) -> Iterable[Question]:
     for variant in ("tiny-s", "tiny-m"):
         for precision in DTYPES:
-            for stage in ("text", "encode", "decode", "t2a", "cfg"):
+            for stage, name in STAGES.items():
                 why = ""
                 if stage == "text" and precision == "fp16":
                     why = "the text encoder overflows in float16 and is never run in it"
                 yield Question(
                     "parity",
-                    f"{variant} {stage}",
+                    f"{variant} {name}",
                     precision,
                     "parity",
                     device,
@@ -187,16 +228,19 @@ def _parity(device: str) -> Iterable[Question]:
 def _forms(device: str) -> Iterable[Question]:
     card = device == "cuda"
     forms = {
-        f"ours eager{NO_FLASH}": "" if card else "flash-attn runs on NVIDIA cards alone",
-        "ours compile": "",
-        "ours graph": "" if card else "CUDA graphs need an NVIDIA card",
+        f"{OURS}{NO_FLASH}": (
+            "without flash-attn",
+            "" if card else "flash-attn runs on NVIDIA cards alone",
+        ),
+        "ours compile": ("compiled", ""),
+        "ours graph": ("as a CUDA graph", "" if card else "CUDA graphs need an NVIDIA card"),
     }
     for variant in ("tiny-s", "tiny-m"):
-        for form, why in forms.items():
+        for form, (name, why) in forms.items():
             precision = "bf16" if card else "fp32"
             yield Question(
                 "forms",
-                f"{variant}, {form}, against eager",
+                f"{variant}, {name}",
                 precision,
                 "forms",
                 device,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -20,7 +23,10 @@ from sa3_core.adapters.switch import AdapterSwitch, BuiltUse
 from sa3_core.adapters.use import AdapterUse
 from sa3_core.checkpoints.load import load_autoencoder, load_model
 from sa3_core.files.published import DIT_PREFIX
+from sa3_core.networks import integer, quantised
+from sa3_core.networks.integer import integer_linear, multiplies_integers
 from sa3_core.networks.model import SA3Model
+from sa3_core.networks.quantised import quantise
 from sa3_core.pipeline import GenerateRequest, generate, load_pipeline
 from sa3_core.sampling.noise import Seeds
 from sa3_core.sampling.sample import sample_latent
@@ -30,6 +36,7 @@ from sa3_core.text.conditioning import TextConditioning
 from sa3_core.text.encoder import load_t5gemma
 from sa3_core.training.adapter import AdapterSettings, TrainedAdapter
 from tests.benchmarks.cases.card_plan import Question
+from tests.benchmarks.cases.int8 import SHAPES
 from tests.benchmarks.cases.jobs import Job, implementation_job
 from tests.benchmarks.cases.train import (
     MEDIUM,
@@ -42,7 +49,9 @@ from tests.benchmarks.cases.train import (
 )
 from tests.benchmarks.checkpoints import checkpoint
 from tests.benchmarks.measuring import machine
-from tests.helpers.support import load_golden, rel_l2, tiny_checkpoint
+from tests.benchmarks.measuring.work import UnableError
+from tests.benchmarks.report import size
+from tests.helpers.support import kept_frames, load_golden, rel_l2, tiny_checkpoint
 
 ROUNDS = 3
 # Of so little work threads make none faster; on a busy machine they wait for each other.
@@ -50,25 +59,45 @@ TOYS = ("tiny-s", "tiny-m", "quick")
 PROMPT = "warm analog synth pad slow attack lush reverb 120 BPM"
 # Relative L2 that half precision may differ by; float32 is held to what the tests hold it to.
 NEAR = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
+TOY_SHAPES = ((64, 96), (96, 64))
+LAYER_ROWS = {True: 77, False: 1356}  # of toys and of 120 s
+WIDENED = "int8 is widened here"
 
 
 def timed(question: Question, run: Callable[[], Any]) -> dict[str, Any]:
     """Median seconds of a few runs after a first one, and the highest memory meanwhile."""
     run()
     gc.collect()
-    cuda = question.device == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    machine.reset_peak()
-    before = 0.0 if cuda else machine.resident() or 0.0
-    seconds = []
+    before, seconds = _memory_before(question.device), []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         run()
         _wait(question.device)
         seconds.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if cuda else (machine.peak_resident() or 0.0) - before
-    return {"seconds": statistics.median(seconds), "memory": max(0.0, float(peak))}
+    return {"seconds": statistics.median(seconds), "memory": _memory_peak(question.device, before)}
+
+
+def _memory_before(device: str) -> float | None:
+    """Forget earlier peaks; the bytes that a later one is told without, None = unknown."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return 0.0
+    if device == "mps":
+        torch.mps.empty_cache()
+        return 0.0
+    machine.give_back_free_memory()
+    machine.reset_peak()
+    return machine.resident()
+
+
+def _memory_peak(device: str, before: float | None) -> float | None:
+    """On a card with the weights, on a CPU without what the process held before."""
+    if device == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    if device == "mps":  # tells no peak; but what torch once took it keeps
+        return float(torch.mps.driver_allocated_memory())
+    peak = machine.peak_resident()
+    return None if peak is None or before is None else max(0.0, peak - before)
 
 
 def _wait(device: str) -> None:
@@ -90,7 +119,13 @@ def parity(question: Question) -> dict[str, Any]:
     elif stage in ("encode", "decode"):
         golden = load_golden(f"{question.variant}/same")
         same = load_autoencoder(folder, question.dtype, question.device)
-        pairs = [_codec(same, question, golden.tensors)]
+        place = {"device": question.device, "dtype": question.dtype}
+        if stage == "encode":
+            made = same.encode(golden["input_audio"][None].to(**place)).cpu()
+            pairs = [(made, golden["latents_encoded"])]
+        else:
+            made = same.decode(golden["latents"].to(**place)).cpu()
+            pairs = [(kept_frames(made, golden), golden["audio"])]
     else:
         golden = load_golden(f"{question.variant}/{stage}")
         pipeline = load_pipeline(folder, dtype=question.dtype, device=question.device)
@@ -103,20 +138,6 @@ def parity(question: Question) -> dict[str, Any]:
         made = generate(pipeline, request).latents.frames[0, :, :valid]
         pairs = [(made, golden["latents.0"])]
     return {"difference": max(rel_l2(a, b) for a, b in pairs), "limit": limit}
-
-
-def _codec(same: Any, question: Question, golden: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What the autoencoder makes of the fixture's input, and the fixture's result."""
-    place = {"device": question.device, "dtype": question.dtype}
-    if question.form == "encode":
-        made = same.encode(golden["input_audio"][None].to(**place)).cpu()
-        wanted = load_autoencoder(tiny_checkpoint(question.variant)).encode(
-            golden["input_audio"][None]
-        )
-        return made, wanted
-    latent = torch.randn(1, 256, 20, generator=torch.Generator().manual_seed(0))
-    wanted = load_autoencoder(tiny_checkpoint(question.variant)).decode(latent)
-    return same.decode(latent.to(**place)).cpu(), wanted
 
 
 def _sampled(model: SA3Model, seconds: float, switch: Any = None, steps: int = 8) -> Tensor:
@@ -191,6 +212,64 @@ def storage(question: Question) -> dict[str, Any]:
     return {**found, "difference": rel_l2(made, plain)}
 
 
+@contextmanager
+def _whole_numbers(device: str) -> Iterator[bool]:
+    """On a CPU int8 is multiplied as it lies whether that is fast or not; whether it is here."""
+    with (
+        patch.object(integer, "IN_INTEGERS", True),
+        patch.object(integer, "BFLOAT16_IS_FASTER", False),
+    ):
+        yield multiplies_integers(torch.zeros(1, device=device))
+
+
+def product(question: Question) -> dict[str, Any]:
+    """Layers whose inputs need no rounding, so that only the sums' own dtype is left."""
+    toy, worst = question.variant in TOYS, 0.0
+    layer = _hosts_layer() if question.form == "comfy_kitchen" else integer_linear
+    with _whole_numbers(question.device) as able:
+        if not able:
+            return {"remark": WIDENED}
+        for inner, outer in TOY_SHAPES if toy else SHAPES:
+            x = torch.randint(-127, 128, (LAYER_ROWS[toy], inner))
+            x[:, 0] = 127  # of every row: its step is one
+            weight, scale = quantise(torch.randn(outer, inner), "int8")
+            bias = torch.randn(outer).to(question.dtype)
+            there = (tensor.to(question.device) for tensor in (weight, scale, bias))
+            made = layer(x.to(question.device, question.dtype), *there)
+            if made is None:
+                return {"remark": "comfy_kitchen has no kernel for this here"}
+            exact = x.double() @ (weight.double() * scale.double()).T + bias.double()
+            worst = max(worst, rel_l2(made.double().cpu(), exact))
+    return {"difference": worst, "limit": 4 * torch.finfo(question.dtype).eps}
+
+
+def _hosts_layer() -> Callable[..., Tensor | None]:
+    """As nodes multiply where comfy_kitchen has a kernel, None where it has none."""
+    import tempfile
+
+    from tests.benchmarks.cases import quality
+
+    with tempfile.TemporaryDirectory() as base:
+        quality._start_host(base, torch.cuda.is_available())
+        return quality._part("nodes.bridge.sockets.quantised").fused_product
+
+
+def integers(question: Question) -> dict[str, Any]:
+    """A generation in int8 by whole numbers, held against one by widened weights."""
+    model = _loaded(question, "int8")
+    run = lambda: _sampled(model, question.seconds_of_audio)  # noqa: E731
+    with patch.object(quantised, "integers_pay", lambda x, weight: False):
+        plain, widened = run(), timed(question, run)
+    with _whole_numbers(question.device) as able:
+        if not able:
+            return {**widened, "remark": WIDENED}
+        made, found = run(), timed(question, run)
+    difference = rel_l2(made, plain)
+    apart = -20 * math.log10(difference) if difference else math.inf
+    remark = f"widened {widened['seconds']:.3g} s, {size(widened['memory'])}; {apart:.1f} dB apart"
+    return {**found, "difference": difference, "limit": NEAR["bf16"], "remark": remark}
+
+
 def training(question: Question) -> dict[str, Any]:
     """A training step with recomputed blocks."""
     device = torch.device(question.device)
@@ -239,6 +318,7 @@ def limits(question: Question) -> dict[str, Any]:
 
 QUESTIONS: dict[str, Callable[[Question], dict[str, Any]]] = {
     **{"parity": parity, "forms": forms, "job": job, "lora": lora, "storage": storage},
+    **{"product": product, "integers": integers},
     **{"training": training, "loading": loading, "limits": limits},
 }
 
@@ -254,8 +334,11 @@ def _answer(question: Question) -> dict[str, Any]:
         torch.set_num_threads(1)
     torch.manual_seed(0)
     mode = torch.enable_grad() if question.work == "training" else torch.inference_mode()
-    with mode:
-        return QUESTIONS[question.work](question)
+    try:
+        with mode:
+            return QUESTIONS[question.work](question)
+    except UnableError as reason:
+        return {"failed": True, "remark": str(reason)}
 
 
 if __name__ == "__main__":

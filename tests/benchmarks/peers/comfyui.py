@@ -1,4 +1,4 @@
-"""ComfyUI's native Stable Audio 3 modules, out of the folder that SA3_COMFYUI names.
+"""ComfyUI's native Stable Audio 3 modules, out of the ComfyUI that the tests use.
 
 Switched to ours where they are known to differ: the epsilon of the RMS norms (torch's default
 there), the decoder's noise (always on there) and SAME's rotary angles (float32 there).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from tests.benchmarks.measuring.work import (
     peer_work,
     weights_under,
 )
+from tests.helpers.support import comfyui_root
 
 SDPA = "--use-pytorch-cross-attention"
 
@@ -37,9 +37,10 @@ SDPA = "--use-pytorch-cross-attention"
 @functools.cache
 def _comfy(name: str, device: str, flags: tuple[str, ...]) -> types.ModuleType:
     """A module of ComfyUI, whose command line is read when the first one is imported."""
-    root = os.environ.get("SA3_COMFYUI")
-    if not root:
-        raise UnableError("SA3_COMFYUI names no ComfyUI; run it through dev.py")
+    try:
+        root = str(comfyui_root())
+    except FileNotFoundError as reason:
+        raise UnableError(str(reason)) from reason
     if root not in sys.path:
         sys.path.insert(0, root)
         sys.argv = ["main.py", *(["--cpu"] if device == "cpu" else []), *flags]

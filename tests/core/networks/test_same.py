@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sa3_core.checkpoints.infer import infer_same
 from sa3_core.checkpoints.reader import fold_weight_norm
 from sa3_core.networks.same import DecoderNoise, SAMEAutoencoder, draw_decoder_noise
-from tests.helpers.support import Golden
+from tests.helpers.support import kept_frames
 
 PREFIX = "pretransform.model."
 
@@ -30,11 +30,6 @@ def load_tiny(folder: Path) -> SAMEAutoencoder:
         net = SAMEAutoencoder(config)
     net.load_state_dict(fold_weight_norm(tensors), strict=True, assign=True)
     return net.eval()
-
-
-def kept_frames(audio: torch.Tensor, data: Golden) -> torch.Tensor:
-    """The frames of [B, 2, 4096 T] that the golden file keeps."""
-    return audio.unflatten(-1, (-1, 4096))[:, :, data.settings["kept_frames"]].flatten(2)
 
 
 @pytest.fixture(scope="module")
