@@ -219,8 +219,11 @@ def ran(ui) -> dict[str, list[str]]:
     """Run the graph; what the page shows then, each of our widgets among it."""
     history = ui.queue()
     assert history["status"]["status_str"] == "success", history["status"]
-    whole = f"() => (({{ loss, player }}) => /true/.test(loss) && player.length)(({SEEN})())"
-    ui.page.wait_for_function(whole, timeout=WAIT)
+    whole = (
+        "({ loss, player, messages }) => /true/.test(loss) && player.length"
+        f" && messages.length >= {COUNTS['messages']}"
+    )
+    ui.page.wait_for_function(f"() => ({whole})(({SEEN})())", timeout=WAIT)
     shown = ui.steady(SEEN)
     assert {name: len(words) for name, words in shown.items()} == COUNTS
     assert shown["status"] == ["On disk (33.5 MB)."]
