@@ -24,12 +24,10 @@ def dit_step(config: DiTConfig, frames: int, context: int) -> float:
         frames: valid latent frames.
         context: different tokens of the context (prompt, one padding token, duration).
     """
-    width, channels, pairs = config.width, config.channels, 2 if config.differential else 1
-    tokens = config.memory_tokens + frames
-    self_attention = tokens * width * width * (2 * pairs + 2) + 2 * pairs * tokens * tokens * width
-    cross = tokens * width * width * (pairs + 1) + 2 * pairs * tokens * context * width
-    feed_forward = 3 * config.ff_mult * width * width * tokens
-    blocks = config.depth * (self_attention + cross + feed_forward)
+    width, channels = config.width, config.channels
+    blocks = config.depth * (
+        _dense(_of_tokens(config, frames)) + _attended(config, frames, context)
+    )
     ends = 2 * frames * (channels * channels + channels * width)
     time = config.time_features * width + width * width + 7 * width * width  # AdaLN included
     return 2.0 * (blocks + ends + time)
@@ -83,15 +81,11 @@ def training_step(
         rank: of the LoRA.
         recompute: blocks run again on the way back.
     """
-    ends, block, depth = (
-        _ends(config, frames, context),
-        _block(config, frames, context),
-        config.depth,
-    )
-    every = config.memory_tokens + frames
-    layers = depth * _dense([layer for layer in block if layer[0] == every])
-    beside = depth * _dense([layer for layer in block if layer[0] != every])
-    attention, branches = depth * _attended(config, frames, context), depth * _branches(block, rank)
+    depth, ends = config.depth, _ends(config, frames, context)
+    wide, narrow = _of_tokens(config, frames), _of_conditioning(config, frames, context)
+    layers, beside = depth * _dense(wide), depth * _dense(narrow)
+    attention = depth * _attended(config, frames, context)
+    branches = depth * _branches([*wide, *narrow], rank)
     # Nobody asks for gradients of what goes in: noised latents, what is given.
     unasked = frames * (config.channels**2 + depth * config.local_channels * config.width)
     forward = beside + attention + branches
@@ -104,19 +98,27 @@ def training_step(
 Layers = Sequence[tuple[int, int, int]]  # rows, inner, outer
 
 
-def _block(config: DiTConfig, frames: int, context: int) -> Layers:
+def _of_tokens(config: DiTConfig, frames: int) -> Layers:
+    """Layers of a block that all tokens go through."""
     width, pairs = config.width, 2 if config.differential else 1
     tokens, inner = config.memory_tokens + frames, config.ff_mult * width
     return (
         (tokens, width, (2 * pairs + 1) * width),
         (tokens, width, width),
         (tokens, width, pairs * width),
-        (context, width, (pairs + 1) * width),
         (tokens, width, width),
-        (frames, config.local_channels, width),
-        (frames, width, width),
         (tokens, width, 2 * inner),
         (tokens, inner, width),
+    )
+
+
+def _of_conditioning(config: DiTConfig, frames: int, context: int) -> Layers:
+    """A block's layers for the context and for what is given of each frame."""
+    width, pairs = config.width, 2 if config.differential else 1
+    return (
+        (context, width, (pairs + 1) * width),
+        (frames, config.local_channels, width),
+        (frames, width, width),
     )
 
 
